@@ -1,0 +1,205 @@
+//! What a guest needs from the world beneath it: four small traits.
+//!
+//! | trait | means | on Xen PV | on Xen PVH |
+//! |---|---|---|---|
+//! | [`Hypercall`] | five words in, one out | `syscall` | `vmcall`, `vmmcall` |
+//! | [`Pages`] | pages, and the frame number a peer is told | machine frame | guest frame |
+//! | [`Park`] | sleep until an event or a deadline | `SCHEDOP_poll` | the same |
+//! | [`Clock`] | nanoseconds | pvclock | pvclock |
+//!
+//! A platform is a *value*: zero-sized on hardware, a handle in a test, so that
+//! one test may hold many guests. All four traits are object safe, and a shared
+//! reference to a platform is a platform: `&dyn Platform` will do where the
+//! concrete type must not show.
+
+use core::ptr::NonNull;
+
+use crate::{Gfn, HypercallNr, Port};
+
+/// The trap into the hypervisor.
+///
+/// # Safety
+/// An implementation hands the number and the arguments unchanged to a
+/// hypervisor that follows Xen's interface (or to a model of one), returns its
+/// answer, and touches no memory that this hypercall does not name.
+pub unsafe trait Hypercall {
+    /// Makes hypercall `nr` with five arguments, and returns its answer (an
+    /// error when [`crate::Errno::check`] says so).
+    ///
+    /// # Safety
+    /// The arguments are those of the hypercall's own contract: what they point
+    /// to is valid for what the hypervisor does with it, and the effect (on
+    /// page tables, say) breaks no reference that Rust code holds.
+    unsafe fn call5(
+        &self,
+        nr: HypercallNr,
+        a1: usize,
+        a2: usize,
+        a3: usize,
+        a4: usize,
+        a5: usize,
+    ) -> isize;
+
+    /// [`Hypercall::call5`] with one argument.
+    ///
+    /// # Safety
+    /// As for [`Hypercall::call5`].
+    #[inline]
+    unsafe fn call1(&self, nr: HypercallNr, a1: usize) -> isize {
+        // SAFETY: the caller's promise, for arguments that the call ignores.
+        unsafe { self.call5(nr, a1, 0, 0, 0, 0) }
+    }
+
+    /// [`Hypercall::call5`] with two arguments.
+    ///
+    /// # Safety
+    /// As for [`Hypercall::call5`].
+    #[inline]
+    unsafe fn call2(&self, nr: HypercallNr, a1: usize, a2: usize) -> isize {
+        // SAFETY: the caller's promise, for arguments that the call ignores.
+        unsafe { self.call5(nr, a1, a2, 0, 0, 0) }
+    }
+
+    /// [`Hypercall::call5`] with three arguments.
+    ///
+    /// # Safety
+    /// As for [`Hypercall::call5`].
+    #[inline]
+    unsafe fn call3(&self, nr: HypercallNr, a1: usize, a2: usize, a3: usize) -> isize {
+        // SAFETY: the caller's promise, for arguments that the call ignores.
+        unsafe { self.call5(nr, a1, a2, a3, 0, 0) }
+    }
+
+    /// [`Hypercall::call5`] with four arguments.
+    ///
+    /// # Safety
+    /// As for [`Hypercall::call5`].
+    #[inline]
+    unsafe fn call4(&self, nr: HypercallNr, a1: usize, a2: usize, a3: usize, a4: usize) -> isize {
+        // SAFETY: the caller's promise, for arguments that the call ignores.
+        unsafe { self.call5(nr, a1, a2, a3, a4, 0) }
+    }
+}
+
+/// Page-aligned memory that can be shared with another domain.
+///
+/// # Safety
+/// Pages from [`Pages::alloc`] are valid for reads and writes, zeroed, mapped
+/// for as long as they are not freed, and nobody else's. [`Pages::gfn_of`]
+/// tells the truth about the frame behind a page.
+pub unsafe trait Pages {
+    /// `count` fresh, zeroed pages, contiguous in the guest's own addresses;
+    /// `None` when there are none.
+    fn alloc(&self, count: usize) -> Option<NonNull<u8>>;
+
+    /// Gives pages back.
+    ///
+    /// # Safety
+    /// They came from [`Pages::alloc`] of this platform with this `count`, and
+    /// neither this kernel nor a peer nor the hypervisor uses them any more.
+    unsafe fn free(&self, first: NonNull<u8>, count: usize);
+
+    /// The frame that a peer must be told to reach the page at `page`; `None`
+    /// if `page` is no memory of this platform.
+    fn gfn_of(&self, page: NonNull<u8>) -> Option<Gfn>;
+
+    /// Where this guest sees the frame `gfn`, which the hypervisor gave to it
+    /// at its creation (the console's or the store's page, say), mapping it if
+    /// need be; `None` if it cannot be reached.
+    fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>>;
+}
+
+/// Sleep.
+pub trait Park {
+    /// Sleeps until one of `ports` is pending, an upcall is due, or the
+    /// [`Clock`] reaches `deadline_ns`. Returns at once if one of `ports` is
+    /// pending already, and may return early for no reason. Without ports and
+    /// deadline it waits for an upcall.
+    fn park(&self, ports: &[Port], deadline_ns: Option<u64>);
+}
+
+/// Time.
+pub trait Clock {
+    /// Nanoseconds since an arbitrary start (Xen: since the host booted).
+    /// Never goes back.
+    fn now_ns(&self) -> u64;
+
+    /// Nanoseconds since 1970-01-01 UTC; `None` where nobody tells.
+    fn wall_clock_ns(&self) -> Option<u64>;
+}
+
+/// A whole world for a guest: the four traits together.
+pub trait Platform: Hypercall + Pages + Park + Clock + Send + Sync {}
+
+impl<T: Hypercall + Pages + Park + Clock + Send + Sync + ?Sized> Platform for T {}
+
+// SAFETY: every call goes unchanged to an implementation that keeps the
+// contract.
+unsafe impl<T: Hypercall + ?Sized> Hypercall for &T {
+    #[inline]
+    unsafe fn call5(
+        &self,
+        nr: HypercallNr,
+        a1: usize,
+        a2: usize,
+        a3: usize,
+        a4: usize,
+        a5: usize,
+    ) -> isize {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).call5(nr, a1, a2, a3, a4, a5) }
+    }
+    #[inline]
+    unsafe fn call1(&self, nr: HypercallNr, a1: usize) -> isize {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).call1(nr, a1) }
+    }
+    #[inline]
+    unsafe fn call2(&self, nr: HypercallNr, a1: usize, a2: usize) -> isize {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).call2(nr, a1, a2) }
+    }
+    #[inline]
+    unsafe fn call3(&self, nr: HypercallNr, a1: usize, a2: usize, a3: usize) -> isize {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).call3(nr, a1, a2, a3) }
+    }
+    #[inline]
+    unsafe fn call4(&self, nr: HypercallNr, a1: usize, a2: usize, a3: usize, a4: usize) -> isize {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).call4(nr, a1, a2, a3, a4) }
+    }
+}
+
+// SAFETY: every call goes unchanged to an implementation that keeps the
+// contract.
+unsafe impl<T: Pages + ?Sized> Pages for &T {
+    fn alloc(&self, count: usize) -> Option<NonNull<u8>> {
+        (**self).alloc(count)
+    }
+    unsafe fn free(&self, first: NonNull<u8>, count: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).free(first, count) }
+    }
+    fn gfn_of(&self, page: NonNull<u8>) -> Option<Gfn> {
+        (**self).gfn_of(page)
+    }
+    fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
+        (**self).page_of(gfn)
+    }
+}
+
+impl<T: Park + ?Sized> Park for &T {
+    fn park(&self, ports: &[Port], deadline_ns: Option<u64>) {
+        (**self).park(ports, deadline_ns);
+    }
+}
+
+impl<T: Clock + ?Sized> Clock for &T {
+    fn now_ns(&self) -> u64 {
+        (**self).now_ns()
+    }
+    fn wall_clock_ns(&self) -> Option<u64> {
+        (**self).wall_clock_ns()
+    }
+}
