@@ -3,14 +3,14 @@
 //! They are `repr(transparent)`, so they stand in shared structures where the
 //! C headers have a bare integer.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 macro_rules! id {
     ($(#[$meta:meta])* $name:ident($inner:ty)) => {
         $(#[$meta])*
         #[derive(
             Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
-            FromBytes, IntoBytes, Immutable,
+            FromBytes, IntoBytes, Immutable, KnownLayout,
         )]
         #[repr(transparent)]
         pub struct $name(pub $inner);
