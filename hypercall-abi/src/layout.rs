@@ -15,14 +15,25 @@ macro_rules! layout {
     ($type:ty: $size:literal { $($field:ident: $start:literal..$end:literal),* $(,)? }) => {
         const _: () = {
             assert!(size_of::<$type>() == $size, "size");
+            let probe = core::mem::MaybeUninit::<$type>::uninit();
             $(
-                let span = $crate::layout::span_of!($type, $field);
-                assert!(span.start == $start, stringify!($field));
-                assert!(span.end == $end, stringify!($field));
+                let start = $crate::layout::offset_of!($type, $field);
+                // SAFETY: the place of a field is computed, nothing is read.
+                let field = unsafe { &raw const (*probe.as_ptr()).$field };
+                assert!(start == $start, stringify!($field));
+                assert!(
+                    start + $crate::layout::size_of_pointee(field) == $end,
+                    stringify!($field),
+                );
             )*
         };
     };
 }
 
 #[doc(hidden)]
-pub use memoffset::span_of;
+pub use memoffset::offset_of;
+
+#[doc(hidden)]
+pub const fn size_of_pointee<T>(_: *const T) -> usize {
+    size_of::<T>()
+}
