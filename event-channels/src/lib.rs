@@ -1,2 +1,6 @@
-//! (in the making)
+#![doc = include_str!("../README.md")]
 #![no_std]
+
+mod port;
+
+pub use port::PortRef;

@@ -1,0 +1,3 @@
+//! What is x86's own: `xen/include/public/arch-x86/`.
+
+pub mod cpuid;

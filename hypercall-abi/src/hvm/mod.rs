@@ -1,0 +1,12 @@
+//! What concerns HVM and PVH guests: `xen/include/public/hvm/`.
+
+mod params;
+mod start_info;
+
+pub use params::{HvmParam, XenHvmParam, get_param};
+pub use start_info::{
+    HvmMemmapTableEntry, HvmModlistEntry, HvmStartInfo, XEN_HVM_MEMMAP_TYPE_ACPI,
+    XEN_HVM_MEMMAP_TYPE_DISABLED, XEN_HVM_MEMMAP_TYPE_NVS, XEN_HVM_MEMMAP_TYPE_PMEM,
+    XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_MEMMAP_TYPE_RESERVED, XEN_HVM_MEMMAP_TYPE_UNUSABLE,
+    XEN_HVM_START_MAGIC_VALUE,
+};

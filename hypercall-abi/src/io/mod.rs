@@ -1,0 +1,3 @@
+//! The rings and pages of paravirtual devices: `xen/include/public/io/`.
+
+pub mod console;
