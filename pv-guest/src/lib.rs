@@ -1,2 +1,37 @@
-//! (in the making)
+#![doc = include_str!("../README.md")]
 #![no_std]
+
+pub mod boot_info;
+pub mod clock;
+pub mod console;
+mod entry;
+mod error;
+mod guest;
+#[cfg(not(target_os = "none"))]
+pub mod hosted;
+pub mod memory;
+#[cfg(target_os = "none")]
+pub mod native;
+pub mod power;
+pub mod trap;
+
+pub use boot_info::{BootInfo, GuestType};
+pub use error::Error;
+pub use guest::{Guest, HypervisorInfo};
+pub use hypercall_abi as abi;
+
+cfg_if::cfg_if! {
+    if #[cfg(target_os = "none")] {
+        /// The world beneath this kernel.
+        pub type Current = native::Native;
+
+        pub(crate) fn current() -> Current {
+            native::Native
+        }
+    } else {
+        /// The world beneath this guest: whatever started it.
+        pub type Current = &'static dyn hypercall_abi::platform::Platform;
+
+        pub(crate) use hosted::current;
+    }
+}

@@ -1,0 +1,345 @@
+//! What the loader handed over, in one form for all loaders.
+
+use hypercall_abi::{
+    Gfn, PAGE_SIZE, Port,
+    hvm::{
+        HvmMemmapTableEntry, HvmModlistEntry, HvmStartInfo, XEN_HVM_MEMMAP_TYPE_ACPI,
+        XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_START_MAGIC_VALUE,
+    },
+    xen::{START_INFO_MAGIC_PREFIX, StartFlags, StartInfo},
+};
+use zerocopy::FromBytes;
+
+use crate::{
+    Error,
+    memory::{MemoryKind, MemoryMap, MemoryRegion},
+};
+
+/// How this guest is virtualized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestType {
+    /// Xen PV: the kernel asks Xen to change its page tables.
+    Pv,
+    /// Xen PVH: hardware virtualization, no emulated hardware.
+    Pvh,
+    /// No Xen: a plain machine that loads PVH images.
+    Bare,
+}
+
+impl GuestType {
+    /// The name, as in Xen's configuration files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pv => "PV",
+            Self::Pvh => "PVH",
+            Self::Bare => "bare",
+        }
+    }
+}
+
+/// A ring that the toolstack set up: its page and its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingLocation {
+    /// The page.
+    pub gfn: Gfn,
+    /// The port.
+    pub port: Port,
+}
+
+/// The most modules that are kept.
+const MAX_MODULES: usize = 16;
+
+/// What the loader handed over.
+#[derive(Clone, Debug)]
+pub struct BootInfo {
+    /// How this guest is virtualized.
+    pub guest_type: GuestType,
+    /// The command line; empty if there is none or it is no UTF-8.
+    pub command_line: &'static str,
+    /// The memory map, by physical (PV: pseudo-physical) address.
+    pub memory_map: MemoryMap,
+    /// The console's ring.
+    pub console: Option<RingLocation>,
+    /// The store's ring.
+    pub store: Option<RingLocation>,
+    /// The address of ACPI's root pointer.
+    pub rsdp_paddr: Option<u64>,
+    modules: [&'static [u8]; MAX_MODULES],
+    nr_modules: usize,
+}
+
+/// The longest command line that is looked at.
+const MAX_COMMAND_LINE: usize = 4096;
+
+fn text_until_zero(bytes: &'static [u8]) -> &'static str {
+    let text = bytes.split(|byte| *byte == 0).next().unwrap_or(&[]);
+    core::str::from_utf8(text).unwrap_or("")
+}
+
+/// A way from physical addresses to memory: `None` where there is none.
+///
+/// The loader may not lie about what it placed there, so the bytes do not
+/// change while they are used.
+pub trait PhysicalMemory {
+    /// The `len_bytes` bytes from `paddr`.
+    fn bytes(&self, paddr: u64, len_bytes: usize) -> Option<&'static [u8]>;
+}
+
+impl<F: Fn(u64, usize) -> Option<&'static [u8]>> PhysicalMemory for F {
+    fn bytes(&self, paddr: u64, len_bytes: usize) -> Option<&'static [u8]> {
+        self(paddr, len_bytes)
+    }
+}
+
+impl BootInfo {
+    /// Reads a PV guest's start information. `module` is what `mod_start` and
+    /// `mod_len` lead to.
+    ///
+    /// # Errors
+    /// The magic is not a PV guest's, or there is no memory.
+    pub fn from_pv(
+        start: &'static StartInfo,
+        module: Option<&'static [u8]>,
+    ) -> Result<Self, Error> {
+        if !start.magic.starts_with(START_INFO_MAGIC_PREFIX) {
+            return Err(Error::StartInfo("the magic of start_info is wrong"));
+        }
+        let end = start
+            .nr_pages
+            .checked_mul(PAGE_SIZE as u64)
+            .filter(|end| *end < 1 << 47)
+            .ok_or(Error::StartInfo("start_info has an absurd number of pages"))?;
+        let memory_map = MemoryMap::from_entries([MemoryRegion {
+            start: 0,
+            end,
+            kind: MemoryKind::Ram,
+        }])?;
+        let initial = StartFlags::from_bits_retain(start.flags).contains(StartFlags::INITDOMAIN);
+        let ring = |gfn: hypercall_abi::Mfn, port: Port| {
+            (gfn.0 != 0 && port.0 != 0 && !initial).then(|| RingLocation {
+                gfn: gfn.into(),
+                port,
+            })
+        };
+        let mut info = Self {
+            guest_type: GuestType::Pv,
+            command_line: text_until_zero(&start.cmd_line),
+            memory_map,
+            console: ring(start.console_mfn, start.console_evtchn),
+            store: ring(start.store_mfn, start.store_evtchn),
+            rsdp_paddr: None,
+            modules: [&[]; MAX_MODULES],
+            nr_modules: 0,
+        };
+        if let Some(module) = module {
+            info.add_module(module);
+        }
+        Ok(info)
+    }
+
+    /// Reads a PVH guest's start information at `paddr`.
+    ///
+    /// # Errors
+    /// Part of it lies outside memory, its magic is wrong, or there is no
+    /// usable memory map.
+    pub fn from_pvh(
+        paddr: u64,
+        memory: &impl PhysicalMemory,
+        guest_type: GuestType,
+    ) -> Result<Self, Error> {
+        let start: HvmStartInfo = read(memory, paddr).ok_or(Error::StartInfo(
+            "hvm_start_info does not lie in memory",
+        ))?;
+        if start.magic != XEN_HVM_START_MAGIC_VALUE {
+            return Err(Error::StartInfo("the magic of hvm_start_info is wrong"));
+        }
+        if start.version == 0 || start.memmap_paddr == 0 || start.memmap_entries == 0 {
+            return Err(Error::StartInfo(
+                "hvm_start_info has no memory map (version 1 has one)",
+            ));
+        }
+        let mut broken = false;
+        let entries = (0..u64::from(start.memmap_entries).min(1 << 16)).map_while(|i| {
+            let at = start
+                .memmap_paddr
+                .checked_add(i * size_of::<HvmMemmapTableEntry>() as u64);
+            let entry = at.and_then(|at| read::<HvmMemmapTableEntry>(memory, at));
+            broken |= entry.is_none();
+            entry.map(|entry| MemoryRegion {
+                start: entry.addr,
+                end: entry.addr.saturating_add(entry.size),
+                kind: match entry.r#type {
+                    XEN_HVM_MEMMAP_TYPE_RAM => MemoryKind::Ram,
+                    XEN_HVM_MEMMAP_TYPE_ACPI => MemoryKind::Acpi,
+                    _ => MemoryKind::Reserved,
+                },
+            })
+        });
+        let memory_map = MemoryMap::from_entries(entries);
+        if broken {
+            return Err(Error::StartInfo("the memory map does not lie in memory"));
+        }
+        let mut info = Self {
+            guest_type,
+            command_line: command_line(memory, start.cmdline_paddr),
+            memory_map: memory_map?,
+            console: None,
+            store: None,
+            rsdp_paddr: (start.rsdp_paddr != 0).then_some(start.rsdp_paddr),
+            modules: [&[]; MAX_MODULES],
+            nr_modules: 0,
+        };
+        for i in 0..u64::from(start.nr_modules).min(MAX_MODULES as u64) {
+            let module = start
+                .modlist_paddr
+                .checked_add(i * size_of::<HvmModlistEntry>() as u64)
+                .and_then(|at| read::<HvmModlistEntry>(memory, at))
+                .and_then(|entry| memory.bytes(entry.paddr, usize::try_from(entry.size).ok()?))
+                .ok_or(Error::StartInfo("a module does not lie in memory"))?;
+            info.add_module(module);
+        }
+        Ok(info)
+    }
+
+    fn add_module(&mut self, module: &'static [u8]) {
+        if let Some(slot) = self.modules.get_mut(self.nr_modules) {
+            *slot = module;
+            self.nr_modules += 1;
+        }
+    }
+
+    /// The modules (the first is also called ramdisk).
+    pub fn modules(&self) -> impl Iterator<Item = &'static [u8]> + '_ {
+        self.modules.iter().take(self.nr_modules).copied()
+    }
+}
+
+fn read<T: FromBytes>(memory: &impl PhysicalMemory, paddr: u64) -> Option<T> {
+    T::read_from_bytes(memory.bytes(paddr, size_of::<T>())?).ok()
+}
+
+fn command_line(memory: &impl PhysicalMemory, paddr: u64) -> &'static str {
+    if paddr == 0 {
+        return "";
+    }
+    // Memory may end soon after a short line: try less and less.
+    let mut len = MAX_COMMAND_LINE;
+    while len > 0 {
+        if let Some(bytes) = memory.bytes(paddr, len) {
+            return text_until_zero(bytes);
+        }
+        len /= 2;
+    }
+    ""
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use hypercall_abi::Mfn;
+    use std::{boxed::Box, vec, vec::Vec};
+    use zerocopy::{FromZeros, IntoBytes};
+
+    fn pv(change: impl FnOnce(&mut StartInfo)) -> Result<BootInfo, Error> {
+        let mut start = StartInfo::new_zeroed();
+        start.magic[..14].copy_from_slice(b"xen-3.0-x86_64");
+        start.nr_pages = 1024;
+        start.console_mfn = Mfn(7);
+        start.console_evtchn = Port(2);
+        start.cmd_line[..5].copy_from_slice(b"a=b c");
+        change(&mut start);
+        BootInfo::from_pv(Box::leak(Box::new(start)), None)
+    }
+
+    #[test]
+    fn a_pv_start_info_is_read() {
+        let info = pv(|_| ()).unwrap();
+        assert_eq!(info.command_line, "a=b c");
+        assert_eq!(info.memory_map.ram_bytes(), 4 << 20);
+        assert_eq!(info.console.unwrap().gfn, Gfn(7));
+        assert_eq!(info.store, None);
+    }
+
+    #[test]
+    fn bad_pv_start_infos_are_refused() {
+        assert!(matches!(pv(|s| s.magic[0] = 0), Err(Error::StartInfo(_))));
+        assert!(matches!(pv(|s| s.nr_pages = 0), Err(Error::MemoryMap(_))));
+        assert!(matches!(
+            pv(|s| s.nr_pages = u64::MAX),
+            Err(Error::StartInfo(_))
+        ));
+        assert_eq!(pv(|s| s.console_mfn = Mfn(0)).unwrap().console, None);
+        assert_eq!(pv(|s| s.cmd_line = [0xff; 1024]).unwrap().command_line, "");
+    }
+
+    /// A physical memory in which PVH's structures lie at 0x100.
+    fn pvh_memory(change: impl FnOnce(&mut HvmStartInfo)) -> Vec<u8> {
+        let mut memory = vec![0; 0x1000];
+        let mut start = HvmStartInfo::new_zeroed();
+        start.magic = XEN_HVM_START_MAGIC_VALUE;
+        start.version = 1;
+        start.nr_modules = 1;
+        start.modlist_paddr = 0x200;
+        start.cmdline_paddr = 0x300;
+        start.memmap_paddr = 0x400;
+        start.memmap_entries = 2;
+        change(&mut start);
+        memory[0x100..0x138].copy_from_slice(start.as_bytes());
+        let module = HvmModlistEntry {
+            paddr: 0x500,
+            size: 3,
+            cmdline_paddr: 0,
+            reserved: 0,
+        };
+        memory[0x200..0x220].copy_from_slice(module.as_bytes());
+        memory[0x300..0x305].copy_from_slice(b"quiet");
+        let entries = [(0, 0x8_0000, 1), (0x4_0000, 0x1000, 2)].map(|(addr, size, r#type)| {
+            HvmMemmapTableEntry {
+                addr,
+                size,
+                r#type,
+                reserved: 0,
+            }
+        });
+        memory[0x400..0x430].copy_from_slice(entries.as_bytes());
+        memory[0x500..0x503].copy_from_slice(b"mod");
+        memory
+    }
+
+    fn pvh(change: impl FnOnce(&mut HvmStartInfo)) -> Result<BootInfo, Error> {
+        let memory: &'static [u8] = Vec::leak(pvh_memory(change));
+        let physical = move |paddr: u64, len: usize| {
+            let start = usize::try_from(paddr).ok()?;
+            memory.get(start..start.checked_add(len)?)
+        };
+        BootInfo::from_pvh(0x100, &physical, GuestType::Pvh)
+    }
+
+    #[test]
+    fn a_pvh_start_info_is_read() {
+        let info = pvh(|_| ()).unwrap();
+        assert_eq!(info.command_line, "quiet");
+        assert_eq!(info.memory_map.ram_bytes(), 0x7_f000);
+        assert!(info.modules().eq([b"mod".as_slice()]));
+    }
+
+    #[test]
+    fn bad_pvh_start_infos_are_refused() {
+        for change in [
+            (|s| s.magic = 0) as fn(&mut HvmStartInfo),
+            |s| s.version = 0,
+            |s| s.memmap_paddr = 0,
+            |s| s.memmap_entries = 0,
+            |s| s.memmap_entries = u32::MAX,
+            |s| s.memmap_paddr = u64::MAX - 8,
+            |s| s.modlist_paddr = 0x0fff,
+            |s| s.modlist_paddr = u64::MAX,
+        ] {
+            assert!(matches!(pvh(change), Err(Error::StartInfo(_))));
+        }
+        assert_eq!(pvh(|s| s.cmdline_paddr = 0).unwrap().command_line, "");
+        assert_eq!(pvh(|s| s.cmdline_paddr = u64::MAX).unwrap().command_line, "");
+        assert!(BootInfo::from_pvh(u64::MAX, &|_, _| None, GuestType::Bare).is_err());
+    }
+}

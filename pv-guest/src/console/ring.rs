@@ -1,0 +1,212 @@
+//! The console ring: bytes out, bytes in, in a page shared with the console's
+//! daemon.
+//!
+//! The daemon is another program, so its indices are checked; if they are
+//! impossible the ring is [`Broken`] and never used again.
+
+use core::sync::atomic::{Ordering, fence};
+
+use event_channels::PortRef;
+use hypercall_abi::{
+    Port,
+    io::console::XenconsInterface,
+    peer::{PeerPtr, PeerSlice, Untrusted},
+    peer_field,
+    platform::Platform,
+};
+
+/// The daemon wrote an index that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+impl core::fmt::Display for Broken {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the console's daemon broke the ring")
+    }
+}
+
+impl core::error::Error for Broken {}
+
+/// Waiting for the daemon ends after this long, to look again.
+const LOOK_AGAIN_NS: u64 = 20_000_000;
+
+/// The guest's side of a console ring.
+#[derive(Debug)]
+pub struct ConsoleRing<P: Platform> {
+    platform: P,
+    page: PeerPtr<'static, XenconsInterface>,
+    port: PortRef,
+    broken: Option<Broken>,
+}
+
+/// How many bytes lie between two free-running indices of a ring.
+fn used(producer: u32, consumer: u32, size: usize) -> Result<usize, Broken> {
+    let used = producer.wrapping_sub(consumer) as usize;
+    if used > size { Err(Broken) } else { Ok(used) }
+}
+
+/// The longest stretch from `index` without wrapping: offset and length.
+fn stretch(index: u32, wanted: usize, size: usize) -> (usize, usize) {
+    let offset = index as usize & (size - 1);
+    (offset, wanted.min(size - offset))
+}
+
+impl<P: Platform> ConsoleRing<P> {
+    /// A console over `page`.
+    pub const fn new(
+        platform: P,
+        page: PeerPtr<'static, XenconsInterface>,
+        port: PortRef,
+    ) -> Self {
+        Self {
+            platform,
+            page,
+            port,
+            broken: None,
+        }
+    }
+
+    /// The port by which the daemon says that something changed.
+    pub const fn port(&self) -> Port {
+        self.port.port()
+    }
+
+    fn latch<T>(&mut self, result: Result<T, Broken>) -> Result<T, Broken> {
+        if let Err(broken) = result {
+            self.broken = Some(broken);
+        }
+        result
+    }
+
+    fn ok(&self) -> Result<(), Broken> {
+        self.broken.map_or(Ok(()), Err)
+    }
+
+    /// Puts as many bytes into the ring as there is room for, and says how
+    /// many.
+    ///
+    /// # Errors
+    /// The daemon broke the ring.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Broken> {
+        self.ok()?;
+        let out = peer_field!(self.page, XenconsInterface, out).as_slice();
+        let size = out.len_bytes();
+        let mut producer = self.out_producer();
+        let queued = self.out_queued(producer, size);
+        let queued = self.latch(queued)?;
+        let (mut rest, mut written) = (bytes, 0);
+        let mut room = size - queued;
+        // At most twice: up to the end of the ring, and from its start.
+        while room > 0 && !rest.is_empty() {
+            let (offset, len) = stretch(producer, room.min(rest.len()), size);
+            let copied = out.get(offset, len).map_or(0, |part| part.copy_from(rest));
+            if copied == 0 {
+                break;
+            }
+            rest = rest.get(copied..).unwrap_or(&[]);
+            producer = producer.wrapping_add(copied as u32);
+            room -= copied;
+            written += copied;
+        }
+        if written > 0 {
+            peer_field!(self.page, XenconsInterface, out_prod).store_release(producer);
+            self.port.notify(&self.platform);
+        }
+        Ok(written)
+    }
+
+    /// Our own index: nobody else may write it, and if somebody did, `used`
+    /// notices.
+    fn out_producer(&self) -> u32 {
+        peer_field!(self.page, XenconsInterface, out_prod)
+            .load()
+            .trust()
+    }
+
+    fn out_queued(&self, producer: u32, size: usize) -> Result<usize, Broken> {
+        let consumer: Untrusted<u32> =
+            peer_field!(self.page, XenconsInterface, out_cons).load_acquire();
+        consumer.check_with(|consumer| used(producer, consumer, size))
+    }
+
+    /// How many bytes the daemon has not yet taken.
+    ///
+    /// # Errors
+    /// The daemon broke the ring.
+    pub fn pending_output(&mut self) -> Result<usize, Broken> {
+        self.ok()?;
+        let size = peer_field!(self.page, XenconsInterface, out)
+            .as_slice()
+            .len_bytes();
+        let queued = self.out_queued(self.out_producer(), size);
+        self.latch(queued)
+    }
+
+    /// Takes bytes that came in, as many as there are and `buffer` holds.
+    ///
+    /// # Errors
+    /// The daemon broke the ring.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
+        self.ok()?;
+        let ring: PeerSlice<'_> = peer_field!(self.page, XenconsInterface, r#in).as_slice();
+        let size = ring.len_bytes();
+        let mut consumer = peer_field!(self.page, XenconsInterface, in_cons)
+            .load()
+            .trust();
+        let available = peer_field!(self.page, XenconsInterface, in_prod)
+            .load_acquire()
+            .check_with(|producer| used(producer, consumer, size));
+        let mut available = self.latch(available)?;
+        let mut taken = 0;
+        while available > 0 {
+            let Some(rest) = buffer.get_mut(taken..).filter(|rest| !rest.is_empty()) else {
+                break;
+            };
+            let (offset, len) = stretch(consumer, available.min(rest.len()), size);
+            let copied = ring.get(offset, len).map_or(0, |part| part.copy_to(rest));
+            if copied == 0 {
+                break;
+            }
+            consumer = consumer.wrapping_add(copied as u32);
+            available -= copied;
+            taken += copied;
+        }
+        if taken > 0 {
+            // The daemon may fill the room only after we have read it.
+            fence(Ordering::SeqCst);
+            peer_field!(self.page, XenconsInterface, in_cons).store_release(consumer);
+            self.port.notify(&self.platform);
+        }
+        Ok(taken)
+    }
+
+    /// Sleeps until the daemon did something, `deadline_ns` has come, or it is
+    /// worth another look.
+    pub fn wait(&mut self, deadline_ns: Option<u64>) {
+        let soon = self.platform.now_ns().saturating_add(LOOK_AGAIN_NS);
+        let until = deadline_ns.map_or(soon, |deadline| deadline.min(soon));
+        self.platform.park(&[self.port.port()], Some(until));
+        self.port.clear_pending();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_run_freely_and_impossible_ones_are_noticed() {
+        assert_eq!(used(5, 5, 16), Ok(0));
+        assert_eq!(used(3, u32::MAX - 4, 16), Ok(8));
+        assert_eq!(used(16, 0, 16), Ok(16));
+        assert_eq!(used(17, 0, 16), Err(Broken));
+        assert_eq!(used(0, 1, 16), Err(Broken));
+    }
+
+    #[test]
+    fn a_stretch_ends_at_the_end_of_the_ring() {
+        assert_eq!(stretch(14, 8, 16), (14, 2));
+        assert_eq!(stretch(u32::MAX, 8, 16), (15, 1));
+        assert_eq!(stretch(16, 8, 16), (0, 8));
+    }
+}

@@ -1,0 +1,81 @@
+//! What can go wrong in a guest.
+
+use crate::{memory::map::MapError, console::ring};
+use hypercall_abi::Errno;
+
+/// An error of the guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// What the loader handed over is not what its protocol says.
+    StartInfo(&'static str),
+    /// The memory map cannot be used.
+    MemoryMap(MapError),
+    /// There is not enough memory for what was tried.
+    OutOfMemory(&'static str),
+    /// The hypervisor refused.
+    Hypercall {
+        /// What was asked of it.
+        what: &'static str,
+        /// Its answer.
+        errno: Errno,
+    },
+    /// The console's daemon misbehaved.
+    Console(ring::Broken),
+    /// Input ended.
+    EndOfInput,
+    /// Something that this platform does not have.
+    NotSupported(&'static str),
+    /// For the kernel's own use: `main` failed.
+    Failed(&'static str),
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::StartInfo(what) => write!(f, "bad start information: {what}"),
+            Self::MemoryMap(error) => write!(f, "bad start information: {error}"),
+            Self::OutOfMemory(what) => write!(f, "not enough memory for {what}"),
+            Self::Hypercall { what, errno } => write!(f, "cannot {what}: {errno}"),
+            Self::Console(error) => error.fmt(f),
+            Self::EndOfInput => f.write_str("the input ended"),
+            Self::NotSupported(what) => write!(f, "{what} is not available on this platform"),
+            Self::Failed(what) => f.write_str(what),
+        }
+    }
+}
+
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::MemoryMap(error) => Some(error),
+            Self::Hypercall { errno, .. } => Some(errno),
+            Self::Console(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<MapError> for Error {
+    fn from(error: MapError) -> Self {
+        Self::MemoryMap(error)
+    }
+}
+
+impl From<ring::Broken> for Error {
+    fn from(error: ring::Broken) -> Self {
+        Self::Console(error)
+    }
+}
+
+/// The `?` of an `fmt::Write` on the console.
+impl From<core::fmt::Error> for Error {
+    fn from(_: core::fmt::Error) -> Self {
+        Self::Failed("the console takes no output")
+    }
+}
+
+/// Names what was asked of the hypervisor.
+pub(crate) fn asking(what: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::Hypercall { what, errno }
+}

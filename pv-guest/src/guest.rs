@@ -1,0 +1,225 @@
+//! The guest, as it sees itself.
+
+use core::ptr::NonNull;
+
+use event_channels::PortRef;
+use hypercall_abi::{
+    DomId, VcpuId, event_channel,
+    features::XenFeatures,
+    io::console::XenconsInterface,
+    peer::PeerPtr,
+    platform::{Pages as _, Platform},
+    vcpu::{self, VcpuState},
+    version::{self, Text, Version},
+    xen::SharedInfo,
+};
+
+use crate::{
+    BootInfo, Current, Error, GuestType,
+    boot_info::RingLocation,
+    console::{self, ring::ConsoleRing},
+    error::asking,
+};
+
+/// The page that Xen and this guest share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SharedPage(pub(crate) PeerPtr<'static, SharedInfo>);
+
+/// Which hypervisor there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HypervisorInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// Its version, if it tells.
+    pub version: Option<Version>,
+    /// The rest of its version, if it tells.
+    pub extraversion: Option<Text<16>>,
+}
+
+impl core::fmt::Display for HypervisorInfo {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name)?;
+        if let Some(version) = self.version {
+            write!(f, " {version}")?;
+        }
+        if let Some(extra) = &self.extraversion {
+            write!(f, "{extra}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The most vCPUs that are counted.
+const MAX_VCPUS: u32 = 512;
+
+/// A running guest: what it is, and what it was given.
+#[derive(Debug)]
+pub struct Guest<P: Platform = Current> {
+    platform: P,
+    info: BootInfo,
+    started_ns: u64,
+}
+
+impl<P: Platform> Guest<P> {
+    /// The guest of a kernel that brought its own boot: `platform` is its
+    /// memory, clock and trap, `info` what its loader handed over. Nothing is
+    /// set up and nothing allocated.
+    pub fn adopt(platform: P, info: BootInfo) -> Self {
+        let started_ns = platform.now_ns();
+        Self {
+            platform,
+            info,
+            started_ns,
+        }
+    }
+
+    /// The world beneath.
+    pub const fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// How this guest is virtualized.
+    pub const fn guest_type(&self) -> GuestType {
+        self.info.guest_type
+    }
+
+    /// What the loader handed over.
+    pub const fn boot_info(&self) -> &BootInfo {
+        &self.info
+    }
+
+    /// The command line.
+    pub const fn command_line(&self) -> &'static str {
+        self.info.command_line
+    }
+
+    /// The modules that came with the kernel.
+    pub fn modules(&self) -> impl Iterator<Item = &'static [u8]> + '_ {
+        self.info.modules()
+    }
+
+    /// Bytes of memory that the guest was given.
+    pub fn memory_bytes(&self) -> u64 {
+        self.info.memory_map.ram_bytes()
+    }
+
+    /// Nanoseconds since the guest started.
+    pub fn uptime_ns(&self) -> u64 {
+        self.platform.now_ns().saturating_sub(self.started_ns)
+    }
+
+    /// This domain's number.
+    ///
+    /// No call tells a guest its number, but a port that it offers to itself
+    /// says to whom it was offered.
+    ///
+    /// # Errors
+    /// The hypervisor is not Xen, or all ports are taken.
+    pub fn domid(&self) -> Result<DomId, Error> {
+        let port = event_channel::alloc_unbound(&self.platform, DomId::SELF)
+            .map_err(asking("allocate a port"))?;
+        let status = event_channel::status(&self.platform, port);
+        event_channel::close(&self.platform, port).map_err(asking("close a port"))?;
+        let status = status.map_err(asking("look at a port"))?;
+        Ok(DomId(status.u[0] as u16))
+    }
+
+    /// The hypervisor.
+    pub fn hypervisor(&self) -> HypervisorInfo {
+        let version = version::version(&self.platform).ok();
+        let name = match (self.info.guest_type, version) {
+            (GuestType::Bare, _) | (_, None) => no_xen(),
+            _ => "Xen",
+        };
+        HypervisorInfo {
+            name,
+            version,
+            extraversion: version::extraversion(&self.platform).ok(),
+        }
+    }
+
+    /// What Xen can do for this guest; nothing where there is no Xen.
+    pub fn features(&self) -> XenFeatures {
+        version::features(&self.platform).unwrap_or(XenFeatures::empty())
+    }
+
+    /// How many vCPUs there are, and how many of them run.
+    pub fn vcpus(&self) -> VcpuCount {
+        let mut count = VcpuCount { total: 0, up: 0 };
+        for id in 0..MAX_VCPUS {
+            match vcpu::state(&self.platform, VcpuId(id)) {
+                Ok(state) => {
+                    count.total += 1;
+                    count.up += u32::from(state == VcpuState::Up);
+                }
+                Err(_) => break,
+            }
+        }
+        if count.total == 0 {
+            return VcpuCount {
+                total: processors(),
+                up: 1,
+            };
+        }
+        count
+    }
+}
+
+/// How many vCPUs a guest has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VcpuCount {
+    /// All of them.
+    pub total: u32,
+    /// Those that run.
+    pub up: u32,
+}
+
+impl Guest {
+    /// [`Guest::adopt`], and makes the guest's console the kernel's.
+    pub(crate) fn adopt_with_console(
+        platform: Current,
+        info: BootInfo,
+        shared: Option<SharedPage>,
+    ) -> Result<Self, Error> {
+        if let Some(location) = info.console {
+            let ring = console_ring(platform, location, shared)
+                .ok_or(Error::StartInfo("the console's page is not memory"))?;
+            console::set(console::Device::Ring(ring));
+        }
+        Ok(Self::adopt(platform, info))
+    }
+}
+
+/// The console's ring at a place that the toolstack told.
+pub(crate) fn console_ring(
+    platform: Current,
+    location: RingLocation,
+    shared: Option<SharedPage>,
+) -> Option<ConsoleRing<Current>> {
+    let page: NonNull<XenconsInterface> = platform.page_of(location.gfn)?.cast();
+    // SAFETY: a whole page of the guest's, mapped for good, which the
+    // toolstack shares with the console's daemon and nobody else uses.
+    let page = unsafe { PeerPtr::new(page) };
+    let port = PortRef::new(location.port, shared.map(|page| page.0));
+    Some(ConsoleRing::new(platform, page, port))
+}
+
+fn no_xen() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    if let Some((hypervisor, _)) = hypercall_abi::arch_x86::cpuid::Cpuid::PLAIN.hypervisors().next() {
+        return hypervisor.name();
+    }
+    "none"
+}
+
+fn processors() -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let leaf = hypercall_abi::arch_x86::cpuid::Cpuid::PLAIN.leaf(1, 0);
+        // Bit 28: the count is valid.
+        if leaf.edx & (1 << 28) != 0 {
+            return ((leaf.ebx >> 16) & 0xff).max(1);
+        }
+    }
+    1
+}

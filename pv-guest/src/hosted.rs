@@ -1,0 +1,94 @@
+//! A guest that runs as an ordinary process, on a platform that its host made
+//! (the mock hypervisor, say).
+
+use core::ptr::NonNull;
+
+use hypercall_abi::{
+    Gfn, HypercallNr, Port,
+    peer::PeerPtr,
+    platform::{Clock, Hypercall, Pages, Park},
+    xen::{SharedInfo, StartInfo},
+};
+
+use crate::{BootInfo, Current, Error, Guest, guest::SharedPage};
+
+static PLATFORM: spin::Once<Current> = spin::Once::new();
+
+/// The platform that [`start`] was given.
+pub(crate) fn platform() -> Option<Current> {
+    PLATFORM.get().copied()
+}
+
+/// The platform of the running guest; one that offers nothing before there is
+/// one.
+pub(crate) fn current() -> Current {
+    platform().unwrap_or(&NoPlatform)
+}
+
+/// Runs `main` as the guest of `platform`, and ends the guest as `main` says.
+///
+/// # Safety
+/// `start_info` and `shared_info` are those of the domain behind `platform`,
+/// valid for as long as the process runs.
+pub unsafe fn start(
+    platform: Current,
+    start_info: NonNull<StartInfo>,
+    shared_info: NonNull<SharedInfo>,
+    main: fn(Guest) -> Result<(), Error>,
+) -> ! {
+    PLATFORM.call_once(|| platform);
+    // SAFETY: valid as the caller promised; nothing writes the start
+    // information after the domain was built.
+    let start = unsafe { start_info.as_ref() };
+    // SAFETY: the caller's promise; the shared page is used as peer memory.
+    let shared = unsafe { PeerPtr::new(shared_info) };
+    let adopted = BootInfo::from_pv(start, None)
+        .and_then(|info| Guest::adopt_with_console(platform, info, Some(SharedPage(shared))));
+    crate::entry::finish(adopted.and_then(main))
+}
+
+/// Where there is no platform, every call is ENOSYS.
+#[derive(Debug)]
+struct NoPlatform;
+
+// SAFETY: it calls nobody.
+unsafe impl Hypercall for NoPlatform {
+    unsafe fn call5(
+        &self,
+        _: HypercallNr,
+        _: usize,
+        _: usize,
+        _: usize,
+        _: usize,
+        _: usize,
+    ) -> isize {
+        hypercall_abi::Errno::ENOSYS.to_answer()
+    }
+}
+
+// SAFETY: it has no pages to give.
+unsafe impl Pages for NoPlatform {
+    fn alloc(&self, _count: usize) -> Option<NonNull<u8>> {
+        None
+    }
+    unsafe fn free(&self, _first: NonNull<u8>, _count: usize) {}
+    fn gfn_of(&self, _page: NonNull<u8>) -> Option<Gfn> {
+        None
+    }
+    fn page_of(&self, _gfn: Gfn) -> Option<NonNull<u8>> {
+        None
+    }
+}
+
+impl Park for NoPlatform {
+    fn park(&self, _ports: &[Port], _deadline_ns: Option<u64>) {}
+}
+
+impl Clock for NoPlatform {
+    fn now_ns(&self) -> u64 {
+        0
+    }
+    fn wall_clock_ns(&self) -> Option<u64> {
+        None
+    }
+}

@@ -1,0 +1,270 @@
+//! The memory map, put in order.
+//!
+//! What a loader hands over may be unsorted, overlap or be empty. Here it
+//! becomes a sorted list without overlaps, in which the more careful meaning
+//! of a byte wins: memory that any entry reserves is not used.
+
+/// What a range of memory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MemoryKind {
+    /// Memory to use.
+    Ram,
+    /// ACPI tables, to be used once they were read.
+    Acpi,
+    /// Not memory, or not ours.
+    Reserved,
+}
+
+/// A range of physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryRegion {
+    /// The first byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// What it is for.
+    pub kind: MemoryKind,
+}
+
+impl MemoryRegion {
+    /// How many bytes it holds.
+    pub const fn len_bytes(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+}
+
+/// The most entries a map may have (Xen and firmware use up to 128).
+pub const CAPACITY: usize = 128;
+
+const EMPTY: MemoryRegion = MemoryRegion {
+    start: 0,
+    end: 0,
+    kind: MemoryKind::Reserved,
+};
+
+/// A list of regions: sorted, not empty, not overlapping.
+#[derive(Clone)]
+pub struct MemoryMap {
+    regions: [MemoryRegion; CAPACITY],
+    len: usize,
+}
+
+/// Why a memory map cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MapError {
+    /// It has more than [`CAPACITY`] entries.
+    TooLong,
+    /// An entry ends before it starts, or beyond 2^64.
+    BadEntry(MemoryRegion),
+    /// No entry is usable memory.
+    NoMemory,
+}
+
+impl core::fmt::Display for MapError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "the memory map has more than {CAPACITY} entries"),
+            Self::BadEntry(r) => write!(
+                f,
+                "the memory map has an entry from {:#x} to {:#x}",
+                r.start, r.end
+            ),
+            Self::NoMemory => f.write_str("the memory map has no usable memory"),
+        }
+    }
+}
+
+impl core::error::Error for MapError {}
+
+impl MemoryMap {
+    /// A map of nothing.
+    pub const fn empty() -> Self {
+        Self {
+            regions: [EMPTY; CAPACITY],
+            len: 0,
+        }
+    }
+
+    /// Puts a loader's map in order.
+    ///
+    /// # Errors
+    /// The map is too long, has impossible entries or no usable memory.
+    pub fn from_entries(
+        entries: impl IntoIterator<Item = MemoryRegion>,
+    ) -> Result<Self, MapError> {
+        let mut raw = Self::empty();
+        for entry in entries {
+            if entry.end < entry.start {
+                return Err(MapError::BadEntry(entry));
+            }
+            if entry.end > entry.start {
+                raw.push(entry)?;
+            }
+        }
+        let map = raw.flattened()?;
+        if map.ram_bytes() == 0 {
+            return Err(MapError::NoMemory);
+        }
+        Ok(map)
+    }
+
+    /// Walks the borders of all entries from low to high; between two borders
+    /// the most careful kind of those that cover the stretch wins.
+    fn flattened(&self) -> Result<Self, MapError> {
+        let mut map = Self::empty();
+        let mut at = 0;
+        while let Some(next) = self
+            .iter()
+            .flat_map(|r| [r.start, r.end])
+            .filter(|border| *border > at)
+            .min()
+        {
+            let kind = self
+                .iter()
+                .filter(|r| r.start <= at && r.end >= next)
+                .map(|r| r.kind)
+                .max();
+            if let Some(kind) = kind {
+                map.push_merging(MemoryRegion {
+                    start: at,
+                    end: next,
+                    kind,
+                })?;
+            }
+            at = next;
+        }
+        Ok(map)
+    }
+
+    fn push(&mut self, region: MemoryRegion) -> Result<(), MapError> {
+        let slot = self.regions.get_mut(self.len).ok_or(MapError::TooLong)?;
+        *slot = region;
+        self.len += 1;
+        Ok(())
+    }
+
+    fn push_merging(&mut self, region: MemoryRegion) -> Result<(), MapError> {
+        let last = self.len.checked_sub(1).and_then(|i| self.regions.get_mut(i));
+        match last {
+            Some(last) if last.end == region.start && last.kind == region.kind => {
+                last.end = region.end;
+                Ok(())
+            }
+            _ => self.push(region),
+        }
+    }
+
+    /// The regions from low to high.
+    pub fn iter(&self) -> impl Iterator<Item = &MemoryRegion> + Clone {
+        self.regions.iter().take(self.len)
+    }
+
+    /// The usable regions from low to high, cut down to whole pages.
+    pub fn ram(&self) -> impl Iterator<Item = MemoryRegion> + Clone + '_ {
+        const PAGE: u64 = hypercall_abi::PAGE_SIZE as u64;
+        self.iter()
+            .filter(|r| r.kind == MemoryKind::Ram)
+            .map(|r| MemoryRegion {
+                start: r.start.checked_next_multiple_of(PAGE).unwrap_or(r.end),
+                end: r.end & !(PAGE - 1),
+                ..*r
+            })
+            .filter(|r| r.start < r.end)
+    }
+
+    /// How many bytes of usable memory there are, in whole pages.
+    pub fn ram_bytes(&self) -> u64 {
+        self.ram()
+            .fold(0, |sum, r| sum.saturating_add(r.len_bytes()))
+    }
+
+    /// One past the last usable byte.
+    pub fn ram_end(&self) -> u64 {
+        self.ram().map(|r| r.end).max().unwrap_or(0)
+    }
+}
+
+impl core::fmt::Debug for MemoryMap {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(start: u64, end: u64, kind: MemoryKind) -> MemoryRegion {
+        MemoryRegion { start, end, kind }
+    }
+    use MemoryKind::{Acpi, Ram, Reserved};
+
+    #[test]
+    fn entries_are_sorted_and_merged() {
+        let map = MemoryMap::from_entries([
+            region(0x10_0000, 0x20_0000, Ram),
+            region(0, 0x9_f000, Ram),
+            region(0x20_0000, 0x30_0000, Ram),
+        ])
+        .unwrap();
+        assert!(map.iter().eq(&[
+            region(0, 0x9_f000, Ram),
+            region(0x10_0000, 0x30_0000, Ram)
+        ]));
+        assert_eq!(map.ram_bytes(), 0x29_f000);
+        assert_eq!(map.ram_end(), 0x30_0000);
+    }
+
+    #[test]
+    fn the_more_careful_kind_wins_where_entries_overlap() {
+        let map = MemoryMap::from_entries([
+            region(0, 0x10_0000, Ram),
+            region(0x4000, 0x6000, Reserved),
+            region(0x5000, 0x8000, Acpi),
+        ])
+        .unwrap();
+        assert!(map.iter().eq(&[
+            region(0, 0x4000, Ram),
+            region(0x4000, 0x6000, Reserved),
+            region(0x6000, 0x8000, Acpi),
+            region(0x8000, 0x10_0000, Ram),
+        ]));
+    }
+
+    #[test]
+    fn usable_memory_comes_in_whole_pages() {
+        let map =
+            MemoryMap::from_entries([region(0x800, 0x2fff, Ram), region(0x5001, 0x5fff, Ram)])
+                .unwrap();
+        assert!(map.ram().eq([region(0x1000, 0x2000, Ram)]));
+    }
+
+    #[test]
+    fn impossible_maps_are_refused() {
+        assert_eq!(
+            MemoryMap::from_entries([]).unwrap_err(),
+            MapError::NoMemory
+        );
+        assert_eq!(
+            MemoryMap::from_entries([region(0, u64::MAX, Reserved)]).unwrap_err(),
+            MapError::NoMemory
+        );
+        let bad = region(2, 1, Ram);
+        assert_eq!(
+            MemoryMap::from_entries([bad]).unwrap_err(),
+            MapError::BadEntry(bad)
+        );
+        let many = (0..200).map(|i| region(i * 0x2000, i * 0x2000 + 0x1000, Ram));
+        assert_eq!(
+            MemoryMap::from_entries(many).unwrap_err(),
+            MapError::TooLong
+        );
+    }
+
+    #[test]
+    fn the_top_of_the_address_space_does_not_wrap() {
+        let map = MemoryMap::from_entries([region(0xffff_ffff_ffff_f800, u64::MAX, Ram)]);
+        assert_eq!(map.unwrap_err(), MapError::NoMemory);
+    }
+}

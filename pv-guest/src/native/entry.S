@@ -1,0 +1,124 @@
+// The two ways into the image.
+
+    .set VIRT_BASE, 0x40000000
+
+// Xen PV: 64-bit, paging on; rsi leads to start_info.
+    .section .text.boot, "ax"
+    .code64
+    .globl pv_guest_pv_entry
+pv_guest_pv_entry:
+    cld
+    movq $__boot_stack_top, %rsp
+    xorl %ebp, %ebp
+    movq %rsi, %rdi
+    call {start_pv}
+    ud2
+
+// PVH (Xen and QEMU): 32-bit, paging off; ebx holds the physical address of
+// hvm_start_info. Maps the first GiB of memory at VIRT_BASE (and where it is,
+// for the few instructions until we run there) and enters 64-bit mode.
+    .code32
+    .globl pv_guest_pvh_entry
+pv_guest_pvh_entry:
+    cld
+    cli
+    movl $(__boot_stack_top - VIRT_BASE), %esp
+
+    movl $(pv_guest_boot_l2 - VIRT_BASE), %edi
+    xorl %ecx, %ecx
+1:  movl %ecx, %eax
+    shll $21, %eax
+    orl $0x83, %eax                     // present, writable, 2 MiB
+    movl %eax, (%edi,%ecx,8)
+    movl $0, 4(%edi,%ecx,8)
+    incl %ecx
+    cmpl $512, %ecx
+    jne 1b
+
+    movl $(pv_guest_boot_l2 - VIRT_BASE + 3), %eax
+    movl %eax, (pv_guest_boot_l3 - VIRT_BASE)
+    movl %eax, (pv_guest_boot_l3 - VIRT_BASE + 8)
+    movl $(pv_guest_boot_l3 - VIRT_BASE + 3), %eax
+    movl %eax, (pv_guest_boot_l4 - VIRT_BASE)
+
+    movl %cr4, %eax
+    orl $0x20, %eax                     // PAE
+    movl %eax, %cr4
+    movl $(pv_guest_boot_l4 - VIRT_BASE), %eax
+    movl %eax, %cr3
+
+    movl %ebx, %esi
+    movl $0x80000001, %eax
+    cpuid
+    movl %edx, %edi
+    movl $0xc0000080, %ecx              // EFER
+    rdmsr
+    orl $0x100, %eax                    // long mode
+    btl $20, %edi
+    jnc 2f
+    orl $0x800, %eax                    // no-execute
+2:  wrmsr
+    movl %cr0, %eax
+    orl $0x80010001, %eax               // paging, write protection, protection
+    movl %eax, %cr0
+
+    lgdt (pv_guest_boot_gdtr - VIRT_BASE)
+    pushl $0x08
+    pushl $(3f - VIRT_BASE)
+    lretl
+
+    .code64
+3:  movabsq $4f, %rax
+    jmpq *%rax
+4:  movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %ss
+    xorl %eax, %eax
+    movl %eax, %fs
+    movl %eax, %gs
+    movq $__boot_stack_top, %rsp
+    xorl %ebp, %ebp
+    movl %esi, %edi
+    call {start_pvh}
+    ud2
+
+    .section .rodata.boot, "a"
+    .balign 8
+pv_guest_boot_gdt:
+    .quad 0
+    .quad 0x00af9b000000ffff            // 64-bit code
+    .quad 0x00cf93000000ffff            // data
+pv_guest_boot_gdtr:
+    .word 23
+    .quad pv_guest_boot_gdt - VIRT_BASE
+
+    .section .bss.boot_tables, "aw", @nobits
+    .balign 4096
+    .globl pv_guest_boot_l4, pv_guest_boot_l3, pv_guest_boot_l2, pv_guest_boot_high_l2
+pv_guest_boot_l4: .skip 4096
+pv_guest_boot_l3: .skip 4096
+pv_guest_boot_l2: .skip 4096
+pv_guest_boot_high_l2: .skip 4096
+
+// What loaders read: note type numbers are in xen/include/public/elfnote.h.
+    .macro NOTE type, desc:vararg
+    .balign 4
+    .long 4, 7f - 6f, \type
+    .asciz "Xen"
+6:  \desc
+7:  .balign 4
+    .endm
+
+    .section .note.Xen, "a", @note
+    NOTE 6, .asciz "pv-guest"           // GUEST_OS
+    NOTE 7, .asciz "0.1"                // GUEST_VERSION
+    NOTE 8, .asciz "generic"            // LOADER
+    NOTE 5, .asciz "xen-3.0"            // XEN_VERSION
+    NOTE 1, .quad pv_guest_pv_entry     // ENTRY
+    NOTE 3, .quad VIRT_BASE             // VIRT_BASE
+    NOTE 4, .quad 0                     // PADDR_OFFSET
+    NOTE 9, .asciz "yes"                // PAE_MODE
+    NOTE 10, .asciz "pae_pgdir_above_4gb" // FEATURES
+    NOTE 18, .long pv_guest_pvh_entry - VIRT_BASE, 0 // PHYS32_ENTRY
+    .text

@@ -1,0 +1,107 @@
+//! Who has which frame of this guest's memory.
+
+use core::{ptr::NonNull, slice};
+
+use hypercall_abi::{PAGE_SIZE, Pfn};
+use spin::Mutex;
+
+use super::image::VIRT_BASE;
+use crate::{
+    Error,
+    memory::{FrameAllocator, MemoryMap},
+};
+
+static FRAMES: Mutex<Option<FrameAllocator<'static>>> = Mutex::new(None);
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// The address at which a physical address is seen.
+pub(crate) const fn virtual_of(paddr: u64) -> u64 {
+    paddr + VIRT_BASE
+}
+
+/// The physical address behind an address of the direct map.
+pub(crate) const fn physical_of(virt: u64) -> Option<u64> {
+    virt.checked_sub(VIRT_BASE)
+}
+
+/// Makes the allocator over all of `map` but what is in `taken` (physical
+/// addresses). Its bitmap lies in memory below `mapped_end`, which is mapped
+/// already.
+pub(crate) fn init(
+    map: &MemoryMap,
+    taken: &[core::ops::Range<u64>],
+    mapped_end: u64,
+) -> Result<(), Error> {
+    let end = Pfn(map.ram_end() / PAGE);
+    let words = FrameAllocator::words_for(end);
+    let pages = (words * size_of::<u64>()).div_ceil(PAGE_SIZE) as u64;
+    let bitmap = find_room(map, taken, mapped_end, pages * PAGE)
+        .ok_or(Error::OutOfMemory("the frame bitmap"))?;
+    let start = core::ptr::with_exposed_provenance_mut::<u64>(virtual_of(bitmap) as usize);
+    // SAFETY: mapped memory of this guest's that nothing else uses.
+    let words = unsafe { slice::from_raw_parts_mut(start, words) };
+    let mut frames = FrameAllocator::new(words);
+    for region in map.ram() {
+        frames.add(Pfn(region.start / PAGE), Pfn(region.end / PAGE));
+    }
+    for range in taken.iter().cloned().chain([bitmap..bitmap + pages * PAGE]) {
+        frames.reserve(Pfn(range.start / PAGE), Pfn(range.end.div_ceil(PAGE)));
+    }
+    *FRAMES.lock() = Some(frames);
+    Ok(())
+}
+
+/// The lowest `len` bytes of memory that nothing has.
+fn find_room(
+    map: &MemoryMap,
+    taken: &[core::ops::Range<u64>],
+    mapped_end: u64,
+    len: u64,
+) -> Option<u64> {
+    map.ram().find_map(|region| {
+        let mut at = region.start;
+        // Jump behind what is in the way until nothing is.
+        while let Some(obstacle) = taken
+            .iter()
+            .find(|range| range.start < at + len && at < range.end)
+        {
+            at = obstacle.end.next_multiple_of(PAGE);
+        }
+        (at + len <= region.end.min(mapped_end)).then_some(at)
+    })
+}
+
+/// Takes `count` pages in a row, with whatever they hold.
+pub(crate) fn allocate(count: usize) -> Option<NonNull<u8>> {
+    let Pfn(first) = FRAMES.lock().as_mut()?.allocate(count)?;
+    let virt = virtual_of(first * PAGE) as usize;
+    NonNull::new(core::ptr::with_exposed_provenance_mut(virt))
+}
+
+/// Takes one zeroed page, and tells its physical address.
+pub(crate) fn allocate_zeroed(count: usize) -> Option<NonNull<u8>> {
+    let pages = allocate(count)?;
+    // SAFETY: the allocator gave these pages to us; they are mapped.
+    unsafe { pages.write_bytes(0, count * PAGE_SIZE) };
+    Some(pages)
+}
+
+/// Gives pages back.
+pub(crate) fn free(first: NonNull<u8>, count: usize) {
+    let Some(paddr) = physical_of(first.addr().get() as u64) else {
+        return;
+    };
+    if let Some(frames) = FRAMES.lock().as_mut() {
+        // A page that was not given out stays whose it is.
+        let _double_free: Result<(), _> = frames.free(Pfn(paddr / PAGE), count);
+    }
+}
+
+/// How many bytes of memory are free.
+pub fn free_bytes() -> u64 {
+    FRAMES
+        .lock()
+        .as_ref()
+        .map_or(0, |frames| frames.free_frames() as u64 * PAGE)
+}

@@ -1,0 +1,345 @@
+//! From the PV entry to `main`.
+
+use core::{
+    ptr::NonNull,
+    slice,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use hypercall_abi::{
+    Gfn, PAGE_SIZE,
+    memory::machphys_mapping,
+    peer::PeerPtr,
+    trap::{self, Instruction},
+    xen::{
+        StartFlags, StartInfo,
+        mmu::{Flush, MMU_NORMAL_PT_UPDATE, MmuUpdate, mmu_update, update_va_mapping},
+    },
+};
+
+use super::{
+    Native,
+    image::{self, Access},
+    memory, platform, set_guest_type, traps,
+};
+use crate::{
+    BootInfo, Error, Guest, GuestType, console, error::asking, guest, guest::SharedPage,
+};
+
+const PAGE: u64 = PAGE_SIZE as u64;
+const PRESENT: u64 = 1;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const ACCESSED: u64 = 1 << 5;
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// An entry that leads to a lower table.
+const TABLE: u64 = PRESENT | WRITABLE | USER | ACCESSED;
+
+/// The address of the list of machine frames, and its length.
+static P2M: AtomicU64 = AtomicU64::new(0);
+static NR_PAGES: AtomicU64 = AtomicU64::new(0);
+/// The address of Xen's list of pseudo-physical frames, and its length.
+static M2P: AtomicU64 = AtomicU64::new(0);
+static NR_MFNS: AtomicU64 = AtomicU64::new(0);
+
+/// Where `entry.S` leads.
+pub(super) extern "C" fn start(start_info: usize) -> ! {
+    // SAFETY: 1. the linker script's section; 2. Xen maps the image writable
+    // until we change that, and there is one vCPU; 3. this is the PV entry.
+    unsafe { trap::patch(image::hypercall_sites(), Instruction::Syscall) };
+    set_guest_type(GuestType::Pv);
+    let booted = traps::init_pv()
+        .map_err(asking("set the trap table"))
+        .and_then(|()| boot(start_info));
+    super::run(booted)
+}
+
+fn boot(start_info: usize) -> Result<Guest, Error> {
+    let place = core::ptr::with_exposed_provenance::<StartInfo>(start_info);
+    if start_info < image::VIRT_BASE as usize || !place.is_aligned() {
+        return Err(Error::StartInfo("the address of start_info is wrong"));
+    }
+    // SAFETY: Xen mapped it and nothing writes it again.
+    let start: &'static StartInfo = unsafe { &*place };
+    let info = BootInfo::from_pv(start, module(start))?;
+    learn_frames(start)?;
+    if let Some(location) = info.console
+        && let Some(ring) = guest::console_ring(Native, location, None)
+    {
+        console::set(console::Device::Ring(ring));
+    }
+    let shared = map_shared_info(start)?;
+    let boot_end = start
+        .pt_base
+        .checked_add(start.nr_pt_frames.saturating_mul(PAGE))
+        // The page after the tables is the stack that Xen gave us.
+        .and_then(|end| end.checked_add(PAGE))
+        .and_then(memory::physical_of)
+        .ok_or(Error::StartInfo("the page tables have an absurd address"))?;
+    let tables = Tables {
+        root_pfn: memory::physical_of(start.pt_base).unwrap_or(0) / PAGE,
+        boot_tables: start.pt_base..start.pt_base + start.nr_pt_frames * PAGE,
+        no_execute: no_execute(),
+    };
+    let mapped_end = tables.protect(info.memory_map.ram_end())?;
+    let used_end = tables.map_rest(boot_end, mapped_end, info.memory_map.ram_end())?;
+    let image_start = image::image().start - image::VIRT_BASE;
+    memory::init(
+        &info.memory_map,
+        slice::from_ref(&(image_start..used_end)),
+        info.memory_map.ram_end(),
+    )?;
+    Guest::adopt_with_console(Native, info, Some(shared))
+}
+
+fn module(start: &StartInfo) -> Option<&'static [u8]> {
+    let flags = StartFlags::from_bits_retain(start.flags);
+    if start.mod_len == 0 || flags.contains(StartFlags::MOD_START_PFN) {
+        return None;
+    }
+    let place = core::ptr::with_exposed_provenance(usize::try_from(start.mod_start).ok()?);
+    // SAFETY: Xen placed the module there, behind the image, mapped; nothing
+    // writes it again.
+    Some(unsafe { slice::from_raw_parts(place, usize::try_from(start.mod_len).ok()?) })
+}
+
+fn no_execute() -> u64 {
+    // SAFETY: a PV guest.
+    let cpuid = unsafe { hypercall_abi::arch_x86::cpuid::Cpuid::forced() };
+    if cpuid.leaf(0x8000_0001, 0).edx & (1 << 20) != 0 {
+        NO_EXECUTE
+    } else {
+        0
+    }
+}
+
+/// Remembers where the two lists of frames are.
+fn learn_frames(start: &StartInfo) -> Result<(), Error> {
+    if start.mfn_list < image::VIRT_BASE || !start.mfn_list.is_multiple_of(8) {
+        return Err(Error::StartInfo("the frame list has an absurd address"));
+    }
+    let m2p = machphys_mapping(&Native).map_err(asking("find the machine-to-physical table"))?;
+    P2M.store(start.mfn_list, Ordering::Relaxed);
+    NR_PAGES.store(start.nr_pages, Ordering::Relaxed);
+    M2P.store(m2p.v_start, Ordering::Relaxed);
+    NR_MFNS.store(m2p.max_mfn.saturating_add(1), Ordering::Relaxed);
+    Ok(())
+}
+
+fn word(table: u64, index: u64) -> u64 {
+    let place = core::ptr::with_exposed_provenance::<u64>((table + index * 8) as usize);
+    // SAFETY: all callers name a word of a list or table that Xen mapped.
+    unsafe { place.read_volatile() }
+}
+
+/// The machine frame behind `pfn`.
+pub(super) fn gfn_of(pfn: u64) -> Option<Gfn> {
+    (pfn < NR_PAGES.load(Ordering::Relaxed))
+        .then(|| Gfn(word(P2M.load(Ordering::Relaxed), pfn)))
+}
+
+/// The pseudo-physical frame of a machine frame of ours.
+fn pfn_of(mfn: u64) -> Option<u64> {
+    if mfn >= NR_MFNS.load(Ordering::Relaxed) {
+        return None;
+    }
+    let pfn = word(M2P.load(Ordering::Relaxed), mfn);
+    // Xen's list has other domains' frames too.
+    gfn_of(pfn).filter(|gfn| gfn.0 == mfn).map(|_| pfn)
+}
+
+/// Where the frame `gfn` is seen, if it is ours.
+pub(super) fn page_of(gfn: Gfn) -> Option<NonNull<u8>> {
+    let virt = memory::virtual_of(pfn_of(gfn.0)? * PAGE);
+    NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize))
+}
+
+fn map_shared_info(start: &StartInfo) -> Result<SharedPage, Error> {
+    let place = image::SHARED_PAGE.place();
+    let entry = (start.shared_info & ADDRESS) | PRESENT | WRITABLE | USER | ACCESSED;
+    // SAFETY: the page was made for this; no reference leads into it.
+    unsafe { update_va_mapping(&Native, place.addr().get(), entry, Flush::Page) }
+        .map_err(asking("map the shared page"))?;
+    // SAFETY: mapped for good, and reached through peer pointers only.
+    let shared = unsafe { PeerPtr::new(place) };
+    platform::set_shared_info(shared);
+    Ok(SharedPage(shared))
+}
+
+/// Updates of page tables, handed to Xen a batch at a time.
+struct Batch {
+    updates: [MmuUpdate; Self::MOST],
+    len: usize,
+}
+
+impl Batch {
+    const MOST: usize = 128;
+
+    const fn new() -> Self {
+        Self {
+            updates: [MmuUpdate { ptr: 0, val: 0 }; Self::MOST],
+            len: 0,
+        }
+    }
+
+    fn push(&mut self, entry_maddr: u64, value: u64) -> Result<(), Error> {
+        if self.len == Self::MOST {
+            self.flush()?;
+        }
+        if let Some(slot) = self.updates.get_mut(self.len) {
+            *slot = MmuUpdate {
+                ptr: entry_maddr | MMU_NORMAL_PT_UPDATE,
+                val: value,
+            };
+            self.len += 1;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let updates = self.updates.get(..self.len).unwrap_or(&[]);
+        if !updates.is_empty() {
+            // SAFETY: `Tables` only maps free memory, or takes away what the
+            // image does not use (writing code and constants, running data).
+            unsafe { mmu_update(&Native, updates) }.map_err(asking("update page tables"))?;
+        }
+        self.len = 0;
+        Ok(())
+    }
+}
+
+/// The page tables that Xen built, and their extension.
+struct Tables {
+    root_pfn: u64,
+    /// Virtual addresses of the tables that Xen built: always read-only.
+    boot_tables: core::ops::Range<u64>,
+    no_execute: u64,
+}
+
+impl Tables {
+    /// The machine address and the content of the entry for `virt` in the
+    /// lowest table that exists, and that table's level (1 is the lowest).
+    fn walk(&self, virt: u64) -> Result<(u64, u64, u32), Error> {
+        const LOST: Error = Error::StartInfo("a page table is no memory of ours");
+        let mut pfn = self.root_pfn;
+        let mut level = 4;
+        loop {
+            let index = virt >> (3 + 9 * level) & 511;
+            let value = word(memory::virtual_of(pfn * PAGE), index);
+            let maddr = gfn_of(pfn).ok_or(LOST)?.0 * PAGE + index * 8;
+            if level == 1 || value & PRESENT == 0 {
+                return Ok((maddr, value, level));
+            }
+            pfn = pfn_of((value & ADDRESS) / PAGE).ok_or(LOST)?;
+            level -= 1;
+        }
+    }
+
+    fn bits(&self, access: Access) -> u64 {
+        match access {
+            Access::None => 0,
+            Access::Execute => PRESENT | USER | ACCESSED,
+            Access::Read => PRESENT | USER | ACCESSED | self.no_execute,
+            Access::Write => PRESENT | USER | ACCESSED | WRITABLE | self.no_execute,
+        }
+    }
+
+    /// Gives every page that Xen mapped the access that it needs and no more,
+    /// and returns where the mapped memory ends.
+    fn protect(&self, ram_end: u64) -> Result<u64, Error> {
+        let mut batch = Batch::new();
+        let shared_page = image::SHARED_PAGE.place().addr().get() as u64;
+        let mut paddr = 0;
+        while paddr < ram_end {
+            let virt = memory::virtual_of(paddr);
+            let (maddr, value, level) = self.walk(virt)?;
+            if level != 1 || value & PRESENT == 0 {
+                break;
+            }
+            let access = if self.boot_tables.contains(&virt) {
+                Access::Read
+            } else {
+                image::access_of(virt)
+            };
+            if virt == shared_page {
+                batch.push(maddr, value | self.no_execute)?;
+            } else {
+                let bits = self.bits(access);
+                let value = if bits == 0 { 0 } else { (value & ADDRESS) | bits };
+                batch.push(maddr, value)?;
+            }
+            paddr += PAGE;
+        }
+        batch.flush()?;
+        Ok(paddr)
+    }
+
+    /// Maps the memory from `mapped_end` to `ram_end`. New tables come from
+    /// the memory behind `free`; returns where what is left of it starts.
+    fn map_rest(&self, mut free: u64, mut mapped_end: u64, ram_end: u64) -> Result<u64, Error> {
+        while mapped_end < ram_end {
+            let virt = memory::virtual_of(mapped_end);
+            let (maddr, _, level) = self.walk(virt)?;
+            if level == 1 {
+                // The rest of a table that exists.
+                let gfn = gfn_of(mapped_end / PAGE).ok_or(Error::OutOfMemory("frames"))?;
+                let mut batch = Batch::new();
+                batch.push(maddr, gfn.0 * PAGE | self.bits(Access::Write))?;
+                batch.flush()?;
+                mapped_end += PAGE;
+                continue;
+            }
+            if free >= mapped_end {
+                return Err(Error::OutOfMemory("page tables"));
+            }
+            let table = free;
+            free += PAGE;
+            let reach = self.fill(table, level - 1, mapped_end, ram_end)?;
+            self.hook(table, maddr)?;
+            if level == 2 {
+                mapped_end = reach;
+            }
+        }
+        Ok(free)
+    }
+
+    /// Makes the page at `table` a table of `level` for memory from `paddr`,
+    /// and returns how far it reaches.
+    fn fill(&self, table: u64, level: u32, paddr: u64, ram_end: u64) -> Result<u64, Error> {
+        let start = core::ptr::with_exposed_provenance_mut::<u64>(
+            memory::virtual_of(table) as usize,
+        );
+        // SAFETY: a free page of mapped, writable memory.
+        let entries = unsafe { slice::from_raw_parts_mut(start, PAGE_SIZE / 8) };
+        entries.fill(0);
+        if level > 1 {
+            return Ok(paddr);
+        }
+        let mut at = paddr;
+        let first = (memory::virtual_of(paddr) >> 12 & 511) as usize;
+        for entry in entries.iter_mut().skip(first) {
+            if at >= ram_end {
+                break;
+            }
+            let gfn = gfn_of(at / PAGE).ok_or(Error::OutOfMemory("frames"))?;
+            *entry = gfn.0 * PAGE | self.bits(Access::Write);
+            at += PAGE;
+        }
+        Ok(at)
+    }
+
+    /// Takes write access from the page at `table` and puts it into the entry
+    /// at `entry_maddr`.
+    fn hook(&self, table: u64, entry_maddr: u64) -> Result<(), Error> {
+        let gfn = gfn_of(table / PAGE).ok_or(Error::OutOfMemory("frames"))?;
+        let virt = memory::virtual_of(table) as usize;
+        let read_only = gfn.0 * PAGE | self.bits(Access::Read);
+        // SAFETY: a page that from now on only Xen writes.
+        unsafe { update_va_mapping(&Native, virt, read_only, Flush::Page) }
+            .map_err(asking("protect a page table"))?;
+        let mut batch = Batch::new();
+        batch.push(entry_maddr, gfn.0 * PAGE | TABLE)?;
+        batch.flush()
+    }
+}

@@ -1,0 +1,242 @@
+//! From the PVH entry to `main`: on Xen, and on a plain machine.
+
+use core::{ops::Range, ptr::NonNull, slice};
+
+use hypercall_abi::{
+    Gfn, PAGE_SIZE, Port,
+    arch_x86::cpuid::Cpuid,
+    hvm::{self, HvmMemmapTableEntry, HvmModlistEntry, HvmParam, HvmStartInfo},
+    memory::{XENMAPSPACE_SHARED_INFO, add_to_physmap},
+    peer::PeerPtr,
+    trap::{self, Instruction},
+};
+use spin::Mutex;
+use zerocopy::FromBytes;
+
+use super::{
+    Native,
+    image::{self, Access},
+    memory,
+    paging::PageTables,
+    platform, set_guest_type, traps, tsc,
+};
+use crate::{
+    BootInfo, Error, Guest, GuestType,
+    boot_info::RingLocation,
+    console::{self, Device},
+    error::asking,
+    guest::SharedPage,
+};
+
+/// What `entry.S` has mapped: the first GiB of memory.
+const BOOT_MAPPED: u64 = 1 << 30;
+const PAGE: u64 = PAGE_SIZE as u64;
+
+unsafe extern "C" {
+    static mut pv_guest_boot_l3: [u64; 512];
+    static mut pv_guest_boot_high_l2: [u64; 512];
+}
+
+/// The page tables, once they are ours.
+static TABLES: Mutex<Option<PageTables>> = Mutex::new(None);
+
+/// Where `entry.S` leads: in 64-bit mode, with the first GiB mapped.
+pub(super) extern "C" fn start(start_info_paddr: u64) -> ! {
+    let guest_type = match Cpuid::PLAIN.xen_base() {
+        Some(_) => {
+            let instruction = match &Cpuid::PLAIN.vendor() {
+                b"AuthenticAMD" | b"HygonGenuine" => Instruction::Vmmcall,
+                _ => Instruction::Vmcall,
+            };
+            // SAFETY: 1. the linker script's section; 2. the boot tables map
+            // the code writable, and there is one processor; 3. by its vendor.
+            unsafe { trap::patch(image::hypercall_sites(), instruction) };
+            GuestType::Pvh
+        }
+        None => GuestType::Bare,
+    };
+    set_guest_type(guest_type);
+    traps::init_hardware();
+    super::run(boot(start_info_paddr, guest_type))
+}
+
+fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
+    let console = match guest_type {
+        GuestType::Bare => {
+            console::set(Device::Serial);
+            tsc::calibrate();
+            None
+        }
+        _ => early_console(),
+    };
+    let physical = |paddr: u64, len: usize| boot_bytes(paddr, len);
+    let mut info = BootInfo::from_pvh(paddr, &physical, guest_type)?;
+    info.console = console;
+    if guest_type == GuestType::Pvh {
+        info.store = ring(HvmParam::STORE_PFN, HvmParam::STORE_EVTCHN);
+    }
+    let taken = Taken::by_loader(paddr);
+    memory::init(&info.memory_map, taken.ranges(), BOOT_MAPPED)?;
+    map_memory(&info, console)?;
+    if guest_type == GuestType::Bare {
+        return Ok(Guest::adopt(Native, info));
+    }
+    let shared = map_shared_info()?;
+    Guest::adopt_with_console(Native, info, Some(shared))
+}
+
+/// Bytes that the loader placed, by way of the boot tables.
+fn boot_bytes(paddr: u64, len: usize) -> Option<&'static [u8]> {
+    let end = paddr.checked_add(len as u64)?;
+    if end > BOOT_MAPPED {
+        return None;
+    }
+    let start = core::ptr::with_exposed_provenance(memory::virtual_of(paddr) as usize);
+    // SAFETY: mapped by entry.S, and again as ordinary memory later; nothing
+    // writes what the loader placed, for it is kept from the allocator.
+    Some(unsafe { slice::from_raw_parts(start, len) })
+}
+
+fn ring(pfn: HvmParam, port: HvmParam) -> Option<RingLocation> {
+    let gfn = hvm::get_param(&Native, pfn).ok().filter(|gfn| *gfn != 0)?;
+    let port = hvm::get_param(&Native, port).ok().filter(|port| *port != 0)?;
+    Some(RingLocation {
+        gfn: Gfn(gfn),
+        port: Port(u32::try_from(port).ok()?),
+    })
+}
+
+/// Makes Xen's console work before anything else does. Its page lies below
+/// 4 GiB, where the boot tables map nothing yet: map the 2 MiB around it.
+fn early_console() -> Option<RingLocation> {
+    let location = ring(HvmParam::CONSOLE_PFN, HvmParam::CONSOLE_EVTCHN)?;
+    let paddr = location.gfn.address()?;
+    let virt = memory::virtual_of(paddr);
+    let l2 = (&raw mut pv_guest_boot_high_l2).cast::<u64>();
+    let l3 = (&raw mut pv_guest_boot_l3).cast::<u64>();
+    if virt >> 39 != 0 {
+        return None;
+    }
+    let (l3_index, l2_index) = ((virt >> 30 & 511) as usize, (virt >> 21 & 511) as usize);
+    if l3_index > 1 {
+        let l2_paddr = memory::physical_of(l2.addr() as u64)?;
+        // SAFETY: a word of the boot tables, which nothing else changes; what
+        // is mapped is the console's 2 MiB at an address not used before.
+        unsafe { l2.add(l2_index).write_volatile((paddr & !0x1f_ffff) | 0x83) };
+        // SAFETY: as above.
+        unsafe { l3.add(l3_index).write_volatile(l2_paddr | 3) };
+    }
+    let page = NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize))?;
+    // SAFETY: mapped above (and again later, at the same address); the
+    // console's daemon alone shares it.
+    let page = unsafe { PeerPtr::new(page) };
+    let port = event_channels::PortRef::new(location.port, None);
+    console::set(Device::Ring(console::ring::ConsoleRing::new(
+        Native, page, port,
+    )));
+    Some(location)
+}
+
+/// What the allocator must not give away.
+struct Taken {
+    ranges: [Range<u64>; Self::MOST],
+    len: usize,
+}
+
+impl Taken {
+    const MOST: usize = 24;
+
+    fn push(&mut self, start: u64, len_bytes: u64) {
+        if let Some(slot) = self.ranges.get_mut(self.len) {
+            let end = start.saturating_add(len_bytes);
+            *slot = start & !(PAGE - 1)..end.checked_next_multiple_of(PAGE).unwrap_or(end);
+            self.len += 1;
+        }
+    }
+
+    fn ranges(&self) -> &[Range<u64>] {
+        self.ranges.get(..self.len).unwrap_or(&[])
+    }
+
+    /// The image, and what the loader placed: `BootInfo` has checked it.
+    fn by_loader(paddr: u64) -> Self {
+        let mut taken = Self {
+            ranges: [const { 0..0 }; Self::MOST],
+            len: 0,
+        };
+        let image = image::image();
+        taken.push(image.start - image::VIRT_BASE, image.end - image.start);
+        taken.push(paddr, size_of::<HvmStartInfo>() as u64);
+        let Some(start) = read::<HvmStartInfo>(paddr) else {
+            return taken;
+        };
+        taken.push(
+            start.memmap_paddr,
+            u64::from(start.memmap_entries) * size_of::<HvmMemmapTableEntry>() as u64,
+        );
+        if start.cmdline_paddr != 0 {
+            taken.push(start.cmdline_paddr, PAGE);
+        }
+        let entry_bytes = size_of::<HvmModlistEntry>() as u64;
+        for i in 0..u64::from(start.nr_modules).min(16) {
+            let at = start.modlist_paddr.saturating_add(i * entry_bytes);
+            if i == 0 {
+                taken.push(at, u64::from(start.nr_modules).min(16) * entry_bytes);
+            }
+            if let Some(module) = read::<HvmModlistEntry>(at) {
+                taken.push(module.paddr, module.size);
+            }
+        }
+        taken
+    }
+}
+
+fn read<T: FromBytes>(paddr: u64) -> Option<T> {
+    T::read_from_bytes(boot_bytes(paddr, size_of::<T>())?).ok()
+}
+
+/// Replaces the boot tables by ones that map all memory, and no more.
+fn map_memory(info: &BootInfo, console: Option<RingLocation>) -> Result<(), Error> {
+    let mut tables = PageTables::new()?;
+    tables.map_all(&info.memory_map)?;
+    for location in [console, info.store].into_iter().flatten() {
+        let paddr = location
+            .gfn
+            .address()
+            .ok_or(Error::StartInfo("a ring's page has an absurd frame"))?;
+        tables.map(paddr..paddr + PAGE, Access::Write)?;
+    }
+    // SAFETY: they map the image, its stack, all memory and the rings at the
+    // addresses where the boot tables had them.
+    unsafe { tables.activate() };
+    *TABLES.lock() = Some(tables);
+    Ok(())
+}
+
+/// Puts the shared page where the image has a page for it.
+fn map_shared_info() -> Result<SharedPage, Error> {
+    let place = image::SHARED_PAGE.place();
+    let paddr = memory::physical_of(place.addr().get() as u64)
+        .ok_or(Error::StartInfo("the image is not where it was linked"))?;
+    // SAFETY: the page was made for this; no reference leads into it.
+    unsafe { add_to_physmap(&Native, XENMAPSPACE_SHARED_INFO, 0, Gfn(paddr / PAGE)) }
+        .map_err(asking("map the shared page"))?;
+    // SAFETY: mapped for good, and reached through peer pointers only.
+    let shared = unsafe { PeerPtr::new(place) };
+    platform::set_shared_info(shared);
+    Ok(SharedPage(shared))
+}
+
+/// Where the frame `gfn` is seen; maps it if it is no memory.
+pub(super) fn page_of(gfn: Gfn) -> Option<NonNull<u8>> {
+    let paddr = gfn.address()?;
+    let end = paddr.checked_add(PAGE).filter(|end| *end < 1 << 46)?;
+    TABLES
+        .lock()
+        .as_mut()?
+        .map(paddr..end, Access::Write)
+        .ok()?;
+    NonNull::new(core::ptr::with_exposed_provenance_mut(
+        memory::virtual_of(paddr) as usize,
+    ))
+}
