@@ -180,6 +180,16 @@ impl<T: Word> PeerPtr<'_, T> {
     }
 }
 
+impl<'a> PeerPtr<'a, i8> {
+    /// The same byte without its sign, as a [`Word`].
+    pub const fn bits(self) -> PeerPtr<'a, u8> {
+        PeerPtr {
+            place: self.place.cast(),
+            mapped: PhantomData,
+        }
+    }
+}
+
 impl<'a, T, const N: usize> PeerPtr<'a, [T; N]> {
     /// The element at `index`; `None` outside the array.
     #[inline]

@@ -147,9 +147,8 @@ impl BootInfo {
         memory: &impl PhysicalMemory,
         guest_type: GuestType,
     ) -> Result<Self, Error> {
-        let start: HvmStartInfo = read(memory, paddr).ok_or(Error::StartInfo(
-            "hvm_start_info does not lie in memory",
-        ))?;
+        let start: HvmStartInfo =
+            read(memory, paddr).ok_or(Error::StartInfo("hvm_start_info does not lie in memory"))?;
         if start.magic != XEN_HVM_START_MAGIC_VALUE {
             return Err(Error::StartInfo("the magic of hvm_start_info is wrong"));
         }
@@ -339,7 +338,10 @@ mod tests {
             assert!(matches!(pvh(change), Err(Error::StartInfo(_))));
         }
         assert_eq!(pvh(|s| s.cmdline_paddr = 0).unwrap().command_line, "");
-        assert_eq!(pvh(|s| s.cmdline_paddr = u64::MAX).unwrap().command_line, "");
+        assert_eq!(
+            pvh(|s| s.cmdline_paddr = u64::MAX).unwrap().command_line,
+            ""
+        );
         assert!(BootInfo::from_pvh(u64::MAX, &|_, _| None, GuestType::Bare).is_err());
     }
 }

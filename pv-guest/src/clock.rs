@@ -26,8 +26,12 @@ pub fn system_time_ns(info: PeerPtr<'_, VcpuTimeInfo>, tsc: impl Fn() -> u64) ->
             .load_acquire()
             .trust();
         let now = tsc();
-        let then = peer_field!(info, VcpuTimeInfo, tsc_timestamp).load_acquire().trust();
-        let time = peer_field!(info, VcpuTimeInfo, system_time).load_acquire().trust();
+        let then = peer_field!(info, VcpuTimeInfo, tsc_timestamp)
+            .load_acquire()
+            .trust();
+        let time = peer_field!(info, VcpuTimeInfo, system_time)
+            .load_acquire()
+            .trust();
         let mul = peer_field!(info, VcpuTimeInfo, tsc_to_system_mul)
             .load_acquire()
             .trust();

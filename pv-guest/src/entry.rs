@@ -20,8 +20,9 @@ pub(crate) fn finish(result: Result<(), Error>) -> ! {
 /// as crashed. Also brings the panic handler. `entry!(main, heap = BYTES)`
 /// limits the heap, which otherwise may take all memory.
 ///
-/// On a host it becomes a process's `main`, over the mock hypervisor: the
-/// package then depends on `mock-hypervisor`.
+/// On a host it becomes a process's entry, over the mock hypervisor: the
+/// package then depends on `mock-hypervisor`. In both cases the package is
+/// `no_main`.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
@@ -45,13 +46,29 @@ macro_rules! entry {
         };
 
         #[cfg(not(target_os = "none"))]
-        fn main() -> ! {
-            ::mock_hypervisor::hosted::run(
-                |platform, start_info, shared_info| {
-                    // SAFETY: the mock made them for this domain and keeps them.
-                    unsafe { $crate::hosted::start(platform, start_info, shared_info, $main) }
-                },
-            )
-        }
+        const _: () = {
+            #[unsafe(export_name = "main")]
+            extern "C" fn process_main(
+                _: ::core::ffi::c_int,
+                _: *const *const ::core::ffi::c_char,
+            ) -> ::core::ffi::c_int {
+                ::mock_hypervisor::hosted::run(
+                    |platform, start_info, shared_info| {
+                        // SAFETY: the mock made them for this domain and keeps them.
+                        unsafe { $crate::hosted::start(platform, start_info, shared_info, $main) }
+                    },
+                    |exception| {
+                        $crate::hosted::exception(
+                            exception.vector,
+                            exception.error_code,
+                            exception.address,
+                            &exception.registers,
+                            exception.guard,
+                        );
+                        ::mock_hypervisor::hosted::Resume::Yes
+                    },
+                )
+            }
+        };
     };
 }

@@ -1,6 +1,6 @@
 //! What can go wrong in a guest.
 
-use crate::{memory::map::MapError, console::ring};
+use crate::{console::ring, memory::map::MapError};
 use hypercall_abi::Errno;
 
 /// An error of the guest's.

@@ -8,7 +8,7 @@ use hypercall_abi::{
     features::XenFeatures,
     io::console::XenconsInterface,
     peer::PeerPtr,
-    platform::{Pages as _, Platform},
+    platform::{Pages, Platform},
     vcpu::{self, VcpuState},
     version::{self, Text, Version},
     xen::SharedInfo,
@@ -196,7 +196,7 @@ pub(crate) fn console_ring(
     location: RingLocation,
     shared: Option<SharedPage>,
 ) -> Option<ConsoleRing<Current>> {
-    let page: NonNull<XenconsInterface> = platform.page_of(location.gfn)?.cast();
+    let page: NonNull<XenconsInterface> = Pages::page_of(&platform, location.gfn)?.cast();
     // SAFETY: a whole page of the guest's, mapped for good, which the
     // toolstack shares with the console's daemon and nobody else uses.
     let page = unsafe { PeerPtr::new(page) };
@@ -206,7 +206,10 @@ pub(crate) fn console_ring(
 
 fn no_xen() -> &'static str {
     #[cfg(target_arch = "x86_64")]
-    if let Some((hypervisor, _)) = hypercall_abi::arch_x86::cpuid::Cpuid::PLAIN.hypervisors().next() {
+    if let Some((hypervisor, _)) = hypercall_abi::arch_x86::cpuid::Cpuid::PLAIN
+        .hypervisors()
+        .next()
+    {
         return hypervisor.name();
     }
     "none"

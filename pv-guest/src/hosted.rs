@@ -10,7 +10,12 @@ use hypercall_abi::{
     xen::{SharedInfo, StartInfo},
 };
 
-use crate::{BootInfo, Current, Error, Guest, guest::SharedPage};
+use crate::{
+    BootInfo, Current, Error, Guest, console,
+    guest::SharedPage,
+    power,
+    trap::{Frame, Outcome, Report, handle},
+};
 
 static PLATFORM: spin::Once<Current> = spin::Once::new();
 
@@ -45,6 +50,70 @@ pub unsafe fn start(
     let adopted = BootInfo::from_pv(start, None)
         .and_then(|info| Guest::adopt_with_console(platform, info, Some(SharedPage(shared))));
     crate::entry::finish(adopted.and_then(main))
+}
+
+/// Handles an exception of the guest's code, which its host caught: returns if
+/// the code goes on, else reports it and ends the guest.
+///
+/// `registers` are r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx,
+/// rdx, rsi, rdi, rip, rflags and rsp; `guard` is where the stack must not
+/// reach.
+pub fn exception(vector: u32, error_code: u32, cr2: u64, registers: &[u64; 18], guard: (u64, u64)) {
+    let [
+        r15,
+        r14,
+        r13,
+        r12,
+        rbp,
+        rbx,
+        r11,
+        r10,
+        r9,
+        r8,
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rip,
+        rflags,
+        rsp,
+    ] = *registers;
+    let frame = Frame {
+        r15,
+        r14,
+        r13,
+        r12,
+        rbp,
+        rbx,
+        r11,
+        r10,
+        r9,
+        r8,
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        error_code,
+        vector,
+        rip,
+        cs: 0,
+        rflags,
+        rsp,
+        ss: 0,
+    };
+    if handle(&frame) == Outcome::Resume {
+        return;
+    }
+    let guards = [guard.0..guard.1, 0..0];
+    let report = Report {
+        frame: &frame,
+        cr2,
+        guards: &guards,
+    };
+    console::print_dying(format_args!("{report}backtrace:\n  #0 {rip:#x}\n"));
+    power::crash()
 }
 
 /// Where there is no platform, every call is ENOSYS.

@@ -1,11 +1,16 @@
 //! The smallest guest: it says hello and powers off.
-#![cfg_attr(target_os = "none", no_std, no_main)]
+#![no_main]
+#![cfg_attr(target_os = "none", no_std)]
 
 use pv_guest::{Error, Guest, entry, println};
 
 entry!(main);
 
 fn main(guest: Guest) -> Result<(), Error> {
-    println!("hello from {} on {}", guest.guest_type().name(), guest.hypervisor());
+    println!(
+        "hello from {} on {}",
+        guest.guest_type().name(),
+        guest.hypervisor()
+    );
     Ok(())
 }

@@ -14,14 +14,14 @@ use core::fmt::{self, Write as _};
 use spin::Mutex;
 
 use crate::{Current, Error};
-use hypercall_abi::platform::{Clock as _, Platform};
+use hypercall_abi::platform::{Clock, Platform};
 use ring::ConsoleRing;
 
 #[cfg(feature = "log")]
 pub use log_backend::init as init_log;
 
 /// What takes the kernel's output.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) enum Device {
     /// Nothing was found yet.
     #[default]
@@ -135,9 +135,9 @@ pub(crate) fn drain() {
         return;
     };
     if let Device::Ring(ring) = &mut *console {
-        let platform = crate::current();
-        let deadline = platform.now_ns().saturating_add(DRAIN_NS);
-        while ring.pending_output().is_ok_and(|bytes| bytes > 0) && platform.now_ns() < deadline {
+        let now_ns = || Clock::now_ns(&crate::current());
+        let deadline = now_ns().saturating_add(DRAIN_NS);
+        while ring.pending_output().is_ok_and(|bytes| bytes > 0) && now_ns() < deadline {
             ring.wait(Some(deadline));
         }
     }
@@ -167,7 +167,7 @@ pub fn read_line(buffer: &mut [u8], deadline_ns: u64) -> Result<&str, Error> {
     loop {
         let mut byte = [0];
         if try_read(&mut byte)? == 0 {
-            if crate::current().now_ns() >= deadline_ns {
+            if Clock::now_ns(&crate::current()) >= deadline_ns {
                 return Err(Error::EndOfInput);
             }
             wait(deadline_ns);

@@ -53,11 +53,7 @@ fn stretch(index: u32, wanted: usize, size: usize) -> (usize, usize) {
 
 impl<P: Platform> ConsoleRing<P> {
     /// A console over `page`.
-    pub const fn new(
-        platform: P,
-        page: PeerPtr<'static, XenconsInterface>,
-        port: PortRef,
-    ) -> Self {
+    pub const fn new(platform: P, page: PeerPtr<'static, XenconsInterface>, port: PortRef) -> Self {
         Self {
             platform,
             page,

@@ -169,7 +169,10 @@ mod tests {
         }
         assert_eq!(frames.free_frames(), 0);
         for (frame, seen) in seen.iter().enumerate() {
-            assert_eq!(*seen, (3..60).contains(&frame) || (70..130).contains(&frame));
+            assert_eq!(
+                *seen,
+                (3..60).contains(&frame) || (70..130).contains(&frame)
+            );
         }
     }
 
@@ -194,7 +197,10 @@ mod tests {
         assert_eq!(frames.allocate(4), Some(Pfn(0)));
         assert_eq!(frames.free(Pfn(2), 4), Err(NotAllocated(Pfn(4))));
         assert_eq!(frames.free(Pfn(60), 8), Err(NotAllocated(Pfn(60))));
-        assert_eq!(frames.free(Pfn(u64::MAX), 2), Err(NotAllocated(Pfn(u64::MAX))));
+        assert_eq!(
+            frames.free(Pfn(u64::MAX), 2),
+            Err(NotAllocated(Pfn(u64::MAX)))
+        );
         assert_eq!(frames.free_frames(), 6);
         assert_eq!(frames.free(Pfn(0), 4), Ok(()));
         assert_eq!(frames.allocate(0), None);

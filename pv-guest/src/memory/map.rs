@@ -90,9 +90,7 @@ impl MemoryMap {
     ///
     /// # Errors
     /// The map is too long, has impossible entries or no usable memory.
-    pub fn from_entries(
-        entries: impl IntoIterator<Item = MemoryRegion>,
-    ) -> Result<Self, MapError> {
+    pub fn from_entries(entries: impl IntoIterator<Item = MemoryRegion>) -> Result<Self, MapError> {
         let mut raw = Self::empty();
         for entry in entries {
             if entry.end < entry.start {
@@ -145,7 +143,10 @@ impl MemoryMap {
     }
 
     fn push_merging(&mut self, region: MemoryRegion) -> Result<(), MapError> {
-        let last = self.len.checked_sub(1).and_then(|i| self.regions.get_mut(i));
+        let last = self
+            .len
+            .checked_sub(1)
+            .and_then(|i| self.regions.get_mut(i));
         match last {
             Some(last) if last.end == region.start && last.kind == region.kind => {
                 last.end = region.end;
@@ -208,10 +209,10 @@ mod tests {
             region(0x20_0000, 0x30_0000, Ram),
         ])
         .unwrap();
-        assert!(map.iter().eq(&[
-            region(0, 0x9_f000, Ram),
-            region(0x10_0000, 0x30_0000, Ram)
-        ]));
+        assert!(
+            map.iter()
+                .eq(&[region(0, 0x9_f000, Ram), region(0x10_0000, 0x30_0000, Ram)])
+        );
         assert_eq!(map.ram_bytes(), 0x29_f000);
         assert_eq!(map.ram_end(), 0x30_0000);
     }
@@ -242,10 +243,7 @@ mod tests {
 
     #[test]
     fn impossible_maps_are_refused() {
-        assert_eq!(
-            MemoryMap::from_entries([]).unwrap_err(),
-            MapError::NoMemory
-        );
+        assert_eq!(MemoryMap::from_entries([]).unwrap_err(), MapError::NoMemory);
         assert_eq!(
             MemoryMap::from_entries([region(0, u64::MAX, Reserved)]).unwrap_err(),
             MapError::NoMemory

@@ -45,9 +45,10 @@ pub(crate) fn init(
     for region in map.ram() {
         frames.add(Pfn(region.start / PAGE), Pfn(region.end / PAGE));
     }
-    for range in taken.iter().cloned().chain([bitmap..bitmap + pages * PAGE]) {
+    for range in taken {
         frames.reserve(Pfn(range.start / PAGE), Pfn(range.end.div_ceil(PAGE)));
     }
+    frames.reserve(Pfn(bitmap / PAGE), Pfn(bitmap / PAGE + pages));
     *FRAMES.lock() = Some(frames);
     Ok(())
 }

@@ -54,7 +54,11 @@ impl PageTables {
             } else {
                 0
             },
-            largest: if extended.edx & (1 << 26) != 0 { 30 } else { 21 },
+            largest: if extended.edx & (1 << 26) != 0 {
+                30
+            } else {
+                21
+            },
         })
     }
 

@@ -22,9 +22,7 @@ use super::{
     image::{self, Access},
     memory, platform, set_guest_type, traps,
 };
-use crate::{
-    BootInfo, Error, Guest, GuestType, console, error::asking, guest, guest::SharedPage,
-};
+use crate::{BootInfo, Error, Guest, GuestType, console, error::asking, guest, guest::SharedPage};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const PRESENT: u64 = 1;
@@ -135,8 +133,7 @@ fn word(table: u64, index: u64) -> u64 {
 
 /// The machine frame behind `pfn`.
 pub(super) fn gfn_of(pfn: u64) -> Option<Gfn> {
-    (pfn < NR_PAGES.load(Ordering::Relaxed))
-        .then(|| Gfn(word(P2M.load(Ordering::Relaxed), pfn)))
+    (pfn < NR_PAGES.load(Ordering::Relaxed)).then(|| Gfn(word(P2M.load(Ordering::Relaxed), pfn)))
 }
 
 /// The pseudo-physical frame of a machine frame of ours.
@@ -266,7 +263,11 @@ impl Tables {
                 batch.push(maddr, value | self.no_execute)?;
             } else {
                 let bits = self.bits(access);
-                let value = if bits == 0 { 0 } else { (value & ADDRESS) | bits };
+                let value = if bits == 0 {
+                    0
+                } else {
+                    (value & ADDRESS) | bits
+                };
                 batch.push(maddr, value)?;
             }
             paddr += PAGE;
@@ -285,7 +286,7 @@ impl Tables {
                 // The rest of a table that exists.
                 let gfn = gfn_of(mapped_end / PAGE).ok_or(Error::OutOfMemory("frames"))?;
                 let mut batch = Batch::new();
-                batch.push(maddr, gfn.0 * PAGE | self.bits(Access::Write))?;
+                batch.push(maddr, (gfn.0 * PAGE) | self.bits(Access::Write))?;
                 batch.flush()?;
                 mapped_end += PAGE;
                 continue;
@@ -307,9 +308,8 @@ impl Tables {
     /// Makes the page at `table` a table of `level` for memory from `paddr`,
     /// and returns how far it reaches.
     fn fill(&self, table: u64, level: u32, paddr: u64, ram_end: u64) -> Result<u64, Error> {
-        let start = core::ptr::with_exposed_provenance_mut::<u64>(
-            memory::virtual_of(table) as usize,
-        );
+        let start =
+            core::ptr::with_exposed_provenance_mut::<u64>(memory::virtual_of(table) as usize);
         // SAFETY: a free page of mapped, writable memory.
         let entries = unsafe { slice::from_raw_parts_mut(start, PAGE_SIZE / 8) };
         entries.fill(0);
@@ -323,7 +323,7 @@ impl Tables {
                 break;
             }
             let gfn = gfn_of(at / PAGE).ok_or(Error::OutOfMemory("frames"))?;
-            *entry = gfn.0 * PAGE | self.bits(Access::Write);
+            *entry = (gfn.0 * PAGE) | self.bits(Access::Write);
             at += PAGE;
         }
         Ok(at)
@@ -334,12 +334,12 @@ impl Tables {
     fn hook(&self, table: u64, entry_maddr: u64) -> Result<(), Error> {
         let gfn = gfn_of(table / PAGE).ok_or(Error::OutOfMemory("frames"))?;
         let virt = memory::virtual_of(table) as usize;
-        let read_only = gfn.0 * PAGE | self.bits(Access::Read);
+        let read_only = (gfn.0 * PAGE) | self.bits(Access::Read);
         // SAFETY: a page that from now on only Xen writes.
         unsafe { update_va_mapping(&Native, virt, read_only, Flush::Page) }
             .map_err(asking("protect a page table"))?;
         let mut batch = Batch::new();
-        batch.push(entry_maddr, gfn.0 * PAGE | TABLE)?;
+        batch.push(entry_maddr, (gfn.0 * PAGE) | TABLE)?;
         batch.flush()
     }
 }

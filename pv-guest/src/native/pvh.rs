@@ -99,7 +99,9 @@ fn boot_bytes(paddr: u64, len: usize) -> Option<&'static [u8]> {
 
 fn ring(pfn: HvmParam, port: HvmParam) -> Option<RingLocation> {
     let gfn = hvm::get_param(&Native, pfn).ok().filter(|gfn| *gfn != 0)?;
-    let port = hvm::get_param(&Native, port).ok().filter(|port| *port != 0)?;
+    let port = hvm::get_param(&Native, port)
+        .ok()
+        .filter(|port| *port != 0)?;
     Some(RingLocation {
         gfn: Gfn(gfn),
         port: Port(u32::try_from(port).ok()?),
@@ -120,11 +122,15 @@ fn early_console() -> Option<RingLocation> {
     let (l3_index, l2_index) = ((virt >> 30 & 511) as usize, (virt >> 21 & 511) as usize);
     if l3_index > 1 {
         let l2_paddr = memory::physical_of(l2.addr() as u64)?;
+        // SAFETY: the index lies in the table.
+        let l2_entry = unsafe { l2.add(l2_index) };
+        // SAFETY: as above.
+        let l3_entry = unsafe { l3.add(l3_index) };
         // SAFETY: a word of the boot tables, which nothing else changes; what
         // is mapped is the console's 2 MiB at an address not used before.
-        unsafe { l2.add(l2_index).write_volatile((paddr & !0x1f_ffff) | 0x83) };
+        unsafe { l2_entry.write_volatile((paddr & !0x1f_ffff) | 0x83) };
         // SAFETY: as above.
-        unsafe { l3.add(l3_index).write_volatile(l2_paddr | 3) };
+        unsafe { l3_entry.write_volatile(l2_paddr | 3) };
     }
     let page = NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize))?;
     // SAFETY: mapped above (and again later, at the same address); the

@@ -121,10 +121,7 @@ pub(super) fn init_hardware() {
     *io = (size_of::<[u32; 26]>() as u32) << 16;
     let task = (&raw const tables.tss).addr() as u64;
     let limit = size_of::<[u32; 26]>() as u64 - 1;
-    tables.gdt[3] = limit
-        | ((task & 0xff_ffff) << 16)
-        | (0x89 << 40)
-        | ((task >> 24 & 0xff) << 56);
+    tables.gdt[3] = limit | ((task & 0xff_ffff) << 16) | (0x89 << 40) | ((task >> 24 & 0xff) << 56);
     tables.gdt[4] = task >> 32;
     let gdt = DescriptorTablePointer::new(&tables.gdt);
     let idt = DescriptorTablePointer::new(&tables.idt);

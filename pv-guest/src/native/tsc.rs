@@ -29,9 +29,11 @@ const FALLBACK_PER_MS: u64 = 1_000_000;
 pub(crate) fn calibrate() {
     let start = read();
     let mut tries = 0;
+    // SAFETY: reading the gate is harmless.
+    let gate = unsafe { x86::io::inb(0x61) };
     // SAFETY: the timer and its gate belong to this kernel: gate the channel
     // on, the speaker off.
-    unsafe { x86::io::outb(0x61, (x86::io::inb(0x61) & !2) | 1) };
+    unsafe { x86::io::outb(0x61, (gate & !2) | 1) };
     // SAFETY: as above: channel 2, both bytes, one shot.
     unsafe { x86::io::outb(0x43, 0xb0) };
     // SAFETY: as above.

@@ -1,2 +1,57 @@
-//! (in the making)
-fn main() {}
+//! One small test per claim about the guest interface, on whatever hypervisor
+//! runs this kernel. Prints a line for each and ends as they did.
+//!
+//! With `fault=panic|null|stack|loop|return|write-text|execute-data` on the
+//! command line it does that instead, so that the way a guest dies can be
+//! looked at from outside.
+#![no_main]
+#![cfg_attr(target_os = "none", no_std)]
+
+mod claims;
+mod faults;
+
+use pv_guest::{Error, Guest, entry, println};
+
+entry!(main);
+
+/// How a claim turned out.
+enum Verdict {
+    Ok,
+    Failed(&'static str),
+    Skipped(&'static str),
+}
+
+type Claim = (&'static str, fn(&Guest) -> Verdict);
+
+fn main(guest: Guest) -> Result<(), Error> {
+    let options = guest.command_line().split_whitespace();
+    if let Some(fault) = options
+        .into_iter()
+        .find_map(|word| word.strip_prefix("fault="))
+    {
+        println!("fault: {fault}");
+        return faults::run(fault);
+    }
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for (name, claim) in claims::ALL {
+        match claim(&guest) {
+            Verdict::Ok => {
+                passed += 1;
+                println!("test {name} ... ok");
+            }
+            Verdict::Failed(why) => {
+                failed += 1;
+                println!("test {name} ... FAILED: {why}");
+            }
+            Verdict::Skipped(why) => {
+                skipped += 1;
+                println!("test {name} ... skipped ({why})");
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if failed > 0 {
+        return Err(Error::Failed("a claim does not hold"));
+    }
+    Ok(())
+}

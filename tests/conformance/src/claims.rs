@@ -1,0 +1,240 @@
+//! The claims. Each names the header that makes it.
+
+use hypercall_abi::{
+    DomId, Errno, HypercallNr, PAGE_SIZE, Port, VcpuId, event_channel, memory,
+    platform::{Clock, Hypercall, Pages, Park},
+    sched, vcpu, version,
+};
+use pv_guest::{Guest, GuestType, trap};
+
+use crate::{
+    Claim, Verdict,
+    Verdict::{Failed, Ok, Skipped},
+};
+
+pub(crate) const ALL: &[Claim] = &[
+    ("version_is_told", version_is_told),
+    (
+        "version_to_a_bad_address_is_efault",
+        version_to_a_bad_address_is_efault,
+    ),
+    ("unknown_hypercall_is_enosys", unknown_hypercall_is_enosys),
+    ("unknown_subops_are_enosys", unknown_subops_are_enosys),
+    (
+        "reservation_is_what_was_given",
+        reservation_is_what_was_given,
+    ),
+    ("first_vcpu_is_up", first_vcpu_is_up),
+    ("absent_vcpu_is_enoent", absent_vcpu_is_enoent),
+    ("ports_open_and_close_once", ports_open_and_close_once),
+    (
+        "port_for_self_tells_the_domain",
+        port_for_self_tells_the_domain,
+    ),
+    (
+        "send_on_a_closed_port_is_einval",
+        send_on_a_closed_port_is_einval,
+    ),
+    ("poll_wakes_at_its_deadline", poll_wakes_at_its_deadline),
+    ("clock_never_goes_back", clock_never_goes_back),
+    ("pages_are_zeroed_and_apart", pages_are_zeroed_and_apart),
+    ("breakpoint_returns", breakpoint_returns),
+];
+
+fn check(holds: bool, why: &'static str) -> Verdict {
+    if holds { Ok } else { Failed(why) }
+}
+
+/// Why a claim about Xen cannot be tried, where there is no Xen.
+const NO_XEN: &str = "no Xen";
+
+macro_rules! needs_xen {
+    ($guest:expr) => {
+        if $guest.guest_type() == GuestType::Bare {
+            return Skipped(NO_XEN);
+        }
+    };
+}
+
+/// `XENVER_version`, version.h.
+fn version_is_told(guest: &Guest) -> Verdict {
+    needs_xen!(guest);
+    match version::version(guest.platform()) {
+        Result::Ok(version) => check(version.major >= 4, "a version before 4"),
+        Err(_) => Failed("no answer"),
+    }
+}
+
+/// Xen copies to the guest, or says `EFAULT`: `XENVER_extraversion`, version.h.
+fn version_to_a_bad_address_is_efault(guest: &Guest) -> Verdict {
+    needs_xen!(guest);
+    // SAFETY: the address is not mapped, so nothing is written.
+    let answer = unsafe {
+        guest.platform().call2(
+            HypercallNr::XEN_VERSION,
+            version::XENVER_EXTRAVERSION,
+            0x1000,
+        )
+    };
+    check(
+        Errno::check(answer) == Err(Errno::EFAULT),
+        "another answer than EFAULT",
+    )
+}
+
+/// Numbers without a hypercall, xen.h.
+fn unknown_hypercall_is_enosys(guest: &Guest) -> Verdict {
+    // SAFETY: no such hypercall.
+    let answer = unsafe { guest.platform().call1(HypercallNr(47), 0) };
+    check(
+        Errno::check(answer) == Err(Errno::ENOSYS),
+        "another answer than ENOSYS",
+    )
+}
+
+/// Every `_op` hypercall: a subop that it does not know.
+fn unknown_subops_are_enosys(guest: &Guest) -> Verdict {
+    for nr in [
+        HypercallNr::XEN_VERSION,
+        HypercallNr::SCHED_OP,
+        HypercallNr::EVENT_CHANNEL_OP,
+    ] {
+        // SAFETY: no such subop; where there is one some day, it reads zeroes.
+        let answer = unsafe { guest.platform().call2(nr, 0x7f, 0) };
+        if Errno::check(answer) != Err(Errno::ENOSYS) {
+            return Failed("another answer than ENOSYS");
+        }
+    }
+    Ok
+}
+
+/// `XENMEM_current_reservation`, memory.h.
+fn reservation_is_what_was_given(guest: &Guest) -> Verdict {
+    needs_xen!(guest);
+    let Result::Ok(pages) = memory::current_reservation(guest.platform()) else {
+        return Failed("no answer");
+    };
+    let given = guest.memory_bytes() as usize / PAGE_SIZE;
+    // PVH: the map leaves out what the toolstack keeps for itself.
+    check(
+        pages.abs_diff(given) <= 1024,
+        "far from what the memory map says",
+    )
+}
+
+/// `VCPUOP_is_up`, vcpu.h.
+fn first_vcpu_is_up(guest: &Guest) -> Verdict {
+    needs_xen!(guest);
+    check(
+        vcpu::state(guest.platform(), VcpuId(0)) == Result::Ok(vcpu::VcpuState::Up),
+        "it is not up",
+    )
+}
+
+/// `VCPUOP_is_up` of a vCPU that is not there, vcpu.h.
+fn absent_vcpu_is_enoent(guest: &Guest) -> Verdict {
+    needs_xen!(guest);
+    check(
+        vcpu::state(guest.platform(), VcpuId(5000)) == Err(Errno::ENOENT),
+        "another answer than ENOENT",
+    )
+}
+
+/// `EVTCHNOP_alloc_unbound`, `EVTCHNOP_close`, event_channel.h.
+fn ports_open_and_close_once(guest: &Guest) -> Verdict {
+    needs_xen!(guest);
+    let platform = guest.platform();
+    let Result::Ok(port) = event_channel::alloc_unbound(platform, DomId(0)) else {
+        return Failed("no port");
+    };
+    let first = event_channel::close(platform, port);
+    let second = event_channel::close(platform, port);
+    check(
+        first.is_ok() && second == Err(Errno::EINVAL),
+        "a port does not close exactly once",
+    )
+}
+
+/// `EVTCHNOP_status` of a port offered to `DOMID_SELF`, event_channel.h.
+fn port_for_self_tells_the_domain(guest: &Guest) -> Verdict {
+    needs_xen!(guest);
+    match guest.domid() {
+        Result::Ok(domid) => check(
+            domid.0 != 0 && domid < DomId::FIRST_RESERVED,
+            "an impossible domain",
+        ),
+        Err(_) => Failed("no answer"),
+    }
+}
+
+/// `EVTCHNOP_send`, event_channel.h.
+fn send_on_a_closed_port_is_einval(guest: &Guest) -> Verdict {
+    needs_xen!(guest);
+    check(
+        event_channel::send(guest.platform(), Port(4000)) == Err(Errno::EINVAL),
+        "another answer than EINVAL",
+    )
+}
+
+/// `SCHEDOP_poll` with a timeout, sched.h.
+fn poll_wakes_at_its_deadline(guest: &Guest) -> Verdict {
+    needs_xen!(guest);
+    const WAIT_NS: u64 = 5_000_000;
+    let platform = guest.platform();
+    let Result::Ok(port) = event_channel::alloc_unbound(platform, DomId(0)) else {
+        return Failed("no port");
+    };
+    let until = platform.now_ns() + WAIT_NS;
+    platform.park(&[port], Some(until));
+    let now = platform.now_ns();
+    let polled = sched::poll(platform, &[port], Some(now));
+    let closed = event_channel::close(platform, port);
+    check(
+        now >= until && polled.is_ok() && closed.is_ok(),
+        "it woke early, or a deadline in the past was refused",
+    )
+}
+
+/// `struct vcpu_time_info`, xen.h.
+fn clock_never_goes_back(guest: &Guest) -> Verdict {
+    let mut last = guest.platform().now_ns();
+    for _ in 0..10_000 {
+        let now = guest.platform().now_ns();
+        if now < last {
+            return Failed("it went back");
+        }
+        last = now;
+    }
+    Ok
+}
+
+/// What `Pages` promises.
+fn pages_are_zeroed_and_apart(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let (Some(a), Some(b)) = (platform.alloc(1), platform.alloc(2)) else {
+        return Failed("no pages");
+    };
+    let clean = |page: core::ptr::NonNull<u8>, count: usize| {
+        // SAFETY: fresh pages of ours.
+        let bytes = unsafe { core::slice::from_raw_parts(page.as_ptr(), count * PAGE_SIZE) };
+        bytes.iter().all(|byte| *byte == 0)
+    };
+    let zeroed = clean(a, 1) && clean(b, 2);
+    let frames = platform.gfn_of(a) != platform.gfn_of(b);
+    let back = platform.gfn_of(a).and_then(|gfn| platform.page_of(gfn)) == Some(a);
+    // SAFETY: written by nobody, and freed as they were allocated.
+    unsafe { platform.free(a, 1) };
+    // SAFETY: as above.
+    unsafe { platform.free(b, 2) };
+    check(
+        zeroed && frames && back,
+        "not zeroed, or frames are confused",
+    )
+}
+
+/// A breakpoint is a trap: it returns behind the instruction.
+fn breakpoint_returns(_: &Guest) -> Verdict {
+    let before = trap::breakpoints_caught();
+    trap::breakpoint();
+    check(trap::breakpoints_caught() == before + 1, "it was not seen")
+}

@@ -1,0 +1,216 @@
+//! A guest as a Linux process: its console is the terminal, its exceptions are
+//! signals, its end is the process's.
+//!
+//! `PV_GUEST_CMDLINE`, `PV_GUEST_MEMORY_MIB` and `PV_GUEST_VCPUS` say what the
+//! domain is given. The exit status is 0 for a power-off, else 64 and the
+//! reason of the shutdown (crash: 67).
+
+use std::{
+    cell::UnsafeCell, env, io, io::Read, mem::MaybeUninit, ptr::NonNull, sync::OnceLock, thread,
+};
+
+use hypercall_abi::{
+    platform::Platform,
+    sched::ShutdownReason,
+    xen::{SharedInfo, StartInfo},
+};
+
+use crate::{Config, Domain, OnShutdown, Time};
+
+/// An exception of the guest's code.
+#[derive(Clone, Copy, Debug)]
+pub struct Exception {
+    /// The processor's number for it.
+    pub vector: u32,
+    /// The processor's error code.
+    pub error_code: u32,
+    /// The address of a page fault.
+    pub address: u64,
+    /// r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi,
+    /// rip, rflags, rsp.
+    pub registers: [u64; 18],
+    /// Where the stack of the guest's code must not reach: start and end.
+    pub guard: (u64, u64),
+}
+
+/// What becomes of the code that raised an exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It goes on.
+    Yes,
+    /// The guest has ended.
+    No,
+}
+
+/// The guest's exception handler.
+pub type Handler = fn(&Exception) -> Resume;
+
+/// The guest's code: gets its platform, start information and shared page.
+pub type Main = fn(&'static dyn Platform, NonNull<StartInfo>, NonNull<SharedInfo>) -> !;
+
+static DOMAIN: OnceLock<&'static Domain> = OnceLock::new();
+static HANDLER: OnceLock<Handler> = OnceLock::new();
+static GUARD: OnceLock<(u64, u64)> = OnceLock::new();
+
+const DEFAULT_MEMORY_MIB: usize = 64;
+const STACK_BYTES: usize = 1 << 20;
+const SIGNAL_STACK_BYTES: usize = 256 << 10;
+/// How far around the end of the stack an access counts as an overflow.
+const GUARD_BYTES: u64 = 64 << 10;
+
+fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    match env::var(name).map(|text| text.parse()) {
+        Ok(Ok(number)) => number,
+        Ok(Err(_)) => {
+            eprintln!("mock: {name} is no number");
+            std::process::exit(2);
+        }
+        Err(_) => default,
+    }
+}
+
+/// Makes a domain of this process, and runs `main` as its guest.
+pub fn run(main: Main, handler: Handler) -> ! {
+    let config = Config {
+        memory_mib: number("PV_GUEST_MEMORY_MIB", DEFAULT_MEMORY_MIB),
+        vcpus: number("PV_GUEST_VCPUS", 1),
+        command_line: env::var("PV_GUEST_CMDLINE").unwrap_or_default(),
+        console: Some(Box::new(io::stdout())),
+        time: Time::Real,
+        on_shutdown: OnShutdown::ExitProcess,
+    };
+    let domain: &'static Domain = match Domain::new(config) {
+        Ok(domain) => Box::leak(Box::new(domain)),
+        Err(error) => {
+            eprintln!("mock: {error}");
+            std::process::exit(1);
+        }
+    };
+    let _first: Result<(), &Domain> = DOMAIN.set(domain);
+    let _first: Result<(), Handler> = HANDLER.set(handler);
+    thread::spawn(move || feed(domain));
+    let guest = thread::Builder::new()
+        .name("guest".into())
+        .stack_size(STACK_BYTES)
+        .spawn(move || -> () {
+            catch_signals();
+            main(domain, domain.start_info(), domain.shared_info())
+        });
+    // The guest ends the process; it only gets here by a Rust panic.
+    if let Ok(guest) = guest {
+        let _panicked = guest.join();
+    }
+    domain.end(ShutdownReason::CRASH, String::new())
+}
+
+/// Hands standard input to the console.
+fn feed(domain: &Domain) {
+    let mut buffer = [0; 512];
+    while let Ok(len @ 1..) = io::stdin().read(&mut buffer) {
+        domain.console_input(&buffer[..len]);
+    }
+    // The end of the input, as a terminal would say it.
+    domain.console_input(&[4]);
+}
+
+struct SignalStack(UnsafeCell<[u8; SIGNAL_STACK_BYTES]>);
+
+// SAFETY: used by the kernel as the signal stack of one thread.
+unsafe impl Sync for SignalStack {}
+
+static SIGNAL_STACK: SignalStack = SignalStack(UnsafeCell::new([0; SIGNAL_STACK_BYTES]));
+
+/// Makes this thread's exceptions the guest's.
+fn catch_signals() {
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: asks for the calling thread's number.
+    let this = unsafe { libc::pthread_self() };
+    // SAFETY: fills the attributes of the calling thread.
+    if unsafe { libc::pthread_getattr_np(this, attributes.as_mut_ptr()) } == 0 {
+        let (mut start, mut len) = (std::ptr::null_mut(), 0);
+        // SAFETY: the attributes were filled above.
+        unsafe { libc::pthread_attr_getstack(attributes.as_ptr(), &mut start, &mut len) };
+        // SAFETY: as above; they are not used again.
+        unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+        let start = start.addr() as u64;
+        let _first = GUARD.set((start.saturating_sub(GUARD_BYTES), start + 4096));
+    }
+    let stack = libc::stack_t {
+        ss_sp: SIGNAL_STACK.0.get().cast(),
+        ss_flags: 0,
+        ss_size: SIGNAL_STACK_BYTES,
+    };
+    // SAFETY: a static buffer that only this thread's signals use.
+    unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) };
+    for signal in [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGTRAP,
+    ] {
+        // SAFETY: all zeroes is a valid (empty) action.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = on_signal as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+        // SAFETY: the handler has the signature that SA_SIGINFO asks for.
+        unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) };
+    }
+}
+
+extern "C" fn on_signal(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    // SAFETY: the kernel passes a valid context to a handler with SA_SIGINFO.
+    let context = unsafe { &*context.cast::<libc::ucontext_t>() };
+    let registers = &context.uc_mcontext.gregs;
+    let get = |index: i32| registers[index as usize].cast_unsigned();
+    let vector = match signal {
+        libc::SIGTRAP => 3,
+        libc::SIGILL => 6,
+        libc::SIGFPE => 0,
+        _ => get(libc::REG_TRAPNO) as u32,
+    };
+    // SAFETY: the kernel passes valid information.
+    let info = unsafe { &*info };
+    // SAFETY: there is an address for faults; it is not used for others.
+    let address = unsafe { info.si_addr() }.addr() as u64;
+    let exception = Exception {
+        vector,
+        error_code: get(libc::REG_ERR) as u32,
+        address: if vector == 14 { address } else { 0 },
+        registers: [
+            libc::REG_R15,
+            libc::REG_R14,
+            libc::REG_R13,
+            libc::REG_R12,
+            libc::REG_RBP,
+            libc::REG_RBX,
+            libc::REG_R11,
+            libc::REG_R10,
+            libc::REG_R9,
+            libc::REG_R8,
+            libc::REG_RAX,
+            libc::REG_RCX,
+            libc::REG_RDX,
+            libc::REG_RSI,
+            libc::REG_RDI,
+            libc::REG_RIP,
+            libc::REG_EFL,
+            libc::REG_RSP,
+        ]
+        .map(get),
+        guard: GUARD.get().copied().unwrap_or_default(),
+    };
+    let resume = HANDLER
+        .get()
+        .map_or(Resume::No, |handler| handler(&exception));
+    if resume == Resume::No {
+        match DOMAIN.get() {
+            Some(domain) => domain.end(ShutdownReason::CRASH, String::new()),
+            None => std::process::abort(),
+        }
+    }
+}
