@@ -106,11 +106,11 @@ pub fn exception(vector: u32, error_code: u32, cr2: u64, registers: &[u64; 18], 
     if handle(&frame) == Outcome::Resume {
         return;
     }
-    let guards = [guard.0..guard.1, 0..0];
+    let guard = guard.0..guard.1;
     let report = Report {
         frame: &frame,
         cr2,
-        guards: &guards,
+        guards: core::slice::from_ref(&guard),
     };
     console::print_dying(format_args!("{report}backtrace:\n  #0 {rip:#x}\n"));
     power::crash()
