@@ -1,0 +1,81 @@
+//! Guests: which there are, and how they are built.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+/// The root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// Where cargo puts things.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The packages that are guests.
+pub(crate) fn names() -> Result<Vec<String>> {
+    let mut names = vec!["conformance".to_owned()];
+    for entry in fs::read_dir(root().join("examples")).context("cannot list examples/")? {
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").exists() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What a guest is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// A Linux process.
+    Process,
+    /// A kernel.
+    Kernel,
+}
+
+const KERNEL_TARGET: &str = "x86_64-unknown-none";
+
+/// Builds a guest, and says where it is.
+pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
+    let names = names()?;
+    if !names.iter().any(|known| known == name) {
+        bail!(
+            "there is no example {name:?}; there are: {}",
+            names.join(", ")
+        );
+    }
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(root())
+        .args(["build", "--quiet", "--package", name]);
+    let path = match build {
+        Build::Process => target_dir().join("debug").join(name),
+        Build::Kernel => {
+            ensure_kernel_target();
+            cargo.args(["--release", "--target", KERNEL_TARGET]);
+            target_dir().join(KERNEL_TARGET).join("release").join(name)
+        }
+    };
+    let status = cargo.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("{name} does not build");
+    }
+    Ok(path)
+}
+
+/// Adds the compiler's target, if rustup can; cargo says it if it is missing.
+fn ensure_kernel_target() {
+    let _cannot = Command::new("rustup")
+        .args(["--quiet", "target", "add", KERNEL_TARGET])
+        .current_dir(root())
+        .stderr(std::process::Stdio::null())
+        .status();
+}

@@ -1,0 +1,244 @@
+//! The machine on which Xen runs: started once, saved, and restored for each
+//! guest.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::{dom0, packages, qmp::Qmp};
+
+/// Bytes of the disk by which a job comes in. A saved machine wants the same
+/// size again.
+const JOB_DISK_BYTES: u64 = 64 << 20;
+
+const XEN_OPTIONS: &str = "dom0_mem=512M,max:512M dom0_max_vcpus=1 console=com1 com1=115200,8n1 \
+    sched=credit cpuidle=0 edd=off edid=no spec-ctrl=no bootscrub=off loglvl=info guest_loglvl=all";
+const LINUX_OPTIONS: &str = "console=hvc0 rdinit=/init net.ifnames=0 quiet rodata=off \
+    mitigations=off lsm= apparmor=0 audit=0 cryptomgr.notests=1 nokaslr";
+
+/// The parts of the machine, built and kept.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) tree: PathBuf,
+    folder: PathBuf,
+}
+
+impl Parts {
+    /// Gets and builds what is not there yet. Call it with the lab's lock.
+    pub(crate) fn ensure() -> Result<Self> {
+        let tree = packages::ensure_tree()?;
+        let inputs = format!(
+            "{}{XEN_OPTIONS}{LINUX_OPTIONS}{JOB_DISK_BYTES}",
+            dom0::inputs()
+        );
+        let key: String = Sha256::digest(inputs.as_bytes())
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let folder = packages::cache().join(key);
+        if !folder.join("linux").exists() {
+            let bar = packages::progress("building the initial domain");
+            fs::create_dir_all(&folder)?;
+            fs::write(folder.join("dom0.cpio"), dom0::build(&tree)?)?;
+            let boot = tree.join("boot");
+            let xen = find(&boot, "xen-4", ".gz")?;
+            let output = Command::new("gzip").arg("-dc").arg(xen).output();
+            fs::write(
+                folder.join("xen"),
+                output.context("cannot run gzip")?.stdout,
+            )?;
+            fs::copy(find(&boot, "vmlinuz-", "")?, folder.join("linux.new"))?;
+            fs::rename(folder.join("linux.new"), folder.join("linux"))?;
+            bar.finish_and_clear();
+        }
+        Ok(Self { tree, folder })
+    }
+
+    fn saved(&self) -> PathBuf {
+        self.folder.join("saved")
+    }
+
+    /// Starts the machine once and saves it, if that was not done yet.
+    pub(crate) fn ensure_saved(&self) -> Result<()> {
+        if self.saved().exists() {
+            return Ok(());
+        }
+        let bar = packages::progress("starting Xen for the first time");
+        let run = tempfile::Builder::new().prefix("lab").tempdir()?;
+        write_job(&run.path().join("job"), &[])?;
+        let mut machine = self.start(run.path(), Start::Cold)?;
+        let mut output = machine.output()?;
+        let mut line = Vec::new();
+        let mut log = String::new();
+        loop {
+            line.clear();
+            if output.read_until(b'\n', &mut line)? == 0 {
+                bail!("Xen did not start:\n{log}");
+            }
+            let text = String::from_utf8_lossy(&line);
+            log.push_str(&text);
+            if text.contains("@@LAB ready") {
+                break;
+            }
+        }
+        // Let the shell reach its prompt.
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        machine.qmp.use_mapped_ram()?;
+        machine.qmp.call("stop", json!({}))?;
+        let unfinished = self.folder.join("saved.new");
+        let uri = format!("file:{}", unfinished.display());
+        machine.qmp.call("migrate", json!({ "uri": uri }))?;
+        machine.qmp.wait_for_migration()?;
+        drop(machine);
+        fs::rename(unfinished, self.saved())?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Starts the machine: `folder` holds its job and its socket.
+    pub(crate) fn start(&self, folder: &Path, start: Start) -> Result<Machine> {
+        let socket = folder.join("qmp");
+        let mut command = packages::qemu(&self.tree);
+        command
+            .args([
+                "-M",
+                "pc",
+                "-accel",
+                "tcg,thread=multi",
+                "-m",
+                "3G",
+                "-smp",
+                "2",
+            ])
+            .args(["-cpu", "EPYC,+svm,+npt,-monitor,-rdtscp"])
+            .arg("-kernel")
+            .arg(self.folder.join("xen"))
+            .args(["-append", XEN_OPTIONS, "-initrd"])
+            .arg(format!(
+                "{0}/linux {LINUX_OPTIONS},{0}/dom0.cpio",
+                self.folder.display()
+            ))
+            .arg("-drive")
+            .arg(format!(
+                "file={},format=raw,if=virtio,readonly=on",
+                folder.join("job").display()
+            ))
+            .args(["-serial", "stdio", "-qmp"])
+            .arg(format!("unix:{},server=on,wait=off", socket.display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        if start == Start::Restored {
+            command.args(["-incoming", "defer"]);
+        }
+        let child = spawn(&mut command)?;
+        let mut machine = Machine {
+            child,
+            qmp: Qmp::connect(&socket)?,
+        };
+        if start == Start::Restored {
+            machine.qmp.use_mapped_ram()?;
+            let uri = format!("file:{}", self.saved().display());
+            machine
+                .qmp
+                .call("migrate-incoming", json!({ "uri": uri }))?;
+            machine.qmp.wait_for_migration()?;
+            machine.qmp.call("cont", json!({}))?;
+        }
+        Ok(machine)
+    }
+}
+
+/// How to start the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// From its first instruction.
+    Cold,
+    /// From where it was saved.
+    Restored,
+}
+
+fn find(folder: &Path, prefix: &str, suffix: &str) -> Result<PathBuf> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(prefix) && name.ends_with(suffix) {
+            return Ok(entry.path());
+        }
+    }
+    bail!("the packages have no {prefix}*{suffix}")
+}
+
+/// Starts a child that ends when the lab does, however the lab does.
+pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
+    let die_with_us = || {
+        // SAFETY: asks for a signal when the parent dies; nothing else.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        Ok(())
+    };
+    // SAFETY: the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(die_with_us) };
+    command
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))
+}
+
+/// Writes the disk by which a job comes in: an archive and nothing more.
+pub(crate) fn write_job(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append_data(&mut header, name, *content)?;
+    }
+    let archive = archive.into_inner()?;
+    if archive.len() as u64 > JOB_DISK_BYTES {
+        bail!("the guest is too large for the lab's job disk");
+    }
+    let mut file = fs::File::create(path)?;
+    file.write_all(&archive)?;
+    file.set_len(JOB_DISK_BYTES)?;
+    Ok(())
+}
+
+/// A running machine; it ends when this is dropped.
+pub(crate) struct Machine {
+    child: Child,
+    qmp: Qmp,
+}
+
+impl Machine {
+    /// What its console says.
+    pub(crate) fn output(&mut self) -> Result<BufReader<std::process::ChildStdout>> {
+        let output = self.child.stdout.take().context("the console was taken")?;
+        Ok(BufReader::new(output))
+    }
+
+    /// What its console is told.
+    pub(crate) fn input(&mut self) -> Result<std::process::ChildStdin> {
+        self.child.stdin.take().context("the console was taken")
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}

@@ -1,0 +1,146 @@
+//! The lab's parts: Debian's packages of Xen, its tools, a kernel and QEMU,
+//! unpacked beside the build, nothing of them installed.
+
+use std::{
+    fs::{self, File},
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::guest;
+
+const SUITE: &str = "trixie";
+const PACKAGES: &str = "qemu-system-x86,seabios,xen-hypervisor-4.20-amd64,xen-utils-4.20,\
+                        xenstore-utils,linux-image-amd64,busybox-static,iproute2,bash,libxen-dev";
+
+/// The host's tools that the lab needs, and the packages that have them.
+pub(crate) const TOOLS: [(&str, &str); 2] = [("mmdebstrap", "mmdebstrap"), ("xz", "xz-utils")];
+
+/// Where the lab keeps what it made.
+pub(crate) fn cache() -> PathBuf {
+    guest::target_dir().join("lab")
+}
+
+/// Whether a command is there.
+pub(crate) fn has(tool: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).exists()))
+}
+
+/// A line that moves while something takes long.
+pub(crate) fn progress(message: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(message.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// Holds the lab for this process; a process that dies lets go.
+pub(crate) fn lock() -> Result<File> {
+    fs::create_dir_all(cache())?;
+    let file = File::create(cache().join("lock")).context("cannot make the lab's lock")?;
+    // SAFETY: locks a file that this process has open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
+        bail!("cannot lock the lab");
+    }
+    Ok(file)
+}
+
+/// Installs the missing tools, if that is ours to do.
+fn ensure_tools() -> Result<()> {
+    let missing: Vec<&str> = TOOLS
+        .iter()
+        .filter(|(tool, _)| !has(tool))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let command = format!("apt-get install -y {}", missing.join(" "));
+    // SAFETY: asks who we are.
+    let root = unsafe { libc::geteuid() } == 0;
+    if !root || !has("apt-get") {
+        bail!("the lab needs tools of this host: sudo {command}");
+    }
+    let bar = progress("installing the lab's tools");
+    for args in [
+        vec!["update", "-q"],
+        [vec!["install", "-y", "-q"], missing].concat(),
+    ] {
+        let status = Command::new("apt-get")
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .context("cannot run apt-get")?;
+        if !status.success() {
+            bail!("apt-get failed; try it by hand: {command}");
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// The unpacked packages.
+pub(crate) fn ensure_tree() -> Result<PathBuf> {
+    let tree = cache().join("tree");
+    if tree.exists() {
+        return Ok(tree);
+    }
+    ensure_tools()?;
+    let bar = progress("fetching Xen, its tools, a kernel and QEMU");
+    let unfinished = cache().join("tree.new");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    let output = Command::new("mmdebstrap")
+        .args(["--variant=extract", "--include"])
+        .arg(PACKAGES)
+        .arg(SUITE)
+        .arg(&unfinished)
+        .output()
+        .context("cannot run mmdebstrap")?;
+    bar.finish_and_clear();
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let last: Vec<&str> = text.lines().rev().take(5).collect();
+        bail!(
+            "mmdebstrap failed: {}",
+            last.into_iter().rev().collect::<Vec<_>>().join("\n")
+        );
+    }
+    fs::rename(&unfinished, &tree)?;
+    Ok(tree)
+}
+
+/// QEMU out of the tree, whatever the host has.
+pub(crate) fn qemu(tree: &Path) -> Command {
+    let libraries = tree.join("usr/lib/x86_64-linux-gnu");
+    let mut command = Command::new(tree.join("lib64/ld-linux-x86-64.so.2"));
+    command
+        .arg("--library-path")
+        .arg(format!("{0}:{0}/pulseaudio", libraries.display()))
+        .arg(tree.join("usr/bin/qemu-system-x86_64"))
+        .arg("-L")
+        .arg(tree.join("usr/share/qemu"))
+        .arg("-L")
+        .arg(tree.join("usr/share/seabios"))
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-vga",
+            "none",
+            "-display",
+            "none",
+        ])
+        .args(["-no-reboot"]);
+    command
+}

@@ -1,0 +1,503 @@
+//! One guest, from its start to its end, on any platform.
+
+use std::{
+    fs,
+    io::{BufRead, Read, Write},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    exit::Ended,
+    guest::{self, Build},
+    machine::{Parts, Start, spawn, write_job},
+    packages,
+};
+
+/// What a guest runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Platform {
+    /// The mock hypervisor, as a Linux process.
+    Mock,
+    /// A real Xen in QEMU, as a PV guest.
+    XenPv,
+    /// A real Xen in QEMU, as a PVH guest.
+    XenPvh,
+    /// QEMU, without Xen.
+    Qemu,
+}
+
+impl Platform {
+    /// Its name, as on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Mock => "mock",
+            Self::XenPv => "xen-pv",
+            Self::XenPvh => "xen-pvh",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
+/// Who sees the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// The terminal, live; and its input goes to the guest.
+    Live,
+    /// The terminal, live, with what the hypervisor says too.
+    Verbose,
+    /// Nobody: it is kept.
+    Kept,
+}
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) guest: String,
+    pub(crate) platform: Platform,
+    pub(crate) memory_mib: u32,
+    pub(crate) vcpus: u32,
+    pub(crate) command_line: String,
+    pub(crate) timeout: Duration,
+    pub(crate) start: Start,
+    pub(crate) show: Show,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) ended: Ended,
+    /// The guest's console.
+    pub(crate) console: String,
+    /// What Xen said meanwhile.
+    pub(crate) hypervisor_log: Vec<String>,
+}
+
+/// Runs a guest to its end.
+pub(crate) fn run(job: &Job) -> Result<Report> {
+    match job.platform {
+        Platform::Mock => mock(job),
+        Platform::Qemu => qemu(job),
+        Platform::XenPv | Platform::XenPvh => xen(job),
+    }
+}
+
+/// The process of the platform, killed when its time is over.
+struct Watchdog {
+    expired: Arc<AtomicBool>,
+    done: Arc<AtomicBool>,
+}
+
+impl Watchdog {
+    fn start(pid: u32, timeout: Duration) -> Self {
+        let expired = Arc::new(AtomicBool::new(false));
+        let done = Arc::new(AtomicBool::new(false));
+        let (say, stop) = (Arc::clone(&expired), Arc::clone(&done));
+        let deadline = Instant::now() + timeout;
+        thread::spawn(move || {
+            while Instant::now() < deadline {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            say.store(true, Ordering::Relaxed);
+            // SAFETY: ends a child that was not yet waited for: `done` is set
+            // before it is.
+            unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+        });
+        Self { expired, done }
+    }
+
+    fn stop(self) -> bool {
+        self.done.store(true, Ordering::Relaxed);
+        self.expired.load(Ordering::Relaxed)
+    }
+}
+
+/// Hands the terminal's input to the guest, and its end as a terminal would.
+fn feed(mut target: impl Write + Send + 'static) {
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok(len @ 1..) = std::io::stdin().read(&mut buffer) {
+            if target
+                .write_all(&buffer[..len])
+                .and_then(|()| target.flush())
+                .is_err()
+            {
+                return;
+            }
+        }
+        let _gone = target.write_all(&[4]).and_then(|()| target.flush());
+        // Keep the pipe open: its end would end QEMU's console.
+        thread::sleep(Duration::from_secs(3600));
+    });
+}
+
+/// Copies a process's output to the terminal and keeps it.
+fn collect(job: &Job, mut output: impl Read) -> String {
+    let mut console = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(len @ 1..) = output.read(&mut buffer) {
+        let part: Vec<u8> = buffer[..len]
+            .iter()
+            .copied()
+            .filter(|b| *b != b'\r')
+            .collect();
+        show(job, &part);
+        console.extend(part);
+    }
+    String::from_utf8_lossy(&console).into_owned()
+}
+
+fn show(job: &Job, bytes: &[u8]) {
+    if job.show != Show::Kept {
+        let mut out = std::io::stdout().lock();
+        let _closed = out.write_all(bytes).and_then(|()| out.flush());
+    }
+}
+
+fn finish(mut child: Child, watchdog: Watchdog, read: impl FnOnce(i32) -> Ended) -> Result<Ended> {
+    use std::os::unix::process::ExitStatusExt;
+    let status = child.wait()?;
+    if watchdog.stop() {
+        return Ok(Ended::TimedOut);
+    }
+    Ok(match (status.code(), status.signal()) {
+        (Some(code), _) => read(code),
+        (None, signal) => Ended::Died(format!("by signal {}", signal.unwrap_or(0))),
+    })
+}
+
+fn mock(job: &Job) -> Result<Report> {
+    let program = guest::build(&job.guest, Build::Process)?;
+    let mut command = Command::new(program);
+    command
+        .env("PV_GUEST_CMDLINE", &job.command_line)
+        .env("PV_GUEST_MEMORY_MIB", job.memory_mib.to_string())
+        .env("PV_GUEST_VCPUS", job.vcpus.to_string())
+        .env("RUST_BACKTRACE", "0")
+        .stdin(if job.show == Show::Kept {
+            Stdio::null()
+        } else {
+            Stdio::inherit()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = spawn(&mut command)?;
+    let watchdog = Watchdog::start(child.id(), job.timeout);
+    let output = child.stdout.take().context("no output")?;
+    let errors = child.stderr.take().context("no output")?;
+    let mut console = String::new();
+    let mut complaints = String::new();
+    thread::scope(|scope| {
+        let errors = scope.spawn(|| collect(job, errors));
+        console = collect(job, output);
+        complaints = errors.join().unwrap_or_default();
+    });
+    Ok(Report {
+        ended: finish(child, watchdog, Ended::from_process_status)?,
+        console: console + &complaints,
+        hypervisor_log: Vec::new(),
+    })
+}
+
+/// Tells which file is booted.
+fn announce(job: &Job, kernel: &[u8]) {
+    if job.show != Show::Kept {
+        let hash: String = Sha256::digest(kernel)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        eprintln!(
+            "lab: {} on {}, sha256 {hash}",
+            job.guest,
+            job.platform.name()
+        );
+    }
+}
+
+fn qemu(job: &Job) -> Result<Report> {
+    let kernel = guest::build(&job.guest, Build::Kernel)?;
+    announce(job, &fs::read(&kernel)?);
+    let tree = {
+        let _lock = packages::lock()?;
+        packages::ensure_tree()?
+    };
+    let mut command = packages::qemu(&tree);
+    command
+        .args([
+            "-M", "q35", "-accel", "tcg", "-cpu", "max", "-serial", "stdio",
+        ])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
+        .args([
+            "-m",
+            &job.memory_mib.to_string(),
+            "-smp",
+            &job.vcpus.to_string(),
+        ])
+        .args(["-append", &job.command_line, "-kernel"])
+        .arg(kernel)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
+    let mut child = spawn(&mut command)?;
+    let watchdog = Watchdog::start(child.id(), job.timeout);
+    let input = child.stdin.take().context("no input")?;
+    let _open = if job.show == Show::Kept {
+        Some(input)
+    } else {
+        feed(input);
+        None
+    };
+    let output = child.stdout.take().context("no output")?;
+    let console = collect(job, output);
+    Ok(Report {
+        ended: finish(child, watchdog, Ended::from_qemu_status)?,
+        console,
+        hypervisor_log: Vec::new(),
+    })
+}
+
+const JOB_SCRIPT: &str = include_str!("../dom0/job.sh");
+
+fn configuration(job: &Job) -> String {
+    let kind = if job.platform == Platform::XenPv {
+        "pv"
+    } else {
+        "pvh"
+    };
+    // xl reads strings as Python does, in single or double quotes.
+    let command_line = job.command_line.replace(['"', '\n', '\\'], " ");
+    format!(
+        "name=\"guest\"\ntype=\"{kind}\"\nkernel=\"/job/image\"\nmemory={}\nvcpus={}\n\
+         cmdline=\"{command_line}\"\ntsc_mode=\"native\"\non_poweroff=\"destroy\"\n\
+         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n",
+        job.memory_mib, job.vcpus
+    )
+}
+
+/// What the initial domain's console says, sorted.
+#[derive(Default)]
+struct Transcript {
+    console: String,
+    log: Vec<String>,
+    ended: Option<Ended>,
+    stage: Stage,
+    create_log: String,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Before,
+    Guest,
+    Log,
+}
+
+impl Transcript {
+    /// Takes a line (or what there is of one); says what of it to show.
+    fn line<'a>(&mut self, line: &'a str, complete: bool) -> Option<&'a str> {
+        if let Some(mark) = line.trim_end().strip_prefix("@@LAB ") {
+            match mark.split_once(' ').map_or(mark, |(word, _)| word) {
+                "begin" => self.stage = Stage::Guest,
+                "log" => self.stage = Stage::Log,
+                "refused" => self.ended = Some(Ended::Refused(self.create_log.trim().to_owned())),
+                "end" => {
+                    let reason = mark.rsplit(' ').next().and_then(|word| word.parse().ok());
+                    self.ended = Some(reason.map_or_else(
+                        || Ended::Died("without telling why".to_owned()),
+                        Ended::Shutdown,
+                    ));
+                }
+                _ => {}
+            }
+            return None;
+        }
+        match self.stage {
+            Stage::Before => {
+                if complete && !line.starts_with("(XEN)") {
+                    self.create_log.push_str(line);
+                }
+                None
+            }
+            // Xen's own console is the same line: it is asked for its log
+            // when the guest has ended.
+            Stage::Guest if line.starts_with("(XEN)") => None,
+            Stage::Guest => {
+                self.console.push_str(line);
+                Some(line)
+            }
+            Stage::Log => {
+                if line.starts_with("(XEN)") {
+                    self.log.push(line.trim_end().to_owned());
+                }
+                None
+            }
+        }
+    }
+}
+
+fn xen(job: &Job) -> Result<Report> {
+    let kernel = fs::read(guest::build(&job.guest, Build::Kernel)?)?;
+    announce(job, &kernel);
+    let parts = {
+        let _lock = packages::lock()?;
+        let parts = Parts::ensure()?;
+        if job.start == Start::Restored {
+            parts.ensure_saved()?;
+        }
+        parts
+    };
+    let folder = tempfile::Builder::new().prefix("lab").tempdir()?;
+    let configuration = configuration(job);
+    write_job(
+        &folder.path().join("job"),
+        &[
+            ("image", &kernel),
+            ("guest.cfg", configuration.as_bytes()),
+            ("run.sh", JOB_SCRIPT.as_bytes()),
+        ],
+    )?;
+    let mut machine = parts.start(folder.path(), job.start)?;
+    // Starting Xen is not the guest's time.
+    let allowance = Duration::from_secs(if job.start == Start::Cold { 90 } else { 20 });
+    let watchdog = Watchdog::start(machine.pid(), job.timeout + allowance);
+    let mut input = machine.input()?;
+    let mut output = machine.output()?;
+    let mut transcript = Transcript::default();
+    let blocks = (kernel.len() + JOB_SCRIPT.len() + configuration.len()) / 65536 + 2;
+    let start = format!(
+        "dd if=/dev/vda bs=64k count={blocks} iflag=direct 2>/dev/null | tar xf - -C /job; \
+         sh /job/run.sh\n"
+    );
+    if job.start == Start::Cold {
+        let mut line = Vec::new();
+        while !String::from_utf8_lossy(&line).contains("@@LAB ready") {
+            line.clear();
+            if output.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+        }
+        thread::sleep(Duration::from_millis(1500));
+    }
+    input.write_all(start.as_bytes())?;
+    input.flush()?;
+
+    let input = Arc::new(Mutex::new(Some(input)));
+    let guest_watchdog = follow(job, &mut output, &mut transcript, &input, machine.pid());
+    let expired = watchdog.stop() | guest_watchdog.is_some_and(Watchdog::stop);
+    if job.show == Show::Verbose {
+        for line in &transcript.log {
+            eprintln!("{line}");
+        }
+    }
+    let ended = if expired {
+        Ended::TimedOut
+    } else {
+        transcript
+            .ended
+            .unwrap_or_else(|| Ended::Died("with its machine".to_owned()))
+    };
+    Ok(Report {
+        ended,
+        console: transcript.console,
+        hypervisor_log: transcript.log,
+    })
+}
+
+type SharedInput = Arc<Mutex<Option<std::process::ChildStdin>>>;
+
+/// Reads the machine's console until the guest has ended.
+fn follow(
+    job: &Job,
+    output: &mut impl BufRead,
+    transcript: &mut Transcript,
+    input: &SharedInput,
+    pid: u32,
+) -> Option<Watchdog> {
+    let mut watchdog = None;
+    let mut line = Vec::new();
+    while transcript.ended.is_none() {
+        line.clear();
+        match output.read_until(b'\n', &mut line) {
+            Ok(1..) => {}
+            _ => break,
+        }
+        let text: String = String::from_utf8_lossy(&line).replace('\r', "");
+        if let Some(text) = transcript.line(&text, true) {
+            show(job, text.as_bytes());
+        }
+        if transcript.stage == Stage::Guest && watchdog.is_none() {
+            watchdog = Some(Watchdog::start(pid, job.timeout));
+            if job.show != Show::Kept {
+                let input = input.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(input) = input {
+                    feed(input);
+                }
+            }
+        }
+    }
+    watchdog
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guests_words_and_xens_are_told_apart() {
+        let mut transcript = Transcript::default();
+        for line in [
+            "noise\n",
+            "@@LAB begin\n",
+            "hello\n",
+            "(XEN) something\n",
+            "@@LAB log\n",
+            "(XEN) crashed\n",
+            "@@LAB end reason code 3\n",
+        ] {
+            transcript.line(line, true);
+        }
+        assert_eq!(transcript.console, "hello\n");
+        assert_eq!(transcript.log, ["(XEN) crashed"]);
+        assert_eq!(transcript.ended, Some(Ended::Shutdown(3)));
+    }
+
+    #[test]
+    fn a_refused_guest_says_why() {
+        let mut transcript = Transcript::default();
+        transcript.line("xl: bad image\n", true);
+        transcript.line("@@LAB refused\n", true);
+        assert_eq!(
+            transcript.ended,
+            Some(Ended::Refused("xl: bad image".into()))
+        );
+    }
+
+    #[test]
+    fn a_command_line_cannot_leave_its_quotes() {
+        let job = Job {
+            guest: "hello".into(),
+            platform: Platform::XenPvh,
+            memory_mib: 8,
+            vcpus: 1,
+            command_line: "a\"\nextra=\"b".into(),
+            timeout: Duration::ZERO,
+            start: Start::Cold,
+            show: Show::Kept,
+        };
+        let text = configuration(&job);
+        assert!(text.contains("cmdline=\"a  extra= b\"\n"));
+        assert!(text.contains("type=\"pvh\"\n"));
+    }
+}

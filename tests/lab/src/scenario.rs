@@ -1,0 +1,133 @@
+//! What the lab tests: guests, what they are given, and how they must end.
+
+use std::time::Duration;
+
+use crate::{
+    exit::Ended,
+    machine::Start,
+    run::{Job, Platform, Report, Show, run},
+};
+
+/// One row of the table.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    guest: &'static str,
+    memory_mib: u32,
+    command_line: &'static str,
+    ended: Expected,
+    /// What the console must say.
+    says: &'static str,
+    timeout_s: u64,
+}
+
+/// How a guest must end.
+#[derive(Clone, Copy)]
+enum Expected {
+    Shutdown(u8),
+    TimedOut,
+}
+
+impl From<Expected> for Ended {
+    fn from(expected: Expected) -> Self {
+        match expected {
+            Expected::Shutdown(reason) => Self::Shutdown(reason),
+            Expected::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+const fn scenario(name: &'static str, guest: &'static str, says: &'static str) -> Scenario {
+    Scenario {
+        name,
+        guest,
+        memory_mib: 32,
+        command_line: "",
+        ended: Expected::Shutdown(0),
+        says,
+        timeout_s: 30,
+    }
+}
+
+const fn fault(name: &'static str, command_line: &'static str, says: &'static str) -> Scenario {
+    Scenario {
+        command_line,
+        ended: Expected::Shutdown(3),
+        ..scenario(name, "conformance", says)
+    }
+}
+
+/// All of them.
+pub(crate) const ALL: &[Scenario] = &[
+    scenario("hello", "hello", "hello from"),
+    Scenario {
+        memory_mib: 8,
+        ..scenario("tour in 8 MiB", "tour", "powering off")
+    },
+    Scenario {
+        memory_mib: 64,
+        ..scenario("tour in 64 MiB", "tour", "powering off")
+    },
+    Scenario {
+        memory_mib: 512,
+        ..scenario("tour in 512 MiB", "tour", "powering off")
+    },
+    scenario("conformance", "conformance", " 0 failed"),
+    fault("panic", "fault=panic", "as the command line wished"),
+    fault("error", "fault=return", "FATAL: as the command line wished"),
+    fault("null", "fault=null", "FATAL: page fault: write at 0x0"),
+    fault("stack overflow", "fault=stack", "stack overflow"),
+    fault(
+        "write to text",
+        "fault=write-text",
+        "which does not allow it",
+    ),
+    fault(
+        "run data",
+        "fault=execute-data",
+        "FATAL: page fault: execute",
+    ),
+    Scenario {
+        command_line: "fault=loop",
+        ended: Expected::TimedOut,
+        timeout_s: 3,
+        ..scenario("endless loop", "conformance", "fault: loop")
+    },
+];
+
+impl Scenario {
+    /// Runs it, and says what was wrong.
+    pub(crate) fn check(&self, platform: Platform) -> Result<(), String> {
+        let job = Job {
+            guest: self.guest.to_owned(),
+            platform,
+            memory_mib: self.memory_mib,
+            vcpus: 1,
+            command_line: self.command_line.to_owned(),
+            timeout: Duration::from_secs(self.timeout_s),
+            start: Start::Restored,
+            show: Show::Kept,
+        };
+        let report = run(&job).map_err(|error| format!("{error:#}"))?;
+        let said = said(&report);
+        let expected = Ended::from(self.ended);
+        if report.ended != expected {
+            return Err(format!(
+                "it ended by {}, not by {expected}\n{said}",
+                report.ended
+            ));
+        }
+        if !said.contains(self.says) {
+            return Err(format!("it did not say {:?}\n{said}", self.says));
+        }
+        Ok(())
+    }
+}
+
+/// What the guest said, and what is said about it.
+fn said(report: &Report) -> String {
+    let mut text = report.console.clone();
+    if let Some(overflow) = crate::crash::stack_overflow(&report.hypervisor_log) {
+        text.push_str(&overflow);
+    }
+    text
+}
