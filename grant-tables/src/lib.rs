@@ -1,2 +1,2 @@
-//! (in the making)
+#![doc = include_str!("../README.md")]
 #![no_std]

@@ -158,7 +158,7 @@ pub fn try_read(buffer: &mut [u8]) -> Result<usize, Error> {
 
 /// Reads a line, without its end, into `buffer`; what does not fit is dropped.
 /// Echoes what is typed on hardware, where no terminal driver does. Waits until
-/// `deadline_ns` (of [`Clock`](hypercall_abi::platform::Clock)).
+/// `deadline_ns` (of [`Clock`]).
 ///
 /// # Errors
 /// [`Error::EndOfInput`]: no line by the deadline; others as [`try_read`].

@@ -136,11 +136,14 @@ impl Parts {
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
+            .stderr(Stdio::piped());
         if start == Start::Restored {
             command.args(["-incoming", "defer"]);
         }
-        let child = spawn(&mut command)?;
+        let mut child = spawn(&mut command)?;
+        if let Some(errors) = child.stderr.take() {
+            pass_on(errors);
+        }
         let mut machine = Machine {
             child,
             qmp: Qmp::connect(&socket)?,
@@ -156,6 +159,18 @@ impl Parts {
         }
         Ok(machine)
     }
+}
+
+/// Shows what QEMU complains about, but for the processor's features that its
+/// emulation lacks: the list is long, known, and the same every time.
+fn pass_on(errors: std::process::ChildStderr) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(errors).lines().map_while(|line| line.ok()) {
+            if !line.contains("TCG doesn't support requested feature") {
+                eprintln!("{line}");
+            }
+        }
+    });
 }
 
 /// How to start the machine.

@@ -138,8 +138,8 @@ fn run_guest(options: RunOptions) -> Result<u8> {
                 eprintln!("{line}");
             }
         }
-        if let Some(overflow) = crash::stack_overflow(&report.hypervisor_log) {
-            eprint!("{overflow}");
+        if let Some(diagnosis) = &report.diagnosis {
+            eprint!("{diagnosis}");
         }
         eprintln!("lab: {} ended by {}", job.guest, report.ended);
     }

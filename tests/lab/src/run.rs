@@ -17,6 +17,7 @@ use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    crash,
     exit::Ended,
     guest::{self, Build},
     machine::{Parts, Start, spawn, write_job},
@@ -80,6 +81,8 @@ pub(crate) struct Report {
     pub(crate) console: String,
     /// What Xen said meanwhile.
     pub(crate) hypervisor_log: Vec<String>,
+    /// What the log tells of a guest that could not speak for itself.
+    pub(crate) diagnosis: Option<String>,
 }
 
 /// Runs a guest to its end.
@@ -208,6 +211,7 @@ fn mock(job: &Job) -> Result<Report> {
         ended: finish(child, watchdog, Ended::from_process_status)?,
         console: console + &complaints,
         hypervisor_log: Vec::new(),
+        diagnosis: None,
     })
 }
 
@@ -265,6 +269,7 @@ fn qemu(job: &Job) -> Result<Report> {
         ended: finish(child, watchdog, Ended::from_qemu_status)?,
         console,
         hypervisor_log: Vec::new(),
+        diagnosis: None,
     })
 }
 
@@ -411,6 +416,7 @@ fn xen(job: &Job) -> Result<Report> {
     Ok(Report {
         ended,
         console: transcript.console,
+        diagnosis: crash::stack_overflow(&transcript.log, &crash::guards(&kernel)),
         hypervisor_log: transcript.log,
     })
 }

@@ -126,8 +126,6 @@ impl Scenario {
 /// What the guest said, and what is said about it.
 fn said(report: &Report) -> String {
     let mut text = report.console.clone();
-    if let Some(overflow) = crate::crash::stack_overflow(&report.hypervisor_log) {
-        text.push_str(&overflow);
-    }
+    text.extend(report.diagnosis.iter().map(String::as_str));
     text
 }
