@@ -10,6 +10,7 @@ mod packages;
 mod qmp;
 mod run;
 mod scenario;
+mod size;
 
 use std::{
     process::{Command, ExitCode},
@@ -50,6 +51,12 @@ enum Action {
         /// Only scenarios whose name contains this
         #[arg(long, default_value = "")]
         filter: String,
+    },
+    /// Tell the size of a guest, and the least memory in which it boots
+    Size {
+        /// The guest
+        #[arg(default_value = "hello")]
+        example: String,
     },
     /// Say what is missing on this machine, and how to mend it
     Doctor,
@@ -101,6 +108,7 @@ fn main() -> ExitCode {
         .and_then(|()| match cli.command {
             Action::Run(options) => run_guest(options),
             Action::Test { on, filter } => test(&on, &filter),
+            Action::Size { example } => size::report(&example),
             Action::Doctor => doctor(),
         });
     match result {
