@@ -11,6 +11,7 @@ const MAX_ERRNO: u16 = 4095;
 
 impl Errno {
     /// The error of this (positive) number; `None` outside `1..=4095`.
+    #[inline(always)]
     pub const fn new(number: u16) -> Option<Self> {
         match core::num::NonZeroU16::new(number) {
             Some(n) if number <= MAX_ERRNO => Some(Self(n)),
