@@ -72,7 +72,7 @@ pub extern "C" fn send_vmmcall_typed(port: u32) -> bool {
 pub extern "C" fn send_vmmcall_by_hand(port: u32) -> bool {
     let argument = port;
     let answer = by_hand!("vmmcall", 32_usize, 4_usize, &raw const argument);
-    !(answer < 0 && answer >= -4095)
+    !(-4095..0).contains(&answer)
 }
 
 /// Asks for the version: patched at boot.
@@ -91,7 +91,7 @@ pub extern "C" fn version_native_by_hand() -> u16 {
             inlateout("rax") 17_usize => answer, inlateout("rdi") 0_usize => _,
             inlateout("rsi") 0_usize => _, lateout("rcx") _, lateout("r11") _);
     }
-    if answer < 0 && answer >= -4095 {
+    if (-4095..0).contains(&answer) {
         0
     } else {
         answer as u16
