@@ -7,6 +7,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, bail};
@@ -73,7 +74,7 @@ impl Parts {
             return Ok(());
         }
         let bar = packages::progress("starting Xen for the first time");
-        let run = tempfile::Builder::new().prefix("lab").tempdir()?;
+        let run = run_folder()?;
         write_job(&run.path().join("job"), &[])?;
         let mut machine = self.start(run.path(), Start::Cold)?;
         let mut output = machine.output()?;
@@ -171,6 +172,26 @@ fn pass_on(errors: std::process::ChildStderr) {
             }
         }
     });
+}
+
+/// Folders of runs that are not over.
+static RUNNING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A folder for one run, removed with all that is in it when the run is over
+/// or the lab is interrupted. Its path is short: it holds a socket.
+pub(crate) fn run_folder() -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("lab").tempdir()?;
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    running.push(folder.path().to_path_buf());
+    Ok(folder)
+}
+
+/// Removes what an interrupted run would leave behind.
+pub(crate) fn clean_up() {
+    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    for folder in running.iter() {
+        let _gone_already = fs::remove_dir_all(folder);
+    }
 }
 
 /// How to start the machine.

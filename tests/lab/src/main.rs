@@ -102,7 +102,10 @@ fn main() -> ExitCode {
         }
     };
     // Children die with us; only what is on disk needs this.
-    let interrupted = ctrlc::set_handler(|| std::process::exit(130));
+    let interrupted = ctrlc::set_handler(|| {
+        machine::clean_up();
+        std::process::exit(130)
+    });
     let result = interrupted
         .context("cannot watch for signals")
         .and_then(|()| match cli.command {

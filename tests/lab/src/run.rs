@@ -20,7 +20,7 @@ use crate::{
     crash,
     exit::Ended,
     guest::{self, Build},
-    machine::{Parts, Start, spawn, write_job},
+    machine::{Parts, Start, run_folder, spawn, write_job},
     packages,
 };
 
@@ -363,7 +363,7 @@ fn xen(job: &Job) -> Result<Report> {
         }
         parts
     };
-    let folder = tempfile::Builder::new().prefix("lab").tempdir()?;
+    let folder = run_folder()?;
     let configuration = configuration(job);
     write_job(
         &folder.path().join("job"),
