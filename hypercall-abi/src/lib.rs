@@ -3,6 +3,7 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod arch_x86;
+pub mod elfnote;
 mod errno;
 pub mod event_channel;
 pub mod features;
