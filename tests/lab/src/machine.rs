@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::{dom0, packages, qmp::Qmp};
+use crate::{dom0, packages, qmp::Qmp, run::Debug};
 
 /// Bytes of the disk by which a job comes in. A saved machine wants the same
 /// size again.
@@ -76,7 +76,7 @@ impl Parts {
         let bar = packages::progress("starting Xen for the first time");
         let run = run_folder()?;
         write_job(&run.path().join("job"), &[])?;
-        let mut machine = self.start(run.path(), Start::Cold)?;
+        let mut machine = self.start(run.path(), Start::Cold, Debug::Off)?;
         let mut output = machine.output()?;
         let mut line = Vec::new();
         let mut log = String::new();
@@ -106,7 +106,7 @@ impl Parts {
     }
 
     /// Starts the machine: `folder` holds its job and its socket.
-    pub(crate) fn start(&self, folder: &Path, start: Start) -> Result<Machine> {
+    pub(crate) fn start(&self, folder: &Path, start: Start, debug: Debug) -> Result<Machine> {
         let socket = folder.join("qmp");
         let mut command = packages::qemu(&self.tree);
         command
@@ -140,6 +140,12 @@ impl Parts {
             .stderr(Stdio::piped());
         if start == Start::Restored {
             command.args(["-incoming", "defer"]);
+        }
+        if debug == Debug::Gdb {
+            let socket = folder.join("gdb");
+            command
+                .arg("-gdb")
+                .arg(format!("unix:{},server=on,wait=off", socket.display()));
         }
         let mut child = spawn(&mut command)?;
         if let Some(errors) = child.stderr.take() {

@@ -23,7 +23,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     exit::Ended,
     machine::Start,
-    run::{Job, Platform, Show},
+    run::{Debug, Job, Platform, Show},
 };
 
 /// Runs guests and tests on every platform.
@@ -85,10 +85,16 @@ struct RunOptions {
     /// Start Xen anew instead of restoring a saved machine
     #[arg(long)]
     cold: bool,
+    /// Let the guest wait for gdb, and say how to attach it
+    #[arg(long)]
+    gdb: bool,
     /// Show what the hypervisor says, too
     #[arg(short, long)]
     verbose: bool,
 }
+
+/// How long a guest may run under a debugger: a day.
+const DEBUGGING_S: u64 = 86_400;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -130,7 +136,11 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         memory_mib: options.memory,
         vcpus: options.vcpus,
         command_line: options.cmdline,
-        timeout: Duration::from_secs(options.timeout),
+        timeout: Duration::from_secs(if options.gdb {
+            DEBUGGING_S
+        } else {
+            options.timeout
+        }),
         start: if options.cold {
             Start::Cold
         } else {
@@ -141,6 +151,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         } else {
             Show::Live
         },
+        debug: if options.gdb { Debug::Gdb } else { Debug::Off },
     };
     let report = run::run(&job)?;
     if report.ended != Ended::Shutdown(0) {

@@ -71,6 +71,16 @@ pub(crate) struct Job {
     pub(crate) timeout: Duration,
     pub(crate) start: Start,
     pub(crate) show: Show,
+    pub(crate) debug: Debug,
+}
+
+/// Whether a debugger is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Debug {
+    /// No.
+    Off,
+    /// Yes: the guest waits for it, and has all the time it wants.
+    Gdb,
 }
 
 /// What came of it.
@@ -188,7 +198,11 @@ fn mock(job: &Job) -> Result<Report> {
         .env("PV_GUEST_CMDLINE", &job.command_line)
         .env("PV_GUEST_MEMORY_MIB", job.memory_mib.to_string())
         .env("PV_GUEST_VCPUS", job.vcpus.to_string())
-        .env("RUST_BACKTRACE", "0")
+        .env("RUST_BACKTRACE", "0");
+    if job.debug == Debug::Gdb {
+        return debug_process(&command);
+    }
+    command
         .stdin(if job.show == Show::Kept {
             Stdio::null()
         } else {
@@ -213,6 +227,35 @@ fn mock(job: &Job) -> Result<Report> {
         hypervisor_log: Vec::new(),
         diagnosis: None,
     })
+}
+
+/// Runs a guest's process under gdb, on this terminal.
+fn debug_process(program: &Command) -> Result<Report> {
+    let mut gdb = Command::new("gdb");
+    for (name, value) in program.get_envs() {
+        gdb.env(name, value.unwrap_or_default());
+    }
+    // The guest's own handler is to get what it can handle.
+    let status = gdb
+        .args(["-ex", "handle SIGTRAP nostop noprint pass", "--args"])
+        .arg(program.get_program())
+        .status()
+        .context("cannot run gdb; install it with: sudo apt-get install -y gdb")?;
+    Ok(Report {
+        ended: Ended::from_process_status(status.code().unwrap_or(1)),
+        console: String::new(),
+        hypervisor_log: Vec::new(),
+        diagnosis: None,
+    })
+}
+
+/// Tells how to reach the guest with a debugger.
+fn invite(kernel: &std::path::Path, socket: &std::path::Path, then: &str) {
+    eprintln!(
+        "lab: gdb {} -ex 'target remote {}' -ex 'hbreak pv_guest_main'\nlab: {then}",
+        kernel.display(),
+        socket.display()
+    );
 }
 
 /// Tells which file is booted.
@@ -250,7 +293,16 @@ fn qemu(job: &Job) -> Result<Report> {
             &job.vcpus.to_string(),
         ])
         .args(["-append", &job.command_line, "-kernel"])
-        .arg(kernel)
+        .arg(&kernel);
+    let folder = run_folder()?;
+    if job.debug == Debug::Gdb {
+        let socket = folder.path().join("gdb");
+        invite(&kernel, &socket, "the guest waits for gdb's continue");
+        command
+            .args(["-S", "-gdb"])
+            .arg(format!("unix:{},server=on,wait=off", socket.display()));
+    }
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
@@ -353,7 +405,8 @@ impl Transcript {
 }
 
 fn xen(job: &Job) -> Result<Report> {
-    let kernel = fs::read(guest::build(&job.guest, Build::Kernel)?)?;
+    let kernel_path = guest::build(&job.guest, Build::Kernel)?;
+    let kernel = fs::read(&kernel_path)?;
     announce(job, &kernel);
     let parts = {
         let _lock = packages::lock()?;
@@ -365,22 +418,34 @@ fn xen(job: &Job) -> Result<Report> {
     };
     let folder = run_folder()?;
     let configuration = configuration(job);
+    let script = match job.debug {
+        Debug::Off => JOB_SCRIPT.to_owned(),
+        Debug::Gdb => JOB_SCRIPT.replace("(sleep", "read -r _\n(sleep"),
+    };
     write_job(
         &folder.path().join("job"),
         &[
             ("image", &kernel),
             ("guest.cfg", configuration.as_bytes()),
-            ("run.sh", JOB_SCRIPT.as_bytes()),
+            ("run.sh", script.as_bytes()),
         ],
     )?;
-    let mut machine = parts.start(folder.path(), job.start)?;
+    let mut machine = parts.start(folder.path(), job.start, job.debug)?;
+    if job.debug == Debug::Gdb {
+        let socket = folder.path().join("gdb");
+        invite(
+            &kernel_path,
+            &socket,
+            "the guest starts when you press Enter here",
+        );
+    }
     // Starting Xen is not the guest's time.
     let allowance = Duration::from_secs(if job.start == Start::Cold { 90 } else { 20 });
     let watchdog = Watchdog::start(machine.pid(), job.timeout + allowance);
     let mut input = machine.input()?;
     let mut output = machine.output()?;
     let mut transcript = Transcript::default();
-    let blocks = (kernel.len() + JOB_SCRIPT.len() + configuration.len()) / 65536 + 2;
+    let blocks = (kernel.len() + script.len() + configuration.len()) / 65536 + 2;
     let start = format!(
         "dd if=/dev/vda bs=64k count={blocks} iflag=direct 2>/dev/null | tar xf - -C /job; \
          sh /job/run.sh\n"
@@ -501,6 +566,7 @@ mod tests {
             timeout: Duration::ZERO,
             start: Start::Cold,
             show: Show::Kept,
+            debug: Debug::Off,
         };
         let text = configuration(&job);
         assert!(text.contains("cmdline=\"a  extra= b\"\n"));

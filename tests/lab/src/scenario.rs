@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     exit::Ended,
     machine::Start,
-    run::{Job, Platform, Report, Show, run},
+    run::{Debug, Job, Platform, Report, Show, run},
 };
 
 /// One row of the table.
@@ -106,6 +106,7 @@ impl Scenario {
             timeout: Duration::from_secs(self.timeout_s),
             start: Start::Restored,
             show: Show::Kept,
+            debug: Debug::Off,
         };
         let report = run(&job).map_err(|error| format!("{error:#}"))?;
         let said = said(&report);

@@ -9,7 +9,7 @@ use crate::{
     exit::Ended,
     guest::{self, Build},
     machine::Start,
-    run::{Job, Platform, Show, run},
+    run::{Debug, Job, Platform, Show, run},
 };
 
 /// The most memory that is tried.
@@ -50,6 +50,7 @@ fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
             timeout: Duration::from_secs(15),
             start: Start::Restored,
             show: Show::Kept,
+            debug: Debug::Off,
         };
         Ok(run(&job)?.ended == Ended::Shutdown(0))
     };
