@@ -33,6 +33,7 @@ fn stripped_bytes(kernel: &[u8]) -> Result<u64> {
     header
         .program_headers(endian, kernel)?
         .iter()
+        .filter(|segment| segment.p_filesz(endian) > 0)
         .map(|segment| segment.p_offset(endian) + segment.p_filesz(endian))
         .max()
         .context("the image has no segments")
