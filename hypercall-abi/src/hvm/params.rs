@@ -76,3 +76,41 @@ pub fn get_param<H: Hypercall + ?Sized>(h: &H, index: HvmParam) -> Result<u64, E
     };
     Errno::check(answer).map(|_| param.value)
 }
+
+/// Write a parameter.
+#[doc(alias = "HVMOP_set_param")]
+pub const HVMOP_SET_PARAM: usize = 0;
+
+/// Writes one of this guest's parameters.
+///
+/// HVM and PVH guests only. Source: `HVMOP_set_param`, `hvm/hvm_op.h`.
+///
+/// # Errors
+/// `EINVAL`: no such parameter or value, or a PV guest; `EPERM`: not for
+/// guests.
+///
+/// # Safety
+/// What the value names (an interrupt to deliver, a page to use) is ready for
+/// it.
+#[inline]
+pub unsafe fn set_param<H: Hypercall + ?Sized>(
+    h: &H,
+    index: HvmParam,
+    value: u64,
+) -> Result<(), Errno> {
+    let param = XenHvmParam {
+        domid: DomId::SELF,
+        pad: 0,
+        index,
+        value,
+    };
+    // SAFETY: the hypervisor reads `param`; the rest is the caller's promise.
+    let answer = unsafe {
+        h.call2(
+            HypercallNr::HVM_OP,
+            HVMOP_SET_PARAM,
+            (&raw const param).expose_provenance(),
+        )
+    };
+    Errno::check(answer).map(|_| ())
+}

@@ -224,6 +224,11 @@ fn map_shared_info() -> Result<SharedPage, Error> {
     let place = image::SHARED_PAGE.place();
     let paddr = memory::physical_of(place.addr().get() as u64)
         .ok_or(Error::StartInfo("the image is not where it was linked"))?;
+    // Until a guest does this in 64-bit mode, Xen lays the shared page out for
+    // a 32-bit one: other places for the ports' bits and the wall clock.
+    // SAFETY: zero means that no interrupt is to be delivered.
+    unsafe { hvm::set_param(&Native, HvmParam::CALLBACK_IRQ, 0) }
+        .map_err(asking("choose the shared page's layout"))?;
     // SAFETY: the page was made for this; no reference leads into it.
     unsafe { add_to_physmap(&Native, XENMAPSPACE_SHARED_INFO, 0, Gfn(paddr / PAGE)) }
         .map_err(asking("map the shared page"))?;

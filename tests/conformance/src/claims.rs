@@ -37,6 +37,10 @@ pub(crate) const ALL: &[Claim] = &[
     ),
     ("poll_wakes_at_its_deadline", poll_wakes_at_its_deadline),
     ("clock_never_goes_back", clock_never_goes_back),
+    (
+        "wall_clock_is_in_this_century",
+        wall_clock_is_in_this_century,
+    ),
     ("pages_are_zeroed_and_apart", pages_are_zeroed_and_apart),
     ("breakpoint_returns", breakpoint_returns),
 ];
@@ -214,6 +218,15 @@ fn clock_never_goes_back(guest: &Guest) -> Verdict {
         last = now;
     }
     Ok
+}
+
+/// `wc_sec`, `struct shared_info`, xen.h: in the layout of a 64-bit guest.
+fn wall_clock_is_in_this_century(guest: &Guest) -> Verdict {
+    const Y2020_NS: u64 = 1_577_836_800_000_000_000;
+    match guest.platform().wall_clock_ns() {
+        Some(now) => check(now > Y2020_NS, "it is not"),
+        None => Skipped("nobody tells the time"),
+    }
 }
 
 /// What `Pages` promises.
