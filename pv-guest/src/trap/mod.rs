@@ -173,7 +173,10 @@ impl fmt::Display for Report<'_> {
         writeln!(
             f,
             "rip {:#018x} cs {:#06x} rflags {:#010x}",
-            frame.rip, frame.cs, frame.rflags
+            frame.rip,
+            // Above the selector Xen keeps its event mask.
+            frame.cs & 0xffff,
+            frame.rflags
         )?;
         writeln!(
             f,

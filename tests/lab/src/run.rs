@@ -353,6 +353,21 @@ struct Transcript {
     create_log: String,
 }
 
+/// Whose words a line is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Guests,
+    Others,
+}
+
+/// Whether the start of a line may turn out to be Xen's or the lab's own.
+fn could_be_ours(line: &[u8]) -> bool {
+    [b"(XEN)", b"@@LAB"].iter().any(|mark| {
+        let len = line.len().min(mark.len());
+        line.get(..len) == mark.get(..len)
+    })
+}
+
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
@@ -362,8 +377,8 @@ enum Stage {
 }
 
 impl Transcript {
-    /// Takes a line (or what there is of one); says what of it to show.
-    fn line<'a>(&mut self, line: &'a str, complete: bool) -> Option<&'a str> {
+    /// Takes a line, and says whose it was.
+    fn line(&mut self, line: &str) -> Whose {
         if let Some(mark) = line.trim_end().strip_prefix("@@LAB ") {
             match mark.split_once(' ').map_or(mark, |(word, _)| word) {
                 "begin" => self.stage = Stage::Guest,
@@ -378,27 +393,28 @@ impl Transcript {
                 }
                 _ => {}
             }
-            return None;
+            return Whose::Others;
         }
         match self.stage {
             Stage::Before => {
-                if complete && !line.starts_with("(XEN)") {
+                if !line.starts_with("(XEN)") {
                     self.create_log.push_str(line);
                 }
-                None
+                Whose::Others
             }
             // Xen's own console is the same line: it is asked for its log
             // when the guest has ended.
-            Stage::Guest if line.starts_with("(XEN)") => None,
+            Stage::Guest if line.starts_with("(XEN)") => Whose::Others,
             Stage::Guest => {
                 self.console.push_str(line);
-                Some(line)
+                Whose::Guests
             }
             Stage::Log => {
-                if line.starts_with("(XEN)") {
+                // Xen lists the state that it saves when it starts a guest.
+                if line.starts_with("(XEN)") && !line.contains(" save: ") {
                     self.log.push(line.trim_end().to_owned());
                 }
-                None
+                Whose::Others
             }
         }
     }
@@ -498,22 +514,37 @@ fn follow(
 ) -> Option<Watchdog> {
     let mut watchdog = None;
     let mut line = Vec::new();
+    let mut shown = 0;
     while transcript.ended.is_none() {
-        line.clear();
-        match output.read_until(b'\n', &mut line) {
-            Ok(1..) => {}
+        let chunk = match output.fill_buf() {
+            Ok(chunk) if !chunk.is_empty() => chunk.to_vec(),
             _ => break,
+        };
+        output.consume(chunk.len());
+        for byte in chunk.into_iter().filter(|byte| *byte != b'\r') {
+            line.push(byte);
+            if byte == b'\n' {
+                let text = String::from_utf8_lossy(&line);
+                if transcript.line(&text) == Whose::Guests {
+                    show(job, line.get(shown..).unwrap_or(&[]));
+                }
+                line.clear();
+                shown = 0;
+            }
         }
-        let text: String = String::from_utf8_lossy(&line).replace('\r', "");
-        if let Some(text) = transcript.line(&text, true) {
-            show(job, text.as_bytes());
-        }
-        if transcript.stage == Stage::Guest && watchdog.is_none() {
-            watchdog = Some(Watchdog::start(pid, job.timeout));
-            if job.show != Show::Kept {
-                let input = input.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(input) = input {
-                    feed(input);
+        if transcript.stage == Stage::Guest {
+            // A prompt has no end of line: show what can only be the guest's.
+            if !could_be_ours(&line) {
+                show(job, line.get(shown..).unwrap_or(&[]));
+                shown = line.len();
+            }
+            if watchdog.is_none() {
+                watchdog = Some(Watchdog::start(pid, job.timeout));
+                if job.show != Show::Kept {
+                    let input = input.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    if let Some(input) = input {
+                        feed(input);
+                    }
                 }
             }
         }
@@ -537,7 +568,7 @@ mod tests {
             "(XEN) crashed\n",
             "@@LAB end reason code 3\n",
         ] {
-            transcript.line(line, true);
+            transcript.line(line);
         }
         assert_eq!(transcript.console, "hello\n");
         assert_eq!(transcript.log, ["(XEN) crashed"]);
@@ -545,10 +576,18 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_is_shown_before_its_line_ends() {
+        assert!(!could_be_ours(b"name? "));
+        for ours in [b"".as_slice(), b"(X", b"(XEN) d1", b"@@", b"@@LAB end"] {
+            assert!(could_be_ours(ours));
+        }
+    }
+
+    #[test]
     fn a_refused_guest_says_why() {
         let mut transcript = Transcript::default();
-        transcript.line("xl: bad image\n", true);
-        transcript.line("@@LAB refused\n", true);
+        transcript.line("xl: bad image\n");
+        transcript.line("@@LAB refused\n");
         assert_eq!(
             transcript.ended,
             Some(Ended::Refused("xl: bad image".into()))
