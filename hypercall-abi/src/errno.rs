@@ -70,26 +70,33 @@ macro_rules! errnos {
                 };
             )*
 
-            /// The name, as in `EINVAL`, if Xen's interface has one.
-            pub const fn name(self) -> Option<&'static str> {
-                match self.number() {
-                    $($number => Some(stringify!($name)),)*
-                    _ => None,
-                }
-            }
-
-            /// What the number means, in a few words.
-            pub const fn description(self) -> &'static str {
-                match self.number() {
-                    $($number => $text,)*
-                    _ => "Unknown error",
-                }
-            }
-
             /// Every error that Xen's interface names.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
         }
+
+        /// Names and meanings in the order of `Errno::ALL`, each ended by a
+        /// newline: a table of their places would be bigger than the texts.
+        const NAMES: &str = concat!($(stringify!($name), "\n"),*);
+        const DESCRIPTIONS: &str = concat!($($text, "\n"),*);
     };
+}
+
+impl Errno {
+    /// The name, as in `EINVAL`, if Xen's interface has one.
+    pub fn name(self) -> Option<&'static str> {
+        self.line_of(NAMES)
+    }
+
+    /// What the number means, in a few words.
+    pub fn description(self) -> &'static str {
+        self.line_of(DESCRIPTIONS).unwrap_or("Unknown error")
+    }
+
+    fn line_of(self, text: &'static str) -> Option<&'static str> {
+        let index = Self::ALL.iter().position(|errno| *errno == self)?;
+        let line = text.as_bytes().split(|byte| *byte == b'\n').nth(index)?;
+        str::from_utf8(line).ok()
+    }
 }
 
 errnos! {
@@ -163,6 +170,10 @@ impl core::error::Error for Errno {}
 
 #[cfg(test)]
 mod tests {
+    extern crate alloc;
+
+    use alloc::string::ToString;
+
     use super::*;
 
     #[test]
@@ -181,5 +192,12 @@ mod tests {
             assert_eq!(Errno::check(errno.to_answer()), Err(*errno));
             assert!(errno.name().is_some());
         }
+        assert_eq!(Errno::ECONNREFUSED.name(), Some("ECONNREFUSED"));
+        assert_eq!(
+            Errno::ENOSYS.to_string(),
+            "Not implemented by this hypervisor (ENOSYS)"
+        );
+        let unknown = Errno::new(4000).unwrap();
+        assert_eq!(unknown.to_string(), "Unknown error (Errno(4000))");
     }
 }

@@ -139,18 +139,23 @@ pub enum Hypervisor {
     Tcg,
 }
 
+/// What the first leaf of a hypervisor's block says.
+const SIGNATURES: [(&[u8; 12], Hypervisor); 6] = [
+    (b"XenVMMXenVMM", Hypervisor::Xen),
+    (b"KVMKVMKVM\0\0\0", Hypervisor::Kvm),
+    (b"Microsoft Hv", Hypervisor::HyperV),
+    (b"VMwareVMware", Hypervisor::Vmware),
+    (b"bhyve bhyve ", Hypervisor::Bhyve),
+    (b"TCGTCGTCGTCG", Hypervisor::Tcg),
+];
+
 impl Hypervisor {
     fn from_signature(leaf: Leaf) -> Option<Self> {
-        // A block's first register is its last leaf: none means no block.
-        match &signature(leaf.ebx, leaf.ecx, leaf.edx) {
-            b"XenVMMXenVMM" => Some(Self::Xen),
-            b"KVMKVMKVM\0\0\0" => Some(Self::Kvm),
-            b"Microsoft Hv" => Some(Self::HyperV),
-            b"VMwareVMware" => Some(Self::Vmware),
-            b"bhyve bhyve " => Some(Self::Bhyve),
-            b"TCGTCGTCGTCG" => Some(Self::Tcg),
-            _ => None,
-        }
+        let text = signature(leaf.ebx, leaf.ecx, leaf.edx);
+        SIGNATURES
+            .iter()
+            .find(|(signature, _)| **signature == text)
+            .map(|(_, hypervisor)| *hypervisor)
     }
 
     /// The name.

@@ -67,35 +67,25 @@ pv_guest_trap_exit:
     syscall
     ud2
 
-// 32 pairs, 64 bytes each: Xen's PV entry at 0, the processor's at +32. Xen
-// pushes rcx and r11 below the processor's frame. Vectors 8, 10..14, 17, 21, 29
-// and 30 come with an error code; the others get a zero.
-    .balign 64
+// 32 pairs of 16 bytes: Xen's PV entry at 0, the processor's at +3. Xen pushes
+// rcx and r11 below the processor's frame. Vectors 8, 10..14, 17, 21, 29 and 30
+// come with an error code, of 32 bits; the others get a zero. The vector goes
+// into its upper half.
+    .balign 16
     .globl pv_guest_trap_stubs
 pv_guest_trap_stubs:
     .set vector, 0
     .rept 32
-    .balign 64
+    .balign 16
     .set this, vector
+    popq %rcx
+    popq %r11
     .if this == 8 || (this >= 10 && this <= 14) || this == 17 || this == 21 || this == 29 || this == 30
-    popq %rcx
-    popq %r11
-    movl $this, 4(%rsp)
-    jmp pv_guest_trap_common
-    .balign 32
-    movl $this, 4(%rsp)
-    jmp pv_guest_trap_common
     .else
-    popq %rcx
-    popq %r11
     pushq $0
-    movl $this, 4(%rsp)
-    jmp pv_guest_trap_common
-    .balign 32
-    pushq $0
-    movl $this, 4(%rsp)
-    jmp pv_guest_trap_common
     .endif
+    movb $this, 4(%rsp)
+    jmp pv_guest_trap_common
     .set vector, vector + 1
     .endr
     .text

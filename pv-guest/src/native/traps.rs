@@ -36,8 +36,8 @@ unsafe extern "C" {
 }
 
 /// Bytes from one stub pair to the next, and from Xen's to the processor's.
-const STUB_BYTES: u64 = 64;
-const HARDWARE_STUB: u64 = 32;
+const STUB_BYTES: u64 = 16;
+const HARDWARE_STUB: u64 = 3;
 const VECTORS: usize = 32;
 
 fn stub(vector: usize) -> u64 {
@@ -82,8 +82,7 @@ struct TablesCell(UnsafeCell<Tables>);
 unsafe impl Sync for TablesCell {}
 
 static TABLES: TablesCell = TablesCell(UnsafeCell::new(Tables {
-    // None, 64-bit code, data; the task state's two are filled in.
-    gdt: [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0, 0],
+    gdt: [0; 5],
     idt: [[0; 2]; VECTORS],
     tss: [0; 26],
 }));
@@ -121,8 +120,14 @@ pub(super) fn init_hardware() {
     *io = (size_of::<[u32; 26]>() as u32) << 16;
     let task = (&raw const tables.tss).addr() as u64;
     let limit = size_of::<[u32; 26]>() as u64 - 1;
-    tables.gdt[3] = limit | ((task & 0xff_ffff) << 16) | (0x89 << 40) | ((task >> 24 & 0xff) << 56);
-    tables.gdt[4] = task >> 32;
+    // None, 64-bit code, data, and the task state in two.
+    tables.gdt = [
+        0,
+        0x00af_9b00_0000_ffff,
+        0x00cf_9300_0000_ffff,
+        limit | ((task & 0xff_ffff) << 16) | (0x89 << 40) | ((task >> 24 & 0xff) << 56),
+        task >> 32,
+    ];
     let gdt = DescriptorTablePointer::new(&tables.gdt);
     let idt = DescriptorTablePointer::new(&tables.idt);
     // SAFETY: a static table with the segments that are in use.

@@ -78,42 +78,50 @@ pub fn handle(frame: &Frame) -> Outcome {
     Outcome::Fatal
 }
 
-/// The exceptions' names. Source: Intel SDM volume 3, 7.15; AMD APM volume 2,
+/// The exceptions' names, a line each; those without are reserved. Source: Intel SDM volume 3, 7.15; AMD APM volume 2,
 /// 8.2.
-const NAMES: [&str; 32] = [
-    "divide error",
-    "debug exception",
-    "non-maskable interrupt",
-    "breakpoint",
-    "overflow",
-    "bound range exceeded",
-    "invalid opcode",
-    "device not available",
-    "double fault",
-    "coprocessor segment overrun",
-    "invalid task state segment",
-    "segment not present",
-    "stack fault",
-    "general protection fault",
-    "page fault",
-    "reserved exception 15",
-    "x87 floating-point error",
-    "alignment check",
-    "machine check",
-    "SIMD floating-point error",
-    "virtualization exception",
-    "control protection exception",
-    "reserved exception 22",
-    "reserved exception 23",
-    "reserved exception 24",
-    "reserved exception 25",
-    "reserved exception 26",
-    "reserved exception 27",
-    "hypervisor injection exception",
-    "VMM communication exception",
-    "security exception",
-    "reserved exception 31",
-];
+const NAMES: &str = "\
+    divide error\n\
+    debug exception\n\
+    non-maskable interrupt\n\
+    breakpoint\n\
+    overflow\n\
+    bound range exceeded\n\
+    invalid opcode\n\
+    device not available\n\
+    double fault\n\
+    coprocessor segment overrun\n\
+    invalid task state segment\n\
+    segment not present\n\
+    stack fault\n\
+    general protection fault\n\
+    page fault\n\
+    \n\
+    x87 floating-point error\n\
+    alignment check\n\
+    machine check\n\
+    SIMD floating-point error\n\
+    virtualization exception\n\
+    control protection exception\n\
+    \n\
+    \n\
+    \n\
+    \n\
+    \n\
+    \n\
+    hypervisor injection exception\n\
+    VMM communication exception\n\
+    security exception";
+
+fn name(vector: u32) -> &'static str {
+    NAMES
+        .as_bytes()
+        .split(|byte| *byte == b'\n')
+        .nth(vector as usize)
+        .and_then(|name| str::from_utf8(name).ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or("reserved exception")
+}
 
 /// What there is to say about a fatal exception.
 #[derive(Clone, Copy, Debug)]
@@ -145,9 +153,7 @@ impl Report<'_> {
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { frame, cr2, .. } = self;
-        let name = NAMES
-            .get(frame.vector as usize)
-            .unwrap_or(&"unknown exception");
+        let name = name(frame.vector);
         if self.stack_overflowed() {
             writeln!(f, "FATAL: stack overflow ({name} in the guard page)")?;
         } else if frame.vector == PAGE_FAULT {

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use object::{Object, ObjectSymbol};
 
+use crate::names::Names;
+
 /// The pages under a kernel's stacks, by its symbols.
 pub(crate) fn guards(kernel: &[u8]) -> Vec<Range<u64>> {
     let Ok(file) = object::File::parse(kernel) else {
@@ -29,7 +31,11 @@ pub(crate) fn guards(kernel: &[u8]) -> Vec<Range<u64>> {
 
 /// Whether Xen ended the guest because its stack was gone: it could not deliver
 /// an exception, and the stack pointer stands in (or at the end of) a guard.
-pub(crate) fn stack_overflow(log: &[String], guards: &[Range<u64>]) -> Option<String> {
+pub(crate) fn stack_overflow(
+    log: &[String],
+    guards: &[Range<u64>],
+    names: &Names,
+) -> Option<String> {
     if !log.iter().any(|line| line.contains("called from entry.S")) {
         return None;
     }
@@ -44,11 +50,16 @@ pub(crate) fn stack_overflow(log: &[String], guards: &[Range<u64>]) -> Option<St
         let text = line.split("RIP:").nth(1)?.split("[<").nth(1)?;
         text.split('>').next()
     });
+    let functions = rip
+        .and_then(|rip| u64::from_str_radix(rip, 16).ok())
+        .map_or_else(Vec::new, |rip| names.at(rip))
+        .join(" in ");
     Some(format!(
-        "FATAL: stack overflow: rsp {rsp:#x} is in the guard page {:#x}..{:#x}, rip 0x{}\n",
+        "FATAL: stack overflow: rsp {rsp:#x} is in the guard page {:#x}..{:#x}, rip 0x{} {}\n",
         guard.start,
         guard.end,
-        rip.unwrap_or("?")
+        rip.unwrap_or("?"),
+        functions
     ))
 }
 
@@ -65,9 +76,9 @@ mod tests {
         ]
         .map(str::to_owned);
         let guards = [0x4010_0000..0x4010_1000, 0x4011_0000..0x4011_1000];
-        let text = stack_overflow(&log, &guards).unwrap();
+        let text = stack_overflow(&log, &guards, &Names::NONE).unwrap();
         assert!(text.contains("rsp 0x40110ff8") && text.contains("rip 0x0000000040101234"));
-        assert_eq!(stack_overflow(&log[1..], &guards), None);
-        assert_eq!(stack_overflow(&log, &guards[..1]), None);
+        assert_eq!(stack_overflow(&log[1..], &guards, &Names::NONE), None);
+        assert_eq!(stack_overflow(&log, &guards[..1], &Names::NONE), None);
     }
 }

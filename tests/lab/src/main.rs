@@ -6,6 +6,7 @@ mod dom0;
 mod exit;
 mod guest;
 mod machine;
+mod names;
 mod packages;
 mod qmp;
 mod run;

@@ -21,6 +21,7 @@ use crate::{
     exit::Ended,
     guest::{self, Build},
     machine::{Parts, Start, run_folder, spawn, write_job},
+    names::Names,
     packages,
 };
 
@@ -157,17 +158,21 @@ fn feed(mut target: impl Write + Send + 'static) {
 }
 
 /// Copies a process's output to the terminal and keeps it.
-fn collect(job: &Job, mut output: impl Read) -> String {
+fn collect(job: &Job, names: &Names, mut output: impl Read) -> String {
     let mut console = Vec::new();
     let mut buffer = [0; 4096];
+    let mut line_start = 0;
     while let Ok(len @ 1..) = output.read(&mut buffer) {
-        let part: Vec<u8> = buffer[..len]
-            .iter()
-            .copied()
-            .filter(|b| *b != b'\r')
-            .collect();
-        show(job, &part);
-        console.extend(part);
+        let shown = console.len();
+        for byte in buffer[..len].iter().copied().filter(|b| *b != b'\r') {
+            if byte == b'\n' {
+                let suffix = names.suffix(&console[line_start..]);
+                console.extend(suffix.as_bytes());
+                line_start = console.len() + 1;
+            }
+            console.push(byte);
+        }
+        show(job, &console[shown..]);
     }
     String::from_utf8_lossy(&console).into_owned()
 }
@@ -217,8 +222,8 @@ fn mock(job: &Job) -> Result<Report> {
     let mut console = String::new();
     let mut complaints = String::new();
     thread::scope(|scope| {
-        let errors = scope.spawn(|| collect(job, errors));
-        console = collect(job, output);
+        let errors = scope.spawn(|| collect(job, &Names::NONE, errors));
+        console = collect(job, &Names::NONE, output);
         complaints = errors.join().unwrap_or_default();
     });
     Ok(Report {
@@ -316,7 +321,7 @@ fn qemu(job: &Job) -> Result<Report> {
         None
     };
     let output = child.stdout.take().context("no output")?;
-    let console = collect(job, output);
+    let console = collect(job, &Names::of(&kernel), output);
     Ok(Report {
         ended: finish(child, watchdog, Ended::from_qemu_status)?,
         console,
@@ -480,7 +485,15 @@ fn xen(job: &Job) -> Result<Report> {
     input.flush()?;
 
     let input = Arc::new(Mutex::new(Some(input)));
-    let guest_watchdog = follow(job, &mut output, &mut transcript, &input, machine.pid());
+    let names = Names::of(&kernel_path);
+    let guest_watchdog = follow(
+        job,
+        &names,
+        &mut output,
+        &mut transcript,
+        &input,
+        machine.pid(),
+    );
     let expired = watchdog.stop() | guest_watchdog.is_some_and(Watchdog::stop);
     if job.show == Show::Verbose {
         for line in &transcript.log {
@@ -497,7 +510,7 @@ fn xen(job: &Job) -> Result<Report> {
     Ok(Report {
         ended,
         console: transcript.console,
-        diagnosis: crash::stack_overflow(&transcript.log, &crash::guards(&kernel)),
+        diagnosis: crash::stack_overflow(&transcript.log, &crash::guards(&kernel), &names),
         hypervisor_log: transcript.log,
     })
 }
@@ -507,6 +520,7 @@ type SharedInput = Arc<Mutex<Option<std::process::ChildStdin>>>;
 /// Reads the machine's console until the guest has ended.
 fn follow(
     job: &Job,
+    names: &Names,
     output: &mut impl BufRead,
     transcript: &mut Transcript,
     input: &SharedInput,
@@ -522,6 +536,9 @@ fn follow(
         };
         output.consume(chunk.len());
         for byte in chunk.into_iter().filter(|byte| *byte != b'\r') {
+            if byte == b'\n' {
+                line.extend(names.suffix(&line).as_bytes());
+            }
             line.push(byte);
             if byte == b'\n' {
                 let text = String::from_utf8_lossy(&line);
