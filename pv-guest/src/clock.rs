@@ -19,6 +19,13 @@ pub const fn ticks_to_ns(ticks: u64, mul: u32, shift: i8) -> u64 {
     ((shifted as u128 * mul as u128) >> 32) as u64
 }
 
+/// Ticks from `then` to `now`, modulo 2^64: a guest's counter starts at zero, so
+/// what Xen noted before that is a huge number. Not at all if `then` is ahead.
+const fn ticks_since(then: u64, now: u64) -> u64 {
+    let ticks = now.wrapping_sub(then);
+    if ticks.cast_signed() < 0 { 0 } else { ticks }
+}
+
 /// The system time by `info`, when the counter says `tsc()`.
 pub fn system_time_ns(info: PeerPtr<'_, VcpuTimeInfo>, tsc: impl Fn() -> u64) -> u64 {
     for _ in 0..TRIES {
@@ -44,7 +51,7 @@ pub fn system_time_ns(info: PeerPtr<'_, VcpuTimeInfo>, tsc: impl Fn() -> u64) ->
             .load_acquire()
             .trust();
         if version == again && version & 1 == 0 {
-            return time.wrapping_add(ticks_to_ns(now.saturating_sub(then), mul, shift));
+            return time.wrapping_add(ticks_to_ns(ticks_since(then, now), mul, shift));
         }
         core::hint::spin_loop();
     }
@@ -72,6 +79,13 @@ pub fn boot_wall_clock_ns(shared: PeerPtr<'_, SharedInfo>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_noted_before_the_counter_started_goes_on() {
+        assert_eq!(ticks_since(1_000, 5_000), 4_000);
+        assert_eq!(ticks_since(u64::MAX - 999, 1_000), 2_000);
+        assert_eq!(ticks_since(5_000, 4_999), 0);
+    }
 
     #[test]
     fn ticks_are_scaled_as_xen_says() {

@@ -7,12 +7,14 @@ use hypercall_abi::{
     Gfn, HypercallNr, Port,
     peer::PeerPtr,
     platform::{Clock, Hypercall, Pages, Park},
-    xen::{SharedInfo, StartInfo},
+    xen::{START_INFO_MAGIC_PREFIX, SharedInfo, StartInfo},
 };
 
 use crate::{
-    BootInfo, Current, Error, Guest, console,
-    guest::SharedPage,
+    BootInfo, Current, Error, Guest,
+    boot_info::RingLocation,
+    console,
+    guest::{SharedPage, console_ring},
     power,
     trap::{Frame, Outcome, Report, handle},
 };
@@ -47,6 +49,16 @@ pub unsafe fn start(
     let start = unsafe { start_info.as_ref() };
     // SAFETY: the caller's promise; the shared page is used as peer memory.
     let shared = unsafe { PeerPtr::new(shared_info) };
+    if start.magic.starts_with(START_INFO_MAGIC_PREFIX) && start.console_mfn.0 != 0 {
+        // Whatever else is wrong can then be told.
+        let location = RingLocation {
+            gfn: start.console_mfn.into(),
+            port: start.console_evtchn,
+        };
+        if let Some(ring) = console_ring(platform, location, None) {
+            console::set(console::Device::Ring(ring));
+        }
+    }
     let adopted = BootInfo::from_pv(start, None)
         .and_then(|info| Guest::adopt_with_console(platform, info, Some(SharedPage(shared))));
     crate::entry::finish(adopted.and_then(main))

@@ -12,7 +12,7 @@ use hypercall_abi::{
     peer::PeerPtr,
     trap::{self, Instruction},
     xen::{
-        StartFlags, StartInfo,
+        START_INFO_MAGIC_PREFIX, StartFlags, StartInfo,
         mmu::{Flush, MMU_NORMAL_PT_UPDATE, MmuUpdate, mmu_update, update_va_mapping},
     },
 };
@@ -22,7 +22,7 @@ use super::{
     image::{self, Access},
     memory, platform, set_guest_type, traps,
 };
-use crate::{BootInfo, Error, Guest, GuestType, console, error::asking, guest, guest::SharedPage};
+use crate::{BootInfo, Error, Guest, GuestType, console, error::asking, guest::SharedPage};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const PRESENT: u64 = 1;
@@ -60,13 +60,12 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
     }
     // SAFETY: Xen mapped it and nothing writes it again.
     let start: &'static StartInfo = unsafe { &*place };
+    let m2p = machphys_mapping(&Native).map_err(asking("find the machine-to-physical table"))?;
+    M2P.store(m2p.v_start, Ordering::Relaxed);
+    NR_MFNS.store(m2p.max_mfn.saturating_add(1), Ordering::Relaxed);
+    early_console(start);
     let info = BootInfo::from_pv(start, module(start))?;
     learn_frames(start)?;
-    if let Some(location) = info.console
-        && let Some(ring) = guest::console_ring(Native, location, None)
-    {
-        console::set(console::Device::Ring(ring));
-    }
     let shared = map_shared_info(start)?;
     let boot_end = start
         .pt_base
@@ -112,16 +111,44 @@ fn no_execute() -> u64 {
     }
 }
 
-/// Remembers where the two lists of frames are.
+/// How far behind start_info the console's page may lie: the page tables, and
+/// with them the end of what is mapped, come later.
+const MOST_BEHIND_BYTES: u64 = 4 * PAGE;
+
+/// Makes the console work before the rest of `start` is believed.
+fn early_console(start: &StartInfo) {
+    let mfn = start.console_mfn.0;
+    if !start.magic.starts_with(START_INFO_MAGIC_PREFIX)
+        || mfn == 0
+        || mfn >= NR_MFNS.load(Ordering::Relaxed)
+    {
+        return;
+    }
+    let pfn = word(M2P.load(Ordering::Relaxed), mfn);
+    let virt = memory::virtual_of(pfn.saturating_mul(PAGE));
+    // The domain builder puts the page right behind start_info, mapped.
+    let behind = virt.checked_sub(core::ptr::from_ref(start).addr() as u64);
+    if behind.is_none_or(|bytes| bytes > MOST_BEHIND_BYTES) {
+        return;
+    }
+    if let Some(page) = NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize)) {
+        // SAFETY: a page of the guest's, mapped for good, which the toolstack
+        // shares with the console's daemon and nobody else uses.
+        let page = unsafe { PeerPtr::new(page) };
+        let port = event_channels::PortRef::new(start.console_evtchn, None);
+        console::set(console::Device::Ring(console::ring::ConsoleRing::new(
+            Native, page, port,
+        )));
+    }
+}
+
+/// Remembers where the list of frames is.
 fn learn_frames(start: &StartInfo) -> Result<(), Error> {
     if start.mfn_list < image::VIRT_BASE || !start.mfn_list.is_multiple_of(8) {
         return Err(Error::StartInfo("the frame list has an absurd address"));
     }
-    let m2p = machphys_mapping(&Native).map_err(asking("find the machine-to-physical table"))?;
     P2M.store(start.mfn_list, Ordering::Relaxed);
     NR_PAGES.store(start.nr_pages, Ordering::Relaxed);
-    M2P.store(m2p.v_start, Ordering::Relaxed);
-    NR_MFNS.store(m2p.max_mfn.saturating_add(1), Ordering::Relaxed);
     Ok(())
 }
 

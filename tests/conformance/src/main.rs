@@ -3,7 +3,8 @@
 //!
 //! With `fault=panic|null|stack|loop|return|write-text|execute-data` on the
 //! command line it does that instead, so that the way a guest dies can be
-//! looked at from outside.
+//! looked at from outside. `spoil.S` has other entries, which spoil what the
+//! loader hands over.
 #![no_main]
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -13,6 +14,9 @@ mod faults;
 use pv_guest::{Error, Guest, entry, println};
 
 entry!(main);
+
+#[cfg(target_os = "none")]
+core::arch::global_asm!(include_str!("spoil.S"), options(att_syntax));
 
 /// How a claim turned out.
 enum Verdict {

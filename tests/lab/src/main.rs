@@ -12,6 +12,7 @@ mod qmp;
 mod run;
 mod scenario;
 mod size;
+mod spoil;
 
 use std::{
     process::{Command, ExitCode},
@@ -25,6 +26,7 @@ use crate::{
     exit::Ended,
     machine::Start,
     run::{Debug, Job, Platform, Show},
+    spoil::Spoil,
 };
 
 /// Runs guests and tests on every platform.
@@ -83,6 +85,9 @@ struct RunOptions {
     /// Seconds until it is ended
     #[arg(long, value_name = "S", default_value_t = 60)]
     timeout: u64,
+    /// Spoil what the loader hands to the guest (conformance only)
+    #[arg(long, value_name = "KIND")]
+    spoil: Option<Spoil>,
     /// Start Xen anew instead of restoring a saved machine
     #[arg(long)]
     cold: bool,
@@ -137,6 +142,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         memory_mib: options.memory,
         vcpus: options.vcpus,
         command_line: options.cmdline,
+        spoil: options.spoil,
         timeout: Duration::from_secs(if options.gdb {
             DEBUGGING_S
         } else {

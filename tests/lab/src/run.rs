@@ -23,6 +23,7 @@ use crate::{
     machine::{Parts, Start, run_folder, spawn, write_job},
     names::Names,
     packages,
+    spoil::{self, Spoil},
 };
 
 /// What a guest runs on.
@@ -69,6 +70,8 @@ pub(crate) struct Job {
     pub(crate) memory_mib: u32,
     pub(crate) vcpus: u32,
     pub(crate) command_line: String,
+    /// How the loader's information is spoilt.
+    pub(crate) spoil: Option<Spoil>,
     pub(crate) timeout: Duration,
     pub(crate) start: Start,
     pub(crate) show: Show,
@@ -204,6 +207,9 @@ fn mock(job: &Job) -> Result<Report> {
         .env("PV_GUEST_MEMORY_MIB", job.memory_mib.to_string())
         .env("PV_GUEST_VCPUS", job.vcpus.to_string())
         .env("RUST_BACKTRACE", "0");
+    if let Some(spoil) = job.spoil {
+        command.env("PV_GUEST_SPOIL", spoil.name());
+    }
     if job.debug == Debug::Gdb {
         return debug_process(&command);
     }
@@ -279,8 +285,14 @@ fn announce(job: &Job, kernel: &[u8]) {
 }
 
 fn qemu(job: &Job) -> Result<Report> {
-    let kernel = guest::build(&job.guest, Build::Kernel)?;
+    let folder = run_folder()?;
+    let mut kernel = guest::build(&job.guest, Build::Kernel)?;
     announce(job, &fs::read(&kernel)?);
+    if let Some(spoil) = job.spoil {
+        let image = spoil::image(&fs::read(&kernel)?, spoil)?;
+        kernel = folder.path().join("image");
+        fs::write(&kernel, image)?;
+    }
     let tree = {
         let _lock = packages::lock()?;
         packages::ensure_tree()?
@@ -299,7 +311,6 @@ fn qemu(job: &Job) -> Result<Report> {
         ])
         .args(["-append", &job.command_line, "-kernel"])
         .arg(&kernel);
-    let folder = run_folder()?;
     if job.debug == Debug::Gdb {
         let socket = folder.path().join("gdb");
         invite(&kernel, &socket, "the guest waits for gdb's continue");
@@ -427,8 +438,11 @@ impl Transcript {
 
 fn xen(job: &Job) -> Result<Report> {
     let kernel_path = guest::build(&job.guest, Build::Kernel)?;
-    let kernel = fs::read(&kernel_path)?;
+    let mut kernel = fs::read(&kernel_path)?;
     announce(job, &kernel);
+    if let Some(spoil) = job.spoil {
+        kernel = spoil::image(&kernel, spoil)?;
+    }
     let parts = {
         let _lock = packages::lock()?;
         let parts = Parts::ensure()?;
@@ -619,6 +633,7 @@ mod tests {
             memory_mib: 8,
             vcpus: 1,
             command_line: "a\"\nextra=\"b".into(),
+            spoil: None,
             timeout: Duration::ZERO,
             start: Start::Cold,
             show: Show::Kept,

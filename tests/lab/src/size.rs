@@ -48,6 +48,7 @@ fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
             memory_mib,
             vcpus: 1,
             command_line: String::new(),
+            spoil: None,
             timeout: Duration::from_secs(15),
             start: Start::Restored,
             show: Show::Kept,

@@ -2,7 +2,8 @@
 //! signals, its end is the process's.
 //!
 //! `PV_GUEST_CMDLINE`, `PV_GUEST_MEMORY_MIB` and `PV_GUEST_VCPUS` say what the
-//! domain is given. The exit status is 0 for a power-off, else 64 and the
+//! domain is given; `PV_GUEST_SPOIL` is `magic`, `nothing`, `short`, `absurd` or
+//! `console` to spoil what its start information says. The exit status is 0 for a power-off, else 64 and the
 //! reason of the shutdown (crash: 67).
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 };
 
 use hypercall_abi::{
+    Mfn, Port,
     platform::Platform,
     sched::ShutdownReason,
     xen::{SharedInfo, StartInfo},
@@ -86,6 +88,9 @@ pub fn run(main: Main, handler: Handler) -> ! {
             std::process::exit(1);
         }
     };
+    if let Ok(kind) = env::var("PV_GUEST_SPOIL") {
+        spoil(domain, &kind);
+    }
     let _first: Result<(), &Domain> = DOMAIN.set(domain);
     let _first: Result<(), Handler> = HANDLER.set(handler);
     thread::spawn(move || feed(domain));
@@ -101,6 +106,25 @@ pub fn run(main: Main, handler: Handler) -> ! {
         let _panicked = guest.join();
     }
     domain.end(ShutdownReason::CRASH, String::new())
+}
+
+/// Spoils what the guest is told at its start.
+fn spoil(domain: &Domain, kind: &str) {
+    let place = domain.start_info();
+    // SAFETY: the guest, who alone looks there, has not started.
+    let start = unsafe { &mut *place.as_ptr() };
+    match kind {
+        "magic" => start.magic[0] = 0,
+        // This guest needs no frame list: the first that is missed is memory.
+        "nothing" | "short" => start.nr_pages = 0,
+        "absurd" => start.nr_pages = u64::MAX,
+        "console" => {
+            start.console_mfn = Mfn(0);
+            start.console_evtchn = Port(0);
+        }
+        // A PV guest has no map whose ranges could overlap.
+        _ => {}
+    }
 }
 
 /// Hands standard input to the console.

@@ -1,0 +1,105 @@
+// Entries that spoil what the loader hands over, and go on to the real ones.
+// `cargo lab run conformance --spoil KIND` makes the image's notes lead here.
+//
+// start_info: xen/include/public/xen.h; hvm_start_info: hvm/start_info.h.
+
+    .section .text.spoil, "axR"
+
+    .macro PV kind
+    .code64
+    .globl spoil_pv_\kind
+spoil_pv_\kind:
+    .endm
+
+    .macro PVH kind
+    .code32
+    .globl spoil_pvh_\kind
+spoil_pvh_\kind:
+    .endm
+
+// The magic number is wrong.
+    PV magic
+    movb $0, (%rsi)
+    jmp pv_guest_pv_entry
+    PVH magic
+    movl $0, (%ebx)
+    jmp pv_guest_pvh_entry
+
+// There is no memory: no pages; a map of nothing usable.
+    PV nothing
+    movq $0, 32(%rsi)
+    jmp pv_guest_pv_entry
+    PVH nothing
+    movl 40(%ebx), %eax
+    movl 48(%ebx), %ecx
+1:  movl $2, 16(%eax)                   // reserved
+    addl $24, %eax
+    loop 1b
+    jmp pv_guest_pvh_entry
+
+// Cut short: no frame list; no memory map, as in version 0.
+    PV short
+    movq $0, 104(%rsi)
+    jmp pv_guest_pv_entry
+    PVH short
+    movl $0, 4(%ebx)
+    jmp pv_guest_pvh_entry
+
+// Addresses lead nowhere.
+    PV absurd
+    movq $-4096, 88(%rsi)
+    jmp pv_guest_pv_entry
+    PVH absurd
+    movl $-8, 40(%ebx)
+    movl $-1, 44(%ebx)
+    jmp pv_guest_pvh_entry
+
+// Ranges overlap: the last one becomes usable memory within the first, and
+// the last but one, where there are three, reserved memory without an end
+// (PV has no map).
+    PV overlap
+    jmp pv_guest_pv_entry
+    PVH overlap
+    movl 40(%ebx), %eax
+    movl 48(%ebx), %ecx
+    leal (%ecx,%ecx,2), %edx
+    leal -24(%eax,%edx,8), %edx
+    movl $0x300000, (%edx)
+    movl $0, 4(%edx)
+    movl $0x100000, 8(%edx)
+    movl $0, 12(%edx)
+    movl $1, 16(%edx)
+    cmpl $3, %ecx
+    jb pv_guest_pvh_entry
+    movl $-1, -16(%edx)
+    movl $-1, -12(%edx)
+    movl $2, -8(%edx)
+    jmp pv_guest_pvh_entry
+
+// There is no console: no ring; no port for it, where Xen is.
+    PV console
+    movq $0, 72(%rsi)
+    movl $0, 80(%rsi)
+    jmp pv_guest_pv_entry
+    PVH console
+    movl %ebx, %edi
+    movl $0x40000000, %eax
+    cpuid
+    cmpl $0x566e6558, %ebx              // "XenV"
+    movl %edi, %ebx
+    jne pv_guest_pvh_entry
+    movl $(parameter - 0x40000000), %ecx
+    movl $0, %ebx                       // HVMOP_set_param
+    movl $34, %eax                      // __HYPERVISOR_hvm_op
+    vmmcall
+    movl %edi, %ebx
+    jmp pv_guest_pvh_entry
+    .code64
+
+    .section .rodata.spoil, "aR"
+    .balign 8
+parameter:                              // struct xen_hvm_param
+    .word 0x7ff0, 0                     // DOMID_SELF
+    .long 18                            // HVM_PARAM_CONSOLE_EVTCHN
+    .quad 0
+    .text
