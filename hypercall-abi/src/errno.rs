@@ -72,6 +72,14 @@ macro_rules! errnos {
 
             /// Every error that Xen's interface names.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The numbers above, for [`crate::facts`].
+            pub(crate) const CONSTANTS: &[crate::facts::Constant] = &[$(
+                crate::facts::Constant {
+                    c_name: concat!("XEN_", stringify!($name)),
+                    value: $number,
+                },
+            )*];
         }
 
         /// Names and meanings in the order of `Errno::ALL`, each ended by a
@@ -103,7 +111,6 @@ errnos! {
     EPERM 1 "Operation not permitted"
     ENOENT 2 "No such entry"
     ESRCH 3 "No such domain or vCPU"
-    EINTR 4 "Interrupted"
     EIO 5 "I/O error"
     ENXIO 6 "No such device or address"
     E2BIG 7 "Argument list too long"
@@ -138,7 +145,6 @@ errnos! {
     EBADMSG 74 "Malformed data"
     EOVERFLOW 75 "Value too large"
     EILSEQ 84 "Illegal byte sequence"
-    ERESTART 85 "To be restarted"
     ENOTSOCK 88 "Not a socket"
     EMSGSIZE 90 "Message too large"
     EOPNOTSUPP 95 "Not supported"

@@ -1,100 +1,281 @@
-//! Event channels: `xen/include/public/event_channel.h`.
+//! Ports, by which domains wake each other: `xen/include/public/event_channel.h`.
+//!
+//! A port is one end of a channel. In the 2-level interface Xen sets a bit in
+//! [`SharedInfo`](crate::xen::SharedInfo); in the FIFO interface it links the
+//! port's word into one of sixteen queues:
+//!
+//! ```text
+//! event word:  31 PENDING | 30 MASKED | 29 LINKED | 28 BUSY | .. | 16..0 next port
+//! ```
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use crate::{
+    DomId, Errno, Gfn, HypercallNr, Port, VcpuId, call::subop, platform::Hypercall, xen::Virq,
+};
 
-use crate::{DomId, Errno, HypercallNr, Port, VcpuId, layout, platform::Hypercall};
-
-/// Close a port.
-#[doc(alias = "EVTCHNOP_close")]
-pub const EVTCHNOP_CLOSE: usize = 3;
-/// Send an event.
-#[doc(alias = "EVTCHNOP_send")]
-pub const EVTCHNOP_SEND: usize = 4;
-/// What a port is.
-#[doc(alias = "EVTCHNOP_status")]
-pub const EVTCHNOP_STATUS: usize = 5;
-/// Offer a port.
-#[doc(alias = "EVTCHNOP_alloc_unbound")]
-pub const EVTCHNOP_ALLOC_UNBOUND: usize = 6;
-
-/// [`EvtchnStatus::status`]: the port is offered and not bound.
-#[doc(alias = "EVTCHNSTAT_unbound")]
-pub const EVTCHNSTAT_UNBOUND: u32 = 1;
-
-/// The argument of `EVTCHNOP_alloc_unbound`.
-///
-/// Source: `struct evtchn_alloc_unbound`, `event_channel.h`.
-#[doc(alias = "evtchn_alloc_unbound")]
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct EvtchnAllocUnbound {
-    /// Whose port.
-    pub dom: DomId,
-    /// Who may bind to it.
-    pub remote_dom: DomId,
-    /// The new port (out).
-    pub port: Port,
+crate::facts::open_enum! {
+    /// What a port is connected to: [`EvtchnStatus::status`].
+    pub struct ChannelStatus(u32) {
+        /// Nothing.
+        CLOSED = 0, "EVTCHNSTAT_closed";
+        /// Nothing yet: another domain may bind to it.
+        UNBOUND = 1, "EVTCHNSTAT_unbound";
+        /// Another domain's port.
+        INTERDOMAIN = 2, "EVTCHNSTAT_interdomain";
+        /// A physical interrupt.
+        PIRQ = 3, "EVTCHNSTAT_pirq";
+        /// A virtual interrupt.
+        VIRQ = 4, "EVTCHNSTAT_virq";
+        /// Another vCPU of this domain.
+        IPI = 5, "EVTCHNSTAT_ipi";
+    }
 }
 
-layout!(EvtchnAllocUnbound: 8 { dom: 0..2, remote_dom: 2..4, port: 4..8 });
-
-/// The argument of `EVTCHNOP_status`.
-///
-/// Source: `struct evtchn_status`, `event_channel.h`.
-#[doc(alias = "evtchn_status")]
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct EvtchnStatus {
-    /// Whose port.
-    pub dom: DomId,
-    #[doc(hidden)]
-    pub _pad: u16,
-    /// Which port.
-    pub port: Port,
-    /// `EVTCHNSTAT_*` (out).
-    pub status: u32,
-    /// The vCPU that it notifies (out).
-    pub vcpu: VcpuId,
-    /// What more there is to say, by `status` (out): for an unbound port, who
-    /// may bind to it.
-    pub u: [u32; 2],
+crate::facts::flags! {
+    /// [`EvtchnBindPirq::flags`].
+    pub struct BindPirqFlags: u32 {
+        /// The interrupt may be shared.
+        WILL_SHARE = 1 << 0, "BIND_PIRQ__WILL_SHARE";
+    }
 }
 
-layout!(EvtchnStatus: 24 { dom: 0..2, port: 4..8, status: 8..12, vcpu: 12..16, u: 16..24 });
-
-/// Sends an event to the other end of `port`. Any guest may.
-///
-/// # Errors
-/// `EINVAL`: the port is not open, or not one to send on.
-#[inline]
-pub fn send<H: Hypercall + ?Sized>(h: &H, port: Port) -> Result<(), Errno> {
-    // SAFETY: the hypervisor reads struct evtchn_send: the port.
-    let answer = unsafe {
-        h.call2(
-            HypercallNr::EVENT_CHANNEL_OP,
-            EVTCHNOP_SEND,
-            (&raw const port).expose_provenance(),
-        )
-    };
-    Errno::check(answer).map(|_| ())
+crate::facts::constants! {
+    /// Connect to another domain's port.
+    EVTCHNOP_BIND_INTERDOMAIN: usize = 0, "EVTCHNOP_bind_interdomain";
+    /// Open a port for a virtual interrupt.
+    EVTCHNOP_BIND_VIRQ: usize = 1, "EVTCHNOP_bind_virq";
+    /// Open a port for a physical interrupt.
+    EVTCHNOP_BIND_PIRQ: usize = 2, "EVTCHNOP_bind_pirq";
+    /// Close a port.
+    EVTCHNOP_CLOSE: usize = 3, "EVTCHNOP_close";
+    /// Notify the other end.
+    EVTCHNOP_SEND: usize = 4, "EVTCHNOP_send";
+    /// What a port is connected to.
+    EVTCHNOP_STATUS: usize = 5, "EVTCHNOP_status";
+    /// Open a port for another domain to bind to.
+    EVTCHNOP_ALLOC_UNBOUND: usize = 6, "EVTCHNOP_alloc_unbound";
+    /// Open a port for another vCPU.
+    EVTCHNOP_BIND_IPI: usize = 7, "EVTCHNOP_bind_ipi";
+    /// Choose the vCPU that is told.
+    EVTCHNOP_BIND_VCPU: usize = 8, "EVTCHNOP_bind_vcpu";
+    /// Unmask, and tell if something is pending.
+    EVTCHNOP_UNMASK: usize = 9, "EVTCHNOP_unmask";
+    /// Close all ports.
+    EVTCHNOP_RESET: usize = 10, "EVTCHNOP_reset";
+    /// Switch to the FIFO interface, and set a vCPU's control block.
+    EVTCHNOP_INIT_CONTROL: usize = 11, "EVTCHNOP_init_control";
+    /// Add a page to the array of event words.
+    EVTCHNOP_EXPAND_ARRAY: usize = 12, "EVTCHNOP_expand_array";
+    /// Choose a port's queue.
+    EVTCHNOP_SET_PRIORITY: usize = 13, "EVTCHNOP_set_priority";
+    /// Ports of the 2-level interface.
+    EVTCHN_2L_NR_CHANNELS: u32 = 4096;
+    /// The queue that is served first.
+    EVTCHN_FIFO_PRIORITY_MAX: u32 = 0;
+    /// The queue of a new port.
+    EVTCHN_FIFO_PRIORITY_DEFAULT: u32 = 7;
+    /// The queue that is served last.
+    EVTCHN_FIFO_PRIORITY_MIN: u32 = 15;
+    /// The number of queues.
+    EVTCHN_FIFO_MAX_QUEUES: u32 = 16;
+    /// The bit of an event word that says: an event came.
+    EVTCHN_FIFO_PENDING: u32 = 31;
+    /// The bit of an event word that says: no upcall.
+    EVTCHN_FIFO_MASKED: u32 = 30;
+    /// The bit of an event word that says: it is in a queue.
+    EVTCHN_FIFO_LINKED: u32 = 29;
+    /// The bit of an event word that says: Xen is changing its link.
+    EVTCHN_FIFO_BUSY: u32 = 28;
+    /// Bits of the link in an event word.
+    EVTCHN_FIFO_LINK_BITS: u32 = 17;
+    /// Ports of the FIFO interface.
+    EVTCHN_FIFO_NR_CHANNELS: u32 = 131_072;
+    /// The bits of the link in an event word.
+    EVTCHN_FIFO_LINK_MASK: u32 = 0x1_ffff;
 }
 
-/// Closes `port`. Any guest may.
-///
-/// # Errors
-/// `EINVAL`: the port is not open.
-#[inline]
-pub fn close<H: Hypercall + ?Sized>(h: &H, port: Port) -> Result<(), Errno> {
-    // SAFETY: the hypervisor reads struct evtchn_close: the port.
-    let answer = unsafe {
-        h.call2(
-            HypercallNr::EVENT_CHANNEL_OP,
-            EVTCHNOP_CLOSE,
-            (&raw const port).expose_provenance(),
-        )
-    };
-    Errno::check(answer).map(|_| ())
+crate::facts::structs! {
+    /// The argument of `EVTCHNOP_alloc_unbound`.
+    "evtchn_alloc_unbound" 8
+    pub struct EvtchnAllocUnbound {
+        /// Whose port it becomes.
+        dom: DomId = 0,
+        /// Who may bind to it.
+        remote_dom: DomId = 2,
+        /// The port (out).
+        port: Port = 4,
+    }
+
+    /// The argument of `EVTCHNOP_bind_interdomain`.
+    "evtchn_bind_interdomain" 12
+    pub struct EvtchnBindInterdomain {
+        /// Whose port.
+        remote_dom: DomId = 0,
+        #[doc(hidden)]
+        _gap0: [u8; 2] = 2,
+        /// Which.
+        remote_port: Port = 4,
+        /// This domain's end (out).
+        local_port: Port = 8,
+    }
+
+    /// The argument of `EVTCHNOP_bind_virq`.
+    "evtchn_bind_virq" 12
+    pub struct EvtchnBindVirq {
+        /// Which interrupt.
+        virq: Virq = 0,
+        /// Whose, and who is told.
+        vcpu: VcpuId = 4,
+        /// The port (out).
+        port: Port = 8,
+    }
+
+    /// The argument of `EVTCHNOP_bind_pirq`.
+    "evtchn_bind_pirq" 12
+    pub struct EvtchnBindPirq {
+        /// Which interrupt.
+        pirq: u32 = 0,
+        /// [`BindPirqFlags`].
+        flags: u32 = 4,
+        /// The port (out).
+        port: Port = 8,
+    }
+
+    /// The argument of `EVTCHNOP_bind_ipi`.
+    "evtchn_bind_ipi" 8
+    pub struct EvtchnBindIpi {
+        /// Who is told.
+        vcpu: VcpuId = 0,
+        /// The port (out).
+        port: Port = 4,
+    }
+
+    /// The argument of `EVTCHNOP_close`.
+    "evtchn_close" 4
+    pub struct EvtchnClose {
+        /// Which.
+        port: Port = 0,
+    }
+
+    /// The argument of `EVTCHNOP_send`.
+    "evtchn_send" 4
+    pub struct EvtchnSend {
+        /// Which.
+        port: Port = 0,
+    }
+
+    /// The argument of `EVTCHNOP_status`.
+    "evtchn_status" 24
+    pub struct EvtchnStatus {
+        /// Whose port.
+        dom: DomId = 0,
+        #[doc(hidden)]
+        _gap0: [u8; 2] = 2,
+        /// Which.
+        port: Port = 4,
+        /// What it is connected to (out).
+        status: ChannelStatus = 8,
+        /// Who is told (out).
+        vcpu: VcpuId = 12,
+        /// [`EvtchnStatusUnbound`], [`EvtchnStatusInterdomain`], or the number
+        /// of the interrupt (out).
+        u: u64 = 16,
+    }
+
+    /// Who may bind to the port.
+    "evtchn_status.u.unbound" 2
+    pub struct EvtchnStatusUnbound {
+        /// The domain.
+        dom: DomId = 0,
+    }
+
+    /// What the port is bound to.
+    "evtchn_status.u.interdomain" 8
+    pub struct EvtchnStatusInterdomain {
+        /// The domain.
+        dom: DomId = 0,
+        #[doc(hidden)]
+        _gap0: [u8; 2] = 2,
+        /// Its port.
+        port: Port = 4,
+    }
+
+    /// The argument of `EVTCHNOP_bind_vcpu`.
+    "evtchn_bind_vcpu" 8
+    pub struct EvtchnBindVcpu {
+        /// Which.
+        port: Port = 0,
+        /// Who is to be told.
+        vcpu: VcpuId = 4,
+    }
+
+    /// The argument of `EVTCHNOP_unmask`.
+    "evtchn_unmask" 4
+    pub struct EvtchnUnmask {
+        /// Which.
+        port: Port = 0,
+    }
+
+    /// The argument of `EVTCHNOP_reset`.
+    "evtchn_reset" 2
+    pub struct EvtchnReset {
+        /// Whose ports.
+        dom: DomId = 0,
+    }
+
+    /// The argument of `EVTCHNOP_init_control`.
+    "evtchn_init_control" 24
+    pub struct EvtchnInitControl {
+        /// The frame of the control block.
+        control_gfn: Gfn = 0,
+        /// Its place in it.
+        offset: u32 = 8,
+        /// Whose it becomes.
+        vcpu: VcpuId = 12,
+        /// Bits of a link (out).
+        link_bits: u8 = 16,
+        /// Zero.
+        _pad: [u8; 7] = 17,
+    }
+
+    /// The argument of `EVTCHNOP_expand_array`.
+    "evtchn_expand_array" 8
+    pub struct EvtchnExpandArray {
+        /// The frame of the next page of event words.
+        array_gfn: Gfn = 0,
+    }
+
+    /// The argument of `EVTCHNOP_set_priority`.
+    "evtchn_set_priority" 8
+    pub struct EvtchnSetPriority {
+        /// Which.
+        port: Port = 0,
+        /// Its queue.
+        priority: u32 = 4,
+    }
+
+    /// A call of the interface before 3.2, where the subop lay in memory (PV
+    /// guests only).
+    "evtchn_op" 28
+    pub struct EvtchnOp {
+        /// The subop.
+        cmd: u32 = 0,
+        /// Its argument.
+        u: [u32; 6] = 4,
+    }
+
+    /// A vCPU's queues.
+    "evtchn_fifo_control_block" 72
+    pub struct EvtchnFifoControlBlock {
+        /// A bit for each queue that has events.
+        ready: u32 = 0,
+        /// Zero.
+        _rsvd: u32 = 4,
+        /// The first port of each queue.
+        head: [u32; 16] = 8,
+    }
 }
+
+const NR: HypercallNr = HypercallNr::EVENT_CHANNEL_OP;
 
 /// Offers a new port of this domain to `remote`. Any guest may.
 ///
@@ -108,14 +289,104 @@ pub fn alloc_unbound<H: Hypercall + ?Sized>(h: &H, remote: DomId) -> Result<Port
         port: Port(0),
     };
     // SAFETY: the hypervisor reads and writes `arg`, which outlives the call.
-    let answer = unsafe {
-        h.call2(
-            HypercallNr::EVENT_CHANNEL_OP,
-            EVTCHNOP_ALLOC_UNBOUND,
-            (&raw mut arg).expose_provenance(),
-        )
+    unsafe { subop(h, NR, EVTCHNOP_ALLOC_UNBOUND, &mut arg) }.map(|_| arg.port)
+}
+
+/// Opens a port that is connected to `remote`'s port. Any guest may.
+///
+/// # Errors
+/// `EINVAL`: that port is not offered to this domain; `ESRCH`: there is no such
+/// domain; `ENOSPC`: all ports are taken.
+#[inline]
+pub fn bind_interdomain<H: Hypercall + ?Sized>(
+    h: &H,
+    remote: DomId,
+    remote_port: Port,
+) -> Result<Port, Errno> {
+    let mut arg = EvtchnBindInterdomain {
+        remote_dom: remote,
+        _gap0: [0; 2],
+        remote_port,
+        local_port: Port(0),
     };
-    Errno::check(answer).map(|_| arg.port)
+    // SAFETY: the hypervisor reads and writes `arg`, which outlives the call.
+    unsafe { subop(h, NR, EVTCHNOP_BIND_INTERDOMAIN, &mut arg) }.map(|_| arg.local_port)
+}
+
+/// Opens a port for a virtual interrupt. Any guest may; interrupts that are not
+/// for each vCPU go to vCPU 0, and some are the initial domain's.
+///
+/// # Errors
+/// `EINVAL`: no such interrupt, or not for this vCPU; `ENOENT`: no such vCPU;
+/// `EEXIST`: it has a port; `EPERM`: not for this domain; `ENOSPC`: all ports
+/// are taken.
+#[inline]
+pub fn bind_virq<H: Hypercall + ?Sized>(h: &H, virq: Virq, vcpu: VcpuId) -> Result<Port, Errno> {
+    let mut arg = EvtchnBindVirq {
+        virq,
+        vcpu,
+        port: Port(0),
+    };
+    // SAFETY: the hypervisor reads and writes `arg`, which outlives the call.
+    unsafe { subop(h, NR, EVTCHNOP_BIND_VIRQ, &mut arg) }.map(|_| arg.port)
+}
+
+/// Opens a port for a physical interrupt that this domain was given: PV guests,
+/// and HVM guests with [`XenFeatures::HVM_PIRQS`].
+///
+/// # Errors
+/// `EINVAL`: no such interrupt; `EEXIST`: it has a port; `EPERM`: not given.
+///
+/// [`XenFeatures::HVM_PIRQS`]: crate::features::XenFeatures::HVM_PIRQS
+#[inline]
+pub fn bind_pirq<H: Hypercall + ?Sized>(
+    h: &H,
+    pirq: u32,
+    flags: BindPirqFlags,
+) -> Result<Port, Errno> {
+    let mut arg = EvtchnBindPirq {
+        pirq,
+        flags: flags.bits(),
+        port: Port(0),
+    };
+    // SAFETY: the hypervisor reads and writes `arg`, which outlives the call.
+    unsafe { subop(h, NR, EVTCHNOP_BIND_PIRQ, &mut arg) }.map(|_| arg.port)
+}
+
+/// Opens a port by which this domain's vCPUs wake `vcpu`. Any guest may.
+///
+/// # Errors
+/// `ENOENT`: no such vCPU; `ENOSPC`: all ports are taken.
+#[inline]
+pub fn bind_ipi<H: Hypercall + ?Sized>(h: &H, vcpu: VcpuId) -> Result<Port, Errno> {
+    let mut arg = EvtchnBindIpi {
+        vcpu,
+        port: Port(0),
+    };
+    // SAFETY: the hypervisor reads and writes `arg`, which outlives the call.
+    unsafe { subop(h, NR, EVTCHNOP_BIND_IPI, &mut arg) }.map(|_| arg.port)
+}
+
+/// Closes `port`. Any guest may.
+///
+/// # Errors
+/// `EINVAL`: the port is not open.
+#[inline]
+pub fn close<H: Hypercall + ?Sized>(h: &H, port: Port) -> Result<(), Errno> {
+    let mut arg = EvtchnClose { port };
+    // SAFETY: the hypervisor reads `arg`, which outlives the call.
+    unsafe { subop(h, NR, EVTCHNOP_CLOSE, &mut arg) }.map(|_| ())
+}
+
+/// Sends an event to the other end of `port`. Any guest may.
+///
+/// # Errors
+/// `EINVAL`: the port is not open, or not one to send on.
+#[inline]
+pub fn send<H: Hypercall + ?Sized>(h: &H, port: Port) -> Result<(), Errno> {
+    let mut arg = EvtchnSend { port };
+    // SAFETY: the hypervisor reads `arg`, which outlives the call.
+    unsafe { subop(h, NR, EVTCHNOP_SEND, &mut arg) }.map(|_| ())
 }
 
 /// Asks what a port of this domain is. Any guest may.
@@ -126,19 +397,115 @@ pub fn alloc_unbound<H: Hypercall + ?Sized>(h: &H, remote: DomId) -> Result<Port
 pub fn status<H: Hypercall + ?Sized>(h: &H, port: Port) -> Result<EvtchnStatus, Errno> {
     let mut arg = EvtchnStatus {
         dom: DomId::SELF,
-        _pad: 0,
         port,
-        status: 0,
-        vcpu: VcpuId(0),
-        u: [0; 2],
+        ..EvtchnStatus::default()
     };
     // SAFETY: the hypervisor reads and writes `arg`, which outlives the call.
-    let answer = unsafe {
-        h.call2(
-            HypercallNr::EVENT_CHANNEL_OP,
-            EVTCHNOP_STATUS,
-            (&raw mut arg).expose_provenance(),
-        )
+    unsafe { subop(h, NR, EVTCHNOP_STATUS, &mut arg) }.map(|_| arg)
+}
+
+/// Chooses the vCPU that is told about `port`. Any guest may.
+///
+/// # Errors
+/// `ENOENT`: no such vCPU; `EINVAL`: the port is not open, or tied to a vCPU.
+#[inline]
+pub fn bind_vcpu<H: Hypercall + ?Sized>(h: &H, port: Port, vcpu: VcpuId) -> Result<(), Errno> {
+    let mut arg = EvtchnBindVcpu { port, vcpu };
+    // SAFETY: the hypervisor reads `arg`, which outlives the call.
+    unsafe { subop(h, NR, EVTCHNOP_BIND_VCPU, &mut arg) }.map(|_| ())
+}
+
+/// Unmasks `port`, and tells its vCPU if it is pending. Any guest may.
+///
+/// # Errors
+/// `EINVAL`: the port is out of range.
+#[inline]
+pub fn unmask<H: Hypercall + ?Sized>(h: &H, port: Port) -> Result<(), Errno> {
+    let mut arg = EvtchnUnmask { port };
+    // SAFETY: the hypervisor reads `arg`, which outlives the call.
+    unsafe { subop(h, NR, EVTCHNOP_UNMASK, &mut arg) }.map(|_| ())
+}
+
+/// Closes all ports of this domain, and goes back to the 2-level interface. The
+/// console's and the store's are gone, too. Any guest may.
+///
+/// # Errors
+/// `ESRCH`, `EPERM`: not offered.
+#[inline]
+pub fn reset<H: Hypercall + ?Sized>(h: &H) -> Result<(), Errno> {
+    let mut arg = EvtchnReset { dom: DomId::SELF };
+    // SAFETY: the hypervisor reads `arg`, which outlives the call.
+    unsafe { subop(h, NR, EVTCHNOP_RESET, &mut arg) }.map(|_| ())
+}
+
+/// Gives Xen a vCPU's control block of the FIFO interface; the first call
+/// switches to that interface. Returns the bits of a link. Any guest may.
+///
+/// # Errors
+/// `EINVAL`: the place is not 8-byte aligned or leaves the page; `ENOENT`: no
+/// such vCPU; `ENOSYS`: only the 2-level interface is offered.
+///
+/// # Safety
+/// The frame is this domain's, and from now on Xen writes the 72 bytes at
+/// `offset` at any time: no Rust reference leads there.
+#[inline]
+pub unsafe fn init_control<H: Hypercall + ?Sized>(
+    h: &H,
+    control_gfn: Gfn,
+    offset: u32,
+    vcpu: VcpuId,
+) -> Result<u8, Errno> {
+    let mut arg = EvtchnInitControl {
+        control_gfn,
+        offset,
+        vcpu,
+        ..EvtchnInitControl::default()
     };
-    Errno::check(answer).map(|_| arg)
+    // SAFETY: the hypervisor reads and writes `arg`; the rest is the caller's
+    // promise.
+    unsafe { subop(h, NR, EVTCHNOP_INIT_CONTROL, &mut arg) }.map(|_| arg.link_bits)
+}
+
+/// Gives Xen another page of event words: 1024 more ports. Any guest may.
+///
+/// # Errors
+/// `ENOSYS`: the FIFO interface is not in use; `ENOSPC`: there are 2^17 ports.
+///
+/// # Safety
+/// The frame is this domain's, and from now on Xen writes it at any time: no
+/// Rust reference leads there.
+#[inline]
+pub unsafe fn expand_array<H: Hypercall + ?Sized>(h: &H, array_gfn: Gfn) -> Result<(), Errno> {
+    let mut arg = EvtchnExpandArray { array_gfn };
+    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    unsafe { subop(h, NR, EVTCHNOP_EXPAND_ARRAY, &mut arg) }.map(|_| ())
+}
+
+/// Chooses the queue of `port`: 0 is served first, 15 last. Any guest may.
+///
+/// # Errors
+/// `ENOSYS`: the FIFO interface is not in use; `EINVAL`: no such port or queue.
+#[inline]
+pub fn set_priority<H: Hypercall + ?Sized>(h: &H, port: Port, priority: u32) -> Result<(), Errno> {
+    let mut arg = EvtchnSetPriority { port, priority };
+    // SAFETY: the hypervisor reads `arg`, which outlives the call.
+    unsafe { subop(h, NR, EVTCHNOP_SET_PRIORITY, &mut arg) }.map(|_| ())
+}
+
+impl EvtchnStatus {
+    /// Who may bind to the port, if it is [`ChannelStatus::UNBOUND`].
+    pub fn unbound(&self) -> Option<DomId> {
+        (self.status == ChannelStatus::UNBOUND).then_some(DomId(self.u as u16))
+    }
+
+    /// What the port is bound to, if it is [`ChannelStatus::INTERDOMAIN`].
+    pub fn interdomain(&self) -> Option<EvtchnStatusInterdomain> {
+        (self.status == ChannelStatus::INTERDOMAIN).then(|| zerocopy::transmute!(self.u))
+    }
+
+    /// The number of the physical or virtual interrupt, if the port is bound to
+    /// one.
+    pub fn interrupt(&self) -> Option<u32> {
+        matches!(self.status, ChannelStatus::PIRQ | ChannelStatus::VIRQ).then_some(self.u as u32)
+    }
 }

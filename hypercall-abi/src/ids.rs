@@ -35,31 +35,38 @@ id! {
     DomId(u16)
 }
 
-impl DomId {
+macro_rules! domains {
+    ($($(#[$meta:meta])* $name:ident = $value:literal, $c:literal;)*) => {
+        impl DomId {
+            $($(#[$meta])* #[doc(alias = $c)] pub const $name: Self = Self($value);)*
+
+            /// The numbers above, for [`crate::facts`].
+            pub(crate) const CONSTANTS: &[crate::facts::Constant] = &[$(
+                crate::facts::Constant { c_name: $c, value: $value },
+            )*];
+        }
+    };
+}
+
+domains! {
     /// The calling domain itself, where an argument names a domain.
-    #[doc(alias = "DOMID_SELF")]
-    pub const SELF: Self = Self(0x7ff0);
+    SELF = 0x7ff0, "DOMID_SELF";
     /// The first number that names no ordinary domain.
-    #[doc(alias = "DOMID_FIRST_RESERVED")]
-    pub const FIRST_RESERVED: Self = Self(0x7ff0);
+    FIRST_RESERVED = 0x7ff0, "DOMID_FIRST_RESERVED";
     /// The owner of memory-mapped I/O frames.
-    #[doc(alias = "DOMID_IO")]
-    pub const IO: Self = Self(0x7ff1);
+    IO = 0x7ff1, "DOMID_IO";
     /// The owner of Xen's own memory.
-    #[doc(alias = "DOMID_XEN")]
-    pub const XEN: Self = Self(0x7ff2);
+    XEN = 0x7ff2, "DOMID_XEN";
     /// The owner of copy-on-write frames.
-    #[doc(alias = "DOMID_COW")]
-    pub const COW: Self = Self(0x7ff3);
+    COW = 0x7ff3, "DOMID_COW";
     /// No domain.
-    #[doc(alias = "DOMID_INVALID")]
-    pub const INVALID: Self = Self(0x7ff4);
+    INVALID = 0x7ff4, "DOMID_INVALID";
+    /// Any domain, where permissions name one (Xen 4.22).
+    ANY = 0x7ff5, "DOMID_ANY";
     /// An idle vCPU.
-    #[doc(alias = "DOMID_IDLE")]
-    pub const IDLE: Self = Self(0x7fff);
+    IDLE = 0x7fff, "DOMID_IDLE";
     /// Every bit that a domain number may have.
-    #[doc(alias = "DOMID_MASK")]
-    pub const MASK: u16 = 0x7fff;
+    MASK = 0x7fff, "DOMID_MASK";
 }
 
 id! {

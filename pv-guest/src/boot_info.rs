@@ -125,7 +125,7 @@ impl BootInfo {
             guest_type: GuestType::Pv,
             command_line: text_until_zero(&start.cmd_line),
             memory_map,
-            console: ring(start.console_mfn, start.console_evtchn),
+            console: ring(start.console.mfn, start.console.evtchn),
             store: ring(start.store_mfn, start.store_evtchn),
             rsdp_paddr: None,
             modules: [&[]; MAX_MODULES],
@@ -244,8 +244,8 @@ mod tests {
         let mut start = StartInfo::new_zeroed();
         start.magic[..14].copy_from_slice(b"xen-3.0-x86_64");
         start.nr_pages = 1024;
-        start.console_mfn = Mfn(7);
-        start.console_evtchn = Port(2);
+        start.console.mfn = Mfn(7);
+        start.console.evtchn = Port(2);
         start.cmd_line[..5].copy_from_slice(b"a=b c");
         change(&mut start);
         BootInfo::from_pv(Box::leak(Box::new(start)), None)
@@ -268,7 +268,7 @@ mod tests {
             pv(|s| s.nr_pages = u64::MAX),
             Err(Error::StartInfo(_))
         ));
-        assert_eq!(pv(|s| s.console_mfn = Mfn(0)).unwrap().console, None);
+        assert_eq!(pv(|s| s.console.mfn = Mfn(0)).unwrap().console, None);
         assert_eq!(pv(|s| s.cmd_line = [0xff; 1024]).unwrap().command_line, "");
     }
 

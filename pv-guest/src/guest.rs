@@ -121,7 +121,9 @@ impl<P: Platform> Guest<P> {
         let status = event_channel::status(&self.platform, port);
         event_channel::close(&self.platform, port).map_err(asking("close a port"))?;
         let status = status.map_err(asking("look at a port"))?;
-        Ok(DomId(status.u[0] as u16))
+        status
+            .unbound()
+            .ok_or(Error::Failed("a fresh port is not unbound"))
     }
 
     /// The hypervisor.

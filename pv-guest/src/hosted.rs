@@ -49,11 +49,11 @@ pub unsafe fn start(
     let start = unsafe { start_info.as_ref() };
     // SAFETY: the caller's promise; the shared page is used as peer memory.
     let shared = unsafe { PeerPtr::new(shared_info) };
-    if start.magic.starts_with(START_INFO_MAGIC_PREFIX) && start.console_mfn.0 != 0 {
+    if start.magic.starts_with(START_INFO_MAGIC_PREFIX) && start.console.mfn.0 != 0 {
         // Whatever else is wrong can then be told.
         let location = RingLocation {
-            gfn: start.console_mfn.into(),
-            port: start.console_evtchn,
+            gfn: start.console.mfn.into(),
+            port: start.console.evtchn,
         };
         if let Some(ring) = console_ring(platform, location, None) {
             console::set(console::Device::Ring(ring));

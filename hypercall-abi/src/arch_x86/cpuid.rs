@@ -7,6 +7,8 @@
 
 use core::arch::asm;
 
+pub use super::leaves::XEN_CPUID_FIRST_LEAF as FIRST_LEAF;
+
 /// How to execute `cpuid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
@@ -106,10 +108,6 @@ impl Cpuid {
     }
 }
 
-/// The first leaf of the first block. Source: `XEN_CPUID_FIRST_LEAF`,
-/// `arch-x86/cpuid.h`.
-#[doc(alias = "XEN_CPUID_FIRST_LEAF")]
-pub const FIRST_LEAF: u32 = 0x4000_0000;
 /// Blocks to look at.
 const BLOCKS: u32 = 0x100;
 

@@ -1,3 +1,4 @@
 //! What is x86's own: `xen/include/public/arch-x86/`.
 
 pub mod cpuid;
+pub mod leaves;

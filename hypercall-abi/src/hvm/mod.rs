@@ -1,12 +1,19 @@
 //! What concerns HVM and PVH guests: `xen/include/public/hvm/`.
+//!
+//! [`HvmStartInfo`] is what a PVH guest finds when it starts; [`HvmParam`]s say
+//! where its rings are and how upcalls reach it; the other calls of
+//! `hvm_op` are functions here. Another vCPU starts from a
+//! [`VcpuHvmContext`].
 
-mod params;
-mod start_info;
+pub(crate) mod info;
+pub(crate) mod op;
+pub(crate) mod params;
+pub(crate) mod start_info;
+pub(crate) mod vcpu;
+pub mod xs_strings;
 
-pub use params::{HVMOP_GET_PARAM, HVMOP_SET_PARAM, HvmParam, XenHvmParam, get_param, set_param};
-pub use start_info::{
-    HvmMemmapTableEntry, HvmModlistEntry, HvmStartInfo, XEN_HVM_MEMMAP_TYPE_ACPI,
-    XEN_HVM_MEMMAP_TYPE_DISABLED, XEN_HVM_MEMMAP_TYPE_NVS, XEN_HVM_MEMMAP_TYPE_PMEM,
-    XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_MEMMAP_TYPE_RESERVED, XEN_HVM_MEMMAP_TYPE_UNUSABLE,
-    XEN_HVM_START_MAGIC_VALUE,
-};
+pub use info::*;
+pub use op::*;
+pub use params::*;
+pub use start_info::*;
+pub use vcpu::*;

@@ -1,99 +1,83 @@
-//! What a PVH guest finds when it starts.
+//! What a PVH guest finds when it starts: 32-bit, without paging.
 //!
 //! `ebx` holds the physical address of [`HvmStartInfo`]. QEMU and other
 //! loaders of the PVH protocol fill it too.
+//!
+//! ```text
+//! ebx -> hvm_start_info --- modlist_paddr --> hvm_modlist_entry[nr_modules]
+//!                       |-- cmdline_paddr --> text, ended by a zero
+//!                       |-- rsdp_paddr ----> ACPI's root pointer
+//!                       `-- memmap_paddr --> hvm_memmap_table_entry[memmap_entries]
+//! ```
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-use crate::layout;
-
-/// [`HvmStartInfo::magic`].
-pub const XEN_HVM_START_MAGIC_VALUE: u32 = 0x336e_c578;
-
-/// Where things are when a PVH guest starts. All addresses are physical.
-///
-/// Source: `struct hvm_start_info`, `xen/include/public/arch-x86/hvm/start_info.h`.
-#[doc(alias = "hvm_start_info")]
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct HvmStartInfo {
-    /// [`XEN_HVM_START_MAGIC_VALUE`].
-    pub magic: u32,
-    /// 0 or 1; the fields from `memmap_paddr` exist from 1 on.
-    pub version: u32,
-    /// `SIF_*` flags.
-    pub flags: u32,
-    /// Entries of the list of modules.
-    pub nr_modules: u32,
-    /// The list of modules.
-    pub modlist_paddr: u64,
-    /// The command line, ended by a zero.
-    pub cmdline_paddr: u64,
-    /// ACPI's root pointer; zero: none.
-    pub rsdp_paddr: u64,
-    /// The memory map; zero: none.
-    pub memmap_paddr: u64,
-    /// Entries of the memory map.
-    pub memmap_entries: u32,
-    /// Zero.
-    pub reserved: u32,
+crate::facts::constants! {
+    /// [`HvmStartInfo::magic`].
+    XEN_HVM_START_MAGIC_VALUE: u32 = 0x336e_c578;
+    /// Memory to use.
+    XEN_HVM_MEMMAP_TYPE_RAM: u32 = 1;
+    /// Not to be used.
+    XEN_HVM_MEMMAP_TYPE_RESERVED: u32 = 2;
+    /// ACPI tables.
+    XEN_HVM_MEMMAP_TYPE_ACPI: u32 = 3;
+    /// ACPI's own memory.
+    XEN_HVM_MEMMAP_TYPE_NVS: u32 = 4;
+    /// Broken memory.
+    XEN_HVM_MEMMAP_TYPE_UNUSABLE: u32 = 5;
+    /// Disabled.
+    XEN_HVM_MEMMAP_TYPE_DISABLED: u32 = 6;
+    /// Persistent memory.
+    XEN_HVM_MEMMAP_TYPE_PMEM: u32 = 7;
 }
 
-layout!(HvmStartInfo: 56 {
-    magic: 0..4, version: 4..8, flags: 8..12, nr_modules: 12..16, modlist_paddr: 16..24,
-    cmdline_paddr: 24..32, rsdp_paddr: 32..40, memmap_paddr: 40..48, memmap_entries: 48..52,
-    reserved: 52..56,
-});
+crate::facts::structs! {
+    /// Where things are when a PVH guest starts. All addresses are physical.
+    "hvm_start_info" 56
+    pub struct HvmStartInfo {
+        /// [`XEN_HVM_START_MAGIC_VALUE`].
+        magic: u32 = 0,
+        /// 0 or 1; the fields from `memmap_paddr` exist from 1 on.
+        version: u32 = 4,
+        /// [`StartFlags`](crate::xen::StartFlags).
+        flags: u32 = 8,
+        /// Entries of the list of modules.
+        nr_modules: u32 = 12,
+        /// The list of modules.
+        modlist_paddr: u64 = 16,
+        /// The command line, ended by a zero.
+        cmdline_paddr: u64 = 24,
+        /// ACPI's root pointer; zero: none.
+        rsdp_paddr: u64 = 32,
+        /// The memory map; zero: none.
+        memmap_paddr: u64 = 40,
+        /// Entries of the memory map.
+        memmap_entries: u32 = 48,
+        /// Zero.
+        reserved: u32 = 52,
+    }
 
-/// A module.
-///
-/// Source: `struct hvm_modlist_entry`, `arch-x86/hvm/start_info.h`.
-#[doc(alias = "hvm_modlist_entry")]
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct HvmModlistEntry {
-    /// Where it is.
-    pub paddr: u64,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Its command line, ended by a zero; zero: none.
-    pub cmdline_paddr: u64,
-    /// Zero.
-    pub reserved: u64,
+    /// A module.
+    "hvm_modlist_entry" 32
+    pub struct HvmModlistEntry {
+        /// Where it is.
+        paddr: u64 = 0,
+        /// Its size in bytes.
+        size: u64 = 8,
+        /// Its command line, ended by a zero; zero: none.
+        cmdline_paddr: u64 = 16,
+        /// Zero.
+        reserved: u64 = 24,
+    }
+
+    /// A range of the memory map.
+    "hvm_memmap_table_entry" 24
+    pub struct HvmMemmapTableEntry {
+        /// Its first byte.
+        addr: u64 = 0,
+        /// Its size in bytes.
+        size: u64 = 8,
+        /// `XEN_HVM_MEMMAP_TYPE_*`.
+        r#type: u32 = 16,
+        /// Zero.
+        reserved: u32 = 20,
+    }
 }
-
-layout!(HvmModlistEntry: 32 { paddr: 0..8, size: 8..16, cmdline_paddr: 16..24, reserved: 24..32 });
-
-/// A range of the memory map.
-///
-/// Source: `struct hvm_memmap_table_entry`, `arch-x86/hvm/start_info.h`.
-#[doc(alias = "hvm_memmap_table_entry")]
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct HvmMemmapTableEntry {
-    /// Its first byte.
-    pub addr: u64,
-    /// Its size in bytes.
-    pub size: u64,
-    /// `XEN_HVM_MEMMAP_TYPE_*`.
-    pub r#type: u32,
-    /// Zero.
-    pub reserved: u32,
-}
-
-layout!(HvmMemmapTableEntry: 24 { addr: 0..8, size: 8..16, r#type: 16..20, reserved: 20..24 });
-
-/// Memory to use.
-pub const XEN_HVM_MEMMAP_TYPE_RAM: u32 = 1;
-/// Not to be used.
-pub const XEN_HVM_MEMMAP_TYPE_RESERVED: u32 = 2;
-/// ACPI tables.
-pub const XEN_HVM_MEMMAP_TYPE_ACPI: u32 = 3;
-/// ACPI's own memory.
-pub const XEN_HVM_MEMMAP_TYPE_NVS: u32 = 4;
-/// Broken memory.
-pub const XEN_HVM_MEMMAP_TYPE_UNUSABLE: u32 = 5;
-/// Disabled.
-pub const XEN_HVM_MEMMAP_TYPE_DISABLED: u32 = 6;
-/// Persistent memory.
-pub const XEN_HVM_MEMMAP_TYPE_PMEM: u32 = 7;

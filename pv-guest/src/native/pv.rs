@@ -117,7 +117,7 @@ const MOST_BEHIND_BYTES: u64 = 4 * PAGE;
 
 /// Makes the console work before the rest of `start` is believed.
 fn early_console(start: &StartInfo) {
-    let mfn = start.console_mfn.0;
+    let mfn = start.console.mfn.0;
     if !start.magic.starts_with(START_INFO_MAGIC_PREFIX)
         || mfn == 0
         || mfn >= NR_MFNS.load(Ordering::Relaxed)
@@ -135,7 +135,7 @@ fn early_console(start: &StartInfo) {
         // SAFETY: a page of the guest's, mapped for good, which the toolstack
         // shares with the console's daemon and nobody else uses.
         let page = unsafe { PeerPtr::new(page) };
-        let port = event_channels::PortRef::new(start.console_evtchn, None);
+        let port = event_channels::PortRef::new(start.console.evtchn, None);
         console::set(console::Device::Ring(console::ring::ConsoleRing::new(
             Native, page, port,
         )));
@@ -224,9 +224,11 @@ impl Batch {
     fn flush(&mut self) -> Result<(), Error> {
         let updates = self.updates.get(..self.len).unwrap_or(&[]);
         if !updates.is_empty() {
+            let mut done = 0;
             // SAFETY: `Tables` only maps free memory, or takes away what the
             // image does not use (writing code and constants, running data).
-            unsafe { mmu_update(&Native, updates) }.map_err(asking("update page tables"))?;
+            unsafe { mmu_update(&Native, updates, &mut done) }
+                .map_err(asking("update page tables"))?;
         }
         self.len = 0;
         Ok(())

@@ -5,8 +5,8 @@ use core::{ops::Range, ptr::NonNull, slice};
 use hypercall_abi::{
     Gfn, PAGE_SIZE, Port,
     arch_x86::cpuid::Cpuid,
-    hvm::{self, HvmMemmapTableEntry, HvmModlistEntry, HvmParam, HvmStartInfo},
-    memory::{XENMAPSPACE_SHARED_INFO, add_to_physmap},
+    hvm::{self, CallbackVia, HvmMemmapTableEntry, HvmModlistEntry, HvmParam, HvmStartInfo},
+    memory::{MapSpace, add_to_physmap},
     peer::PeerPtr,
     trap::{self, Instruction},
 };
@@ -227,10 +227,10 @@ fn map_shared_info() -> Result<SharedPage, Error> {
     // Until a guest does this in 64-bit mode, Xen lays the shared page out for
     // a 32-bit one: other places for the ports' bits and the wall clock.
     // SAFETY: zero means that no interrupt is to be delivered.
-    unsafe { hvm::set_param(&Native, HvmParam::CALLBACK_IRQ, 0) }
+    unsafe { hvm::set_param(&Native, HvmParam::CALLBACK_IRQ, CallbackVia::None.value()) }
         .map_err(asking("choose the shared page's layout"))?;
     // SAFETY: the page was made for this; no reference leads into it.
-    unsafe { add_to_physmap(&Native, XENMAPSPACE_SHARED_INFO, 0, Gfn(paddr / PAGE)) }
+    unsafe { add_to_physmap(&Native, MapSpace::SHARED_INFO, 0, Gfn(paddr / PAGE)) }
         .map_err(asking("map the shared page"))?;
     // SAFETY: mapped for good, and reached through peer pointers only.
     let shared = unsafe { PeerPtr::new(place) };

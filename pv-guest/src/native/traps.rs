@@ -7,7 +7,7 @@ use core::{
 
 use hypercall_abi::{
     Errno,
-    xen::traps::{FLAT_KERNEL_CS, TI_SET_IF, TrapInfo, set_trap_table},
+    xen::traps::{FLAT_KERNEL_CS, TI_MASK_EVENTS, TrapInfo, set_trap_table},
 };
 use x86::{
     dtables::{DescriptorTablePointer, lgdt, lidt},
@@ -57,9 +57,9 @@ pub(super) fn init_pv() -> Result<(), Errno> {
         let privilege = if vector == 3 || vector == 4 { 3 } else { 0 };
         *entry = TrapInfo {
             vector: vector as u8,
-            flags: privilege | TI_SET_IF,
+            flags: privilege | TI_MASK_EVENTS,
             cs: FLAT_KERNEL_CS,
-            _pad: 0,
+            _gap0: [0; 4],
             address: stub(vector),
         };
     }

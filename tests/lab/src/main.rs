@@ -1,5 +1,6 @@
 //! `cargo lab`: runs guests and tests on every platform.
 
+mod abi;
 mod cpio;
 mod crash;
 mod dom0;
@@ -15,6 +16,7 @@ mod size;
 mod spoil;
 
 use std::{
+    path::PathBuf,
     process::{Command, ExitCode},
     time::{Duration, Instant},
 };
@@ -60,6 +62,15 @@ enum Action {
         /// The guest
         #[arg(default_value = "hello")]
         example: String,
+    },
+    /// Compare hypercall-abi with Xen's own headers
+    Abi {
+        /// More headers: a folder that has xen.h
+        #[arg(long, value_name = "FOLDER")]
+        headers: Vec<PathBuf>,
+        /// Write the index of the crate's documentation anew
+        #[arg(long)]
+        write_index: bool,
     },
     /// Say what is missing on this machine, and how to mend it
     Doctor,
@@ -124,6 +135,10 @@ fn main() -> ExitCode {
             Action::Run(options) => run_guest(options),
             Action::Test { on, filter } => test(&on, &filter),
             Action::Size { example } => size::report(&example),
+            Action::Abi {
+                headers,
+                write_index,
+            } => abi::report(&headers, write_index),
             Action::Doctor => doctor(),
         });
     match result {
@@ -187,6 +202,9 @@ fn test(platforms: &[Platform], filter: &str) -> Result<u8> {
         if !status.success() {
             failures.push("host: cargo test failed".to_owned());
         }
+    }
+    if filter.is_empty() && abi::report(&[], false)? != 0 {
+        failures.push("hypercall-abi is not what Xen's headers say".to_owned());
     }
     let scenarios: Vec<_> = scenario::ALL
         .iter()

@@ -91,20 +91,48 @@ fn ensure_tools() -> Result<()> {
 
 /// The unpacked packages.
 pub(crate) fn ensure_tree() -> Result<PathBuf> {
-    let tree = cache().join("tree");
+    ensure_unpacked(
+        "tree",
+        SUITE,
+        PACKAGES,
+        "fetching Xen, its tools, a kernel and QEMU",
+    )
+}
+
+/// Xen's headers, of each version that Debian has, by name.
+pub(crate) fn ensure_headers() -> Result<Vec<(String, PathBuf)>> {
+    let mut trees = Vec::new();
+    for (name, suite) in [("Xen 4.20", SUITE), ("Xen 4.17", "bookworm")] {
+        let folder = format!("headers-{suite}");
+        let message = format!("fetching the headers of {name}");
+        let lab = cache().join("tree");
+        let tree = if suite == SUITE && lab.exists() {
+            lab
+        } else {
+            ensure_unpacked(&folder, suite, "libxen-dev", &message)?
+        };
+        trees.push((format!("{name} (libxen-dev of Debian's {suite})"), tree));
+    }
+    Ok(trees)
+}
+
+/// Packages and what they need, unpacked into a folder of the cache. Those that
+/// fetch them check their signatures.
+fn ensure_unpacked(folder: &str, suite: &str, packages: &str, message: &str) -> Result<PathBuf> {
+    let tree = cache().join(folder);
     if tree.exists() {
         return Ok(tree);
     }
     ensure_tools()?;
-    let bar = progress("fetching Xen, its tools, a kernel and QEMU");
-    let unfinished = cache().join("tree.new");
+    let bar = progress(message);
+    let unfinished = cache().join(format!("{folder}.new"));
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }
     let output = Command::new("mmdebstrap")
         .args(["--variant=extract", "--include"])
-        .arg(PACKAGES)
-        .arg(SUITE)
+        .arg(packages)
+        .arg(suite)
         .arg(&unfinished)
         .output()
         .context("cannot run mmdebstrap")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hypercall_abi::{
     DomId, Errno, HypercallNr, Port, VcpuId,
     event_channel::{
-        EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_CLOSE, EVTCHNOP_SEND, EVTCHNOP_STATUS, EVTCHNSTAT_UNBOUND,
+        ChannelStatus, EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_CLOSE, EVTCHNOP_SEND, EVTCHNOP_STATUS,
         EvtchnAllocUnbound, EvtchnStatus,
     },
     features::XenFeatures,
@@ -26,9 +26,6 @@ const VERSION: usize = 4 << 16 | 20;
 /// What it says behind that: no Xen does.
 const EXTRAVERSION: &[u8; 16] = b"-mock\0\0\0\0\0\0\0\0\0\0\0";
 const CAPABILITIES: &[u8] = b"xen-3.0-x86_64 ";
-/// `EVTCHNSTAT_closed` and `EVTCHNSTAT_interdomain`, `event_channel.h`.
-const STATUS_CLOSED: u32 = 0;
-const STATUS_INTERDOMAIN: u32 = 2;
 /// The most ports of one poll.
 const MOST_POLLED: u32 = 128;
 
@@ -212,11 +209,9 @@ impl Domain {
                 self.own(status.dom)?;
                 status.vcpu = VcpuId(0);
                 (status.status, status.u) = match self.lock().ports.binding(status.port)? {
-                    Binding::Closed => (STATUS_CLOSED, status.u),
-                    Binding::Unbound(remote) => {
-                        (EVTCHNSTAT_UNBOUND, [u32::from(remote.0), status.u[1]])
-                    }
-                    Binding::Console => (STATUS_INTERDOMAIN, [0, 0]),
+                    Binding::Closed => (ChannelStatus::CLOSED, status.u),
+                    Binding::Unbound(remote) => (ChannelStatus::UNBOUND, u64::from(remote.0)),
+                    Binding::Console => (ChannelStatus::INTERDOMAIN, 0),
                 };
                 memory.copy_out(arg, status.as_bytes()).map(|()| 0)
             }
@@ -349,7 +344,10 @@ mod tests {
             event_channel::alloc_unbound(&domain, DomId::SELF),
             Ok(Port(77))
         );
-        assert_eq!(event_channel::status(&domain, Port(77)).unwrap().u[0], 1);
+        assert_eq!(
+            event_channel::status(&domain, Port(77)).unwrap().unbound(),
+            Some(DomId(1))
+        );
         for bad in [0, 4096, u32::MAX] {
             assert_eq!(event_channel::send(&domain, Port(bad)), Err(Errno::EINVAL));
         }

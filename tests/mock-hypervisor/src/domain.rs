@@ -162,8 +162,8 @@ impl Domain {
         let magic = b"xen-3.0-x86_64";
         start.magic[..magic.len()].copy_from_slice(magic);
         start.nr_pages = memory.nr_pages() as u64;
-        start.console_mfn = Mfn(memory.gfn_of(console_page.cast()).map_or(0, |gfn| gfn.0));
-        start.console_evtchn = console_port;
+        start.console.mfn = Mfn(memory.gfn_of(console_page.cast()).map_or(0, |gfn| gfn.0));
+        start.console.evtchn = console_port;
         start.shared_info = memory
             .gfn_of(shared_page.cast())
             .and_then(|gfn| gfn.address())

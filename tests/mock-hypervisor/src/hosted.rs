@@ -119,8 +119,8 @@ fn spoil(domain: &Domain, kind: &str) {
         "nothing" | "short" => start.nr_pages = 0,
         "absurd" => start.nr_pages = u64::MAX,
         "console" => {
-            start.console_mfn = Mfn(0);
-            start.console_evtchn = Port(0);
+            start.console.mfn = Mfn(0);
+            start.console.evtchn = Port(0);
         }
         // A PV guest has no map whose ranges could overlap.
         _ => {}

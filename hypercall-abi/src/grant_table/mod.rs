@@ -1,0 +1,572 @@
+//! Lending pages to other domains: `xen/include/public/grant_table.h`.
+//!
+//! A guest lends a page by writing an [`entry`]; another domain [maps](map) it by
+//! its reference, or has Xen [copy] from it. The table itself is found by
+//! [`query_size`] and put into memory by [`setup_table`] (PV) or
+//! [`crate::memory::add_to_physmap`] (HVM and PVH).
+//!
+//! | subop | function | PV | HVM, PVH |
+//! |---|---|---|---|
+//! | `GNTTABOP_map_grant_ref` | [`map`] | yes | yes |
+//! | `GNTTABOP_unmap_grant_ref` | [`unmap`] | yes | yes |
+//! | `GNTTABOP_setup_table` | [`setup_table`] | yes | yes |
+//! | `GNTTABOP_dump_table` | [`dump_table`] | no | no |
+//! | `GNTTABOP_transfer` | [`transfer`] | yes | no |
+//! | `GNTTABOP_copy` | [`copy`] | yes | yes |
+//! | `GNTTABOP_query_size` | [`query_size`] | yes | yes |
+//! | `GNTTABOP_unmap_and_replace` | [`unmap_and_replace`] | yes | no |
+//! | `GNTTABOP_set_version` | [`set_version`] | yes | yes |
+//! | `GNTTABOP_get_status_frames` | [`get_status_frames`] | yes | no |
+//! | `GNTTABOP_get_version` | [`get_version`] | yes | yes |
+//! | `GNTTABOP_swap_grant_ref` | [`swap`] | yes | yes |
+//! | `GNTTABOP_cache_flush` | [`cache_flush`] | yes | no (but Arm) |
+
+pub mod entry;
+
+use crate::{DomId, Errno, Gfn, GrantRef, HypercallNr, Mfn, call::list, platform::Hypercall};
+
+crate::facts::open_enum! {
+    /// How an operation of a list ended.
+    pub struct GrantStatus(i16) {
+        /// It was done.
+        OKAY = 0, "GNTST_okay";
+        /// It was not, for no special reason.
+        GENERAL_ERROR = -1, "GNTST_general_error";
+        /// There is no such domain.
+        BAD_DOMAIN = -2, "GNTST_bad_domain";
+        /// The reference is out of range or grants nothing to this domain.
+        BAD_GNTREF = -3, "GNTST_bad_gntref";
+        /// There is no such mapping.
+        BAD_HANDLE = -4, "GNTST_bad_handle";
+        /// The address is not one to map at.
+        BAD_VIRT_ADDR = -5, "GNTST_bad_virt_addr";
+        /// The bus address is not that of the mapping.
+        BAD_DEV_ADDR = -6, "GNTST_bad_dev_addr";
+        /// There is no room in the table of the I/O memory unit.
+        NO_DEVICE_SPACE = -7, "GNTST_no_device_space";
+        /// This domain may not do that.
+        PERMISSION_DENIED = -8, "GNTST_permission_denied";
+        /// The frame is not one to be granted, or not the caller's.
+        BAD_PAGE = -9, "GNTST_bad_page";
+        /// A copy leaves its page, or is not what the grant allows.
+        BAD_COPY_ARG = -10, "GNTST_bad_copy_arg";
+        /// The frame's number is too great for the entry.
+        ADDRESS_TOO_BIG = -11, "GNTST_address_too_big";
+        /// Its memory is being fetched: try again.
+        EAGAIN = -12, "GNTST_eagain";
+        /// There is no room for another mapping.
+        NO_SPACE = -13, "GNTST_no_space";
+    }
+}
+
+crate::facts::flags! {
+    /// How to map.
+    pub struct MapFlags: u32 {
+        /// For a device: tell the bus address.
+        DEVICE_MAP = 1 << 0, "GNTMAP_device_map";
+        /// For the processor.
+        HOST_MAP = 1 << 1, "GNTMAP_host_map";
+        /// For reading only.
+        READONLY = 1 << 2, "GNTMAP_readonly";
+        /// For user mode too.
+        APPLICATION_MAP = 1 << 3, "GNTMAP_application_map";
+        /// [`GnttabMapGrantRef::host_addr`] is the machine address of a page
+        /// table entry (PV).
+        CONTAINS_PTE = 1 << 4, "GNTMAP_contains_pte";
+    }
+}
+
+crate::facts::flags! {
+    /// What [`GnttabCopy`] names by reference; the other is a frame of the
+    /// caller's.
+    pub struct CopyFlags: u16 {
+        /// The source.
+        SOURCE_GREF = 1 << 0, "GNTCOPY_source_gref";
+        /// The destination.
+        DEST_GREF = 1 << 1, "GNTCOPY_dest_gref";
+    }
+}
+
+crate::facts::constants! {
+    /// The first of the bits of [`MapFlags`] that go into the page table entry.
+    GNTMAP_GUEST_AVAIL0: u32 = 16, "_GNTMAP_guest_avail0";
+    /// Map grants.
+    GNTTABOP_MAP_GRANT_REF: usize = 0, "GNTTABOP_map_grant_ref";
+    /// Unmap them.
+    GNTTABOP_UNMAP_GRANT_REF: usize = 1, "GNTTABOP_unmap_grant_ref";
+    /// Make the table big enough, and tell its frames.
+    GNTTABOP_SETUP_TABLE: usize = 2, "GNTTABOP_setup_table";
+    /// Write the table to Xen's log (privileged).
+    GNTTABOP_DUMP_TABLE: usize = 3, "GNTTABOP_dump_table";
+    /// Give frames away (PV).
+    GNTTABOP_TRANSFER: usize = 4, "GNTTABOP_transfer";
+    /// Copy between frames.
+    GNTTABOP_COPY: usize = 5, "GNTTABOP_copy";
+    /// How big is the table, and may it be?
+    GNTTABOP_QUERY_SIZE: usize = 6, "GNTTABOP_query_size";
+    /// Unmap, and put another mapping there at once (PV).
+    GNTTABOP_UNMAP_AND_REPLACE: usize = 7, "GNTTABOP_unmap_and_replace";
+    /// Choose the version.
+    GNTTABOP_SET_VERSION: usize = 8, "GNTTABOP_set_version";
+    /// The frames of the status words (version 2, PV).
+    GNTTABOP_GET_STATUS_FRAMES: usize = 9, "GNTTABOP_get_status_frames";
+    /// Which version?
+    GNTTABOP_GET_VERSION: usize = 10, "GNTTABOP_get_version";
+    /// Swap two entries.
+    GNTTABOP_SWAP_GRANT_REF: usize = 11, "GNTTABOP_swap_grant_ref";
+    /// Clean the caches of granted memory (Arm).
+    GNTTABOP_CACHE_FLUSH: usize = 12, "GNTTABOP_cache_flush";
+    /// The bits of [`MapFlags`] that go into the page table entry's available
+    /// bits.
+    GNTMAP_GUEST_AVAIL_MASK: u32 = 0xffff_0000, "GNTMAP_guest_avail_mask";
+    /// [`GnttabCacheFlush::op`]: write back.
+    GNTTAB_CACHE_CLEAN: u32 = 0x1;
+    /// [`GnttabCacheFlush::op`]: invalidate.
+    GNTTAB_CACHE_INVAL: u32 = 0x2;
+    /// [`GnttabCacheFlush::op`]: the memory is named by reference.
+    GNTTAB_CACHE_SOURCE_GREF: u32 = 0x8000_0000;
+}
+
+crate::facts::structs! {
+    /// Map a grant.
+    "gnttab_map_grant_ref" 32
+    pub struct GnttabMapGrantRef {
+        /// Where: an address, or a page table entry's
+        /// ([`MapFlags::CONTAINS_PTE`]); HVM: a guest physical address.
+        host_addr: u64 = 0,
+        /// [`MapFlags`].
+        flags: u32 = 8,
+        /// Which grant.
+        r#ref: GrantRef = 12,
+        /// Whose.
+        dom: DomId = 16,
+        /// How it went (out).
+        status: GrantStatus = 18,
+        /// The mapping's number (out).
+        handle: u32 = 20,
+        /// Its bus address (out).
+        dev_bus_addr: u64 = 24,
+    }
+
+    /// Unmap a grant.
+    "gnttab_unmap_grant_ref" 24
+    pub struct GnttabUnmapGrantRef {
+        /// Where it is mapped; zero: nowhere.
+        host_addr: u64 = 0,
+        /// Its bus address, or zero.
+        dev_bus_addr: u64 = 8,
+        /// The mapping's number.
+        handle: u32 = 16,
+        /// How it went (out).
+        status: GrantStatus = 20,
+        #[doc(hidden)]
+        _gap0: [u8; 2] = 22,
+    }
+
+    /// Make the table at least so big.
+    "gnttab_setup_table" 24
+    pub struct GnttabSetupTable {
+        /// Whose.
+        dom: DomId = 0,
+        #[doc(hidden)]
+        _gap0: [u8; 2] = 2,
+        /// Frames wanted.
+        nr_frames: u32 = 4,
+        /// How it went (out).
+        status: GrantStatus = 8,
+        #[doc(hidden)]
+        _gap1: [u8; 6] = 10,
+        /// The address of the list that gets the frames.
+        frame_list: u64 = 16,
+    }
+
+    /// Write a domain's table to Xen's log.
+    "gnttab_dump_table" 4
+    pub struct GnttabDumpTable {
+        /// Whose.
+        dom: DomId = 0,
+        /// How it went (out).
+        status: GrantStatus = 2,
+    }
+
+    /// Give a frame to a domain that accepts one.
+    "gnttab_transfer" 24
+    pub struct GnttabTransfer {
+        /// The frame.
+        mfn: Mfn = 0,
+        /// To whom.
+        domid: DomId = 8,
+        #[doc(hidden)]
+        _gap0: [u8; 2] = 10,
+        /// Its entry that accepts.
+        r#ref: GrantRef = 12,
+        /// How it went (out).
+        status: GrantStatus = 16,
+        #[doc(hidden)]
+        _gap1: [u8; 6] = 18,
+    }
+
+    /// One side of a copy.
+    "gnttab_copy_ptr" 16
+    pub struct GnttabCopyPtr {
+        /// A reference (low 32 bits), or a frame of the caller's.
+        u: u64 = 0,
+        /// Whose.
+        domid: DomId = 8,
+        /// The first byte in the page.
+        offset: u16 = 10,
+        #[doc(hidden)]
+        _gap0: [u8; 4] = 12,
+    }
+
+    /// Copy within two pages.
+    "gnttab_copy" 40
+    pub struct GnttabCopy {
+        /// From.
+        source: GnttabCopyPtr = 0,
+        /// To.
+        dest: GnttabCopyPtr = 16,
+        /// Bytes.
+        len: u16 = 32,
+        /// [`CopyFlags`].
+        flags: u16 = 34,
+        /// How it went (out).
+        status: GrantStatus = 36,
+        #[doc(hidden)]
+        _gap0: [u8; 2] = 38,
+    }
+
+    /// How big a table is.
+    "gnttab_query_size" 16
+    pub struct GnttabQuerySize {
+        /// Whose.
+        dom: DomId = 0,
+        #[doc(hidden)]
+        _gap0: [u8; 2] = 2,
+        /// Its frames now (out).
+        nr_frames: u32 = 4,
+        /// The frames that it may have (out).
+        max_nr_frames: u32 = 8,
+        /// How it went (out).
+        status: GrantStatus = 12,
+        #[doc(hidden)]
+        _gap1: [u8; 2] = 14,
+    }
+
+    /// Unmap a grant, and move another mapping to its address.
+    "gnttab_unmap_and_replace" 24
+    pub struct GnttabUnmapAndReplace {
+        /// Where the grant is mapped.
+        host_addr: u64 = 0,
+        /// The address whose mapping takes its place.
+        new_addr: u64 = 8,
+        /// The mapping's number.
+        handle: u32 = 16,
+        /// How it went (out).
+        status: GrantStatus = 20,
+        #[doc(hidden)]
+        _gap0: [u8; 2] = 22,
+    }
+
+    /// Choose the version of the table.
+    "gnttab_set_version" 4
+    pub struct GnttabSetVersion {
+        /// 1 or 2 (in), the one that is (out).
+        version: u32 = 0,
+    }
+
+    /// The frames of the status words.
+    "gnttab_get_status_frames" 16
+    pub struct GnttabGetStatusFrames {
+        /// How many.
+        nr_frames: u32 = 0,
+        /// Whose.
+        dom: DomId = 4,
+        /// How it went (out).
+        status: GrantStatus = 6,
+        /// The address of the list that gets the frames.
+        frame_list: u64 = 8,
+    }
+
+    /// The version of a table.
+    "gnttab_get_version" 8
+    pub struct GnttabGetVersion {
+        /// Whose.
+        dom: DomId = 0,
+        /// Zero.
+        pad: u16 = 2,
+        /// 1 or 2 (out).
+        version: u32 = 4,
+    }
+
+    /// Swap two entries.
+    "gnttab_swap_grant_ref" 12
+    pub struct GnttabSwapGrantRef {
+        /// One.
+        ref_a: GrantRef = 0,
+        /// The other.
+        ref_b: GrantRef = 4,
+        /// How it went (out).
+        status: GrantStatus = 8,
+        #[doc(hidden)]
+        _gap0: [u8; 2] = 10,
+    }
+
+    /// Clean caches of granted memory.
+    "gnttab_cache_flush" 16
+    pub struct GnttabCacheFlush {
+        /// A bus address, or a reference (low 32 bits).
+        a: u64 = 0,
+        /// The first byte in the page.
+        offset: u16 = 8,
+        /// Bytes.
+        length: u16 = 10,
+        /// `GNTTAB_CACHE_*`.
+        op: u32 = 12,
+    }
+}
+
+const NR: HypercallNr = HypercallNr::GRANT_TABLE_OP;
+
+impl GrantStatus {
+    /// Whether the operation was done.
+    ///
+    /// # Errors
+    /// The status itself, where it is not [`GrantStatus::OKAY`].
+    pub const fn check(self) -> Result<(), Self> {
+        if self.0 == Self::OKAY.0 {
+            Ok(())
+        } else {
+            Err(self)
+        }
+    }
+}
+
+impl core::fmt::Display for GrantStatus {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "the grant operation ended with {self:?}")
+    }
+}
+
+impl core::error::Error for GrantStatus {}
+
+/// Maps grants; each entry says how it went. Every guest may.
+///
+/// # Errors
+/// `EFAULT`: the list cannot be read. Entries fail on their own:
+/// [`GrantStatus::BAD_GNTREF`] and [`GrantStatus::BAD_DOMAIN`] name the grant,
+/// [`GrantStatus::BAD_VIRT_ADDR`] the place, [`GrantStatus::EAGAIN`] passes.
+///
+/// # Safety
+/// The places are this domain's to map at, and no Rust reference leads to what
+/// was mapped there before. What is mapped is peer memory.
+#[inline]
+pub unsafe fn map<H: Hypercall + ?Sized>(
+    h: &H,
+    ops: &mut [GnttabMapGrantRef],
+) -> Result<(), Errno> {
+    // SAFETY: the hypervisor reads and writes the list; the rest is the
+    // caller's promise.
+    unsafe { list(h, NR, GNTTABOP_MAP_GRANT_REF, ops) }.map(|_| ())
+}
+
+/// Unmaps grants; each entry says how it went. Every guest may.
+///
+/// # Errors
+/// `EFAULT`: the list cannot be read.
+///
+/// # Safety
+/// Nothing leads to what is unmapped.
+#[inline]
+pub unsafe fn unmap<H: Hypercall + ?Sized>(
+    h: &H,
+    ops: &mut [GnttabUnmapGrantRef],
+) -> Result<(), Errno> {
+    // SAFETY: the hypervisor reads and writes the list; the rest is the
+    // caller's promise.
+    unsafe { list(h, NR, GNTTABOP_UNMAP_GRANT_REF, ops) }.map(|_| ())
+}
+
+/// Makes this domain's table as big as `frames` is long, and tells its frames
+/// there (which mean something to PV guests only). Every guest may.
+///
+/// # Errors
+/// `EINVAL`: it may not become so big (or, for a PV guest, the answer's status
+/// says another reason); `ENOMEM`: no memory for it.
+#[inline]
+pub fn setup_table<H: Hypercall + ?Sized>(h: &H, frames: &mut [Gfn]) -> Result<(), Errno> {
+    let mut op = [GnttabSetupTable {
+        dom: DomId::SELF,
+        nr_frames: u32::try_from(frames.len()).map_err(|_| Errno::EINVAL)?,
+        frame_list: frames.as_mut_ptr().expose_provenance() as u64,
+        ..GnttabSetupTable::default()
+    }];
+    // SAFETY: the hypervisor reads and writes the entry, and writes as many
+    // frames as there is room for; both outlive the call.
+    unsafe { list(h, NR, GNTTABOP_SETUP_TABLE, &mut op) }?;
+    op[0].status.check().map_err(|_| Errno::EINVAL)
+}
+
+/// Writes a domain's table to Xen's log. Privileged domains only.
+///
+/// # Errors
+/// `EPERM`, `ENOSYS`: not for this domain; `EINVAL`: no such domain.
+#[inline]
+pub fn dump_table<H: Hypercall + ?Sized>(h: &H, dom: DomId) -> Result<(), Errno> {
+    let mut op = [GnttabDumpTable {
+        dom,
+        status: GrantStatus::OKAY,
+    }];
+    // SAFETY: the hypervisor reads and writes the entry, which outlives the
+    // call.
+    unsafe { list(h, NR, GNTTABOP_DUMP_TABLE, &mut op) }?;
+    op[0].status.check().map_err(|_| Errno::EINVAL)
+}
+
+/// Gives frames away; each entry says how it went. PV guests only.
+///
+/// # Errors
+/// `ENOSYS`: not a PV guest; `EFAULT`: the list cannot be read.
+///
+/// # Safety
+/// Nothing leads to the frames, which are lost.
+#[inline]
+pub unsafe fn transfer<H: Hypercall + ?Sized>(
+    h: &H,
+    ops: &mut [GnttabTransfer],
+) -> Result<(), Errno> {
+    // SAFETY: the hypervisor reads and writes the list; the rest is the
+    // caller's promise.
+    unsafe { list(h, NR, GNTTABOP_TRANSFER, ops) }.map(|_| ())
+}
+
+/// Copies within pages; each entry says how it went. Every guest may.
+///
+/// # Errors
+/// `EFAULT`: the list cannot be read. Entries fail on their own:
+/// [`GrantStatus::BAD_COPY_ARG`] where one leaves its page,
+/// [`GrantStatus::EAGAIN`] passes.
+///
+/// # Safety
+/// No Rust reference leads to what is written in this domain's own frames.
+#[inline]
+pub unsafe fn copy<H: Hypercall + ?Sized>(h: &H, ops: &mut [GnttabCopy]) -> Result<(), Errno> {
+    // SAFETY: the hypervisor reads and writes the list; the rest is the
+    // caller's promise.
+    unsafe { list(h, NR, GNTTABOP_COPY, ops) }.map(|_| ())
+}
+
+/// Asks how big this domain's table is, and may be, in frames. Every guest may.
+///
+/// # Errors
+/// `ENOSYS`: there is no Xen; `EINVAL`: it has no table.
+#[inline]
+pub fn query_size<H: Hypercall + ?Sized>(h: &H) -> Result<GnttabQuerySize, Errno> {
+    let mut op = [GnttabQuerySize {
+        dom: DomId::SELF,
+        ..GnttabQuerySize::default()
+    }];
+    // SAFETY: the hypervisor reads and writes the entry, which outlives the
+    // call.
+    unsafe { list(h, NR, GNTTABOP_QUERY_SIZE, &mut op) }?;
+    op[0].status.check().map_err(|_| Errno::EINVAL)?;
+    Ok(op[0])
+}
+
+/// Unmaps grants, and moves other mappings to their places at once. PV guests
+/// only.
+///
+/// # Errors
+/// `ENOSYS`: not a PV guest; `EFAULT`: the list cannot be read.
+///
+/// # Safety
+/// Nothing leads to what is unmapped, or to where the other mappings were.
+#[inline]
+pub unsafe fn unmap_and_replace<H: Hypercall + ?Sized>(
+    h: &H,
+    ops: &mut [GnttabUnmapAndReplace],
+) -> Result<(), Errno> {
+    // SAFETY: the hypervisor reads and writes the list; the rest is the
+    // caller's promise.
+    unsafe { list(h, NR, GNTTABOP_UNMAP_AND_REPLACE, ops) }.map(|_| ())
+}
+
+/// Chooses the version of this domain's table, and returns the one that is in
+/// use now. Every guest may, if its configuration allows version 2.
+///
+/// # Errors
+/// `EINVAL`: no such version; `EBUSY`: an entry is in use; `ENOSYS`: version 2
+/// is not allowed.
+///
+/// # Safety
+/// Xen reads the table in the new layout from now on: no entry stands there
+/// that means something else in it.
+#[inline]
+pub unsafe fn set_version<H: Hypercall + ?Sized>(h: &H, version: u32) -> Result<u32, Errno> {
+    let mut op = [GnttabSetVersion { version }];
+    // SAFETY: the hypervisor reads and writes the entry; the rest is the
+    // caller's promise.
+    unsafe { list(h, NR, GNTTABOP_SET_VERSION, &mut op) }.map(|_| op[0].version)
+}
+
+/// Tells the frames of this domain's status words (version 2). PV guests only;
+/// others put them into memory by [`crate::memory::add_to_physmap`].
+///
+/// # Errors
+/// `ENOSYS`: not a PV guest; `EINVAL`: there are not so many.
+#[inline]
+pub fn get_status_frames<H: Hypercall + ?Sized>(h: &H, frames: &mut [u64]) -> Result<(), Errno> {
+    let mut op = [GnttabGetStatusFrames {
+        nr_frames: u32::try_from(frames.len()).map_err(|_| Errno::EINVAL)?,
+        dom: DomId::SELF,
+        frame_list: frames.as_mut_ptr().expose_provenance() as u64,
+        ..GnttabGetStatusFrames::default()
+    }];
+    // SAFETY: the hypervisor reads and writes the entry, and writes as many
+    // frames as there is room for; both outlive the call.
+    unsafe { list(h, NR, GNTTABOP_GET_STATUS_FRAMES, &mut op) }?;
+    op[0].status.check().map_err(|_| Errno::EINVAL)
+}
+
+/// Asks for the version of a domain's table. Every guest may ask about itself.
+///
+/// # Errors
+/// `ESRCH`, `EPERM`: not that domain's.
+#[inline]
+pub fn get_version<H: Hypercall + ?Sized>(h: &H, dom: DomId) -> Result<u32, Errno> {
+    let mut op = [GnttabGetVersion {
+        dom,
+        ..GnttabGetVersion::default()
+    }];
+    // SAFETY: the hypervisor reads and writes the entry, which outlives the
+    // call.
+    unsafe { list(h, NR, GNTTABOP_GET_VERSION, &mut op) }.map(|_| op[0].version)
+}
+
+/// Swaps entries of this domain's table; each pair says how it went. Every
+/// guest may.
+///
+/// # Errors
+/// `EFAULT`: the list cannot be read.
+#[inline]
+pub fn swap<H: Hypercall + ?Sized>(h: &H, ops: &mut [GnttabSwapGrantRef]) -> Result<(), Errno> {
+    // SAFETY: the hypervisor reads and writes the list, and swaps grants that
+    // this domain has made.
+    unsafe { list(h, NR, GNTTABOP_SWAP_GRANT_REF, ops) }.map(|_| ())
+}
+
+/// Cleans caches of granted memory. Guests that were given devices, on Arm.
+///
+/// # Errors
+/// `ENOSYS`: not here; `EINVAL`, `EPERM`: not that memory.
+///
+/// # Safety
+/// Memory that is invalidated holds nothing that was not written back.
+#[inline]
+pub unsafe fn cache_flush<H: Hypercall + ?Sized>(
+    h: &H,
+    ops: &mut [GnttabCacheFlush],
+) -> Result<(), Errno> {
+    // SAFETY: the hypervisor reads the list; the rest is the caller's promise.
+    unsafe { list(h, NR, GNTTABOP_CACHE_FLUSH, ops) }.map(|_| ())
+}
