@@ -392,7 +392,7 @@ pub fn send<H: Hypercall + ?Sized>(h: &H, port: Port) -> Result<(), Errno> {
 /// Asks what a port of this domain is. Any guest may.
 ///
 /// # Errors
-/// `EINVAL`: the port is out of range.
+/// `EINVAL`: the port is out of range, or far behind all that were ever open.
 #[inline]
 pub fn status<H: Hypercall + ?Sized>(h: &H, port: Port) -> Result<EvtchnStatus, Errno> {
     let mut arg = EvtchnStatus {
@@ -469,7 +469,8 @@ pub unsafe fn init_control<H: Hypercall + ?Sized>(
 /// Gives Xen another page of event words: 1024 more ports. Any guest may.
 ///
 /// # Errors
-/// `ENOSYS`: the FIFO interface is not in use; `ENOSPC`: there are 2^17 ports.
+/// `EOPNOTSUPP`: the FIFO interface is not in use; `ENOSPC`: there are 2^17
+/// ports.
 ///
 /// # Safety
 /// The frame is this domain's, and from now on Xen writes it at any time: no

@@ -390,7 +390,7 @@ pub unsafe fn populate_physmap<H: Hypercall + ?Sized>(
 }
 
 /// Exchanges frames for others, of another order or below another address; the
-/// extents it was done for are counted in `exchange`. PV guests only.
+/// extents it was done for are counted in `exchange`. For PV guests.
 ///
 /// # Errors
 /// `EINVAL`: the two sides do not match; `ENOMEM`: no such memory; `ENOSYS`,
@@ -438,7 +438,9 @@ pub fn maximum_reservation<H: Hypercall + ?Sized>(h: &H) -> Result<usize, Errno>
     of_self(h, XENMEM_MAXIMUM_RESERVATION)
 }
 
-/// Asks for the greatest frame of this domain. Any guest may.
+/// Asks for the greatest frame of this domain: for a PV guest that is what it
+/// wrote into [`ArchSharedInfo::max_pfn`](crate::xen::ArchSharedInfo), less one.
+/// Any guest may.
 ///
 /// # Errors
 /// `ENOSYS`: there is no Xen.
@@ -495,7 +497,8 @@ pub fn machphys_mapping<H: Hypercall + ?Sized>(h: &H) -> Result<MachphysMapping,
 /// goes back to Xen. HVM and PVH guests only.
 ///
 /// # Errors
-/// `EINVAL`: no such frame or place; `ENOSYS`: not offered.
+/// `EINVAL`: no such frame or place; `EACCES`: a PV guest; `ENOSYS`: not
+/// offered.
 ///
 /// # Safety
 /// No Rust reference leads into the page at `gpfn`, whose content is lost.
@@ -553,7 +556,8 @@ pub unsafe fn add_to_physmap_batch<H: Hypercall + ?Sized>(
 /// Takes a frame out of this domain's memory. HVM and PVH guests only.
 ///
 /// # Errors
-/// `ENOENT`, `EINVAL`: nothing is there; `ENOSYS`: not offered.
+/// `ENOENT`, `EINVAL`: nothing is there; `EACCES`: a PV guest; `ENOSYS`: not
+/// offered.
 ///
 /// # Safety
 /// Nothing leads to the frame, which is lost.

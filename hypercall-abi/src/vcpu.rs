@@ -378,8 +378,9 @@ pub fn stop_periodic_timer<H: Hypercall + ?Sized>(h: &H, vcpu: VcpuId) -> Result
 /// [`Virq::TIMER`](crate::xen::Virq::TIMER) at a system time. Any guest may.
 ///
 /// # Errors
-/// `EINVAL`: another vCPU's; `ETIME`: it is over, with
-/// [`SingleshotFlags::FUTURE`]; `ENOENT`: no such vCPU.
+/// `EINVAL`: another vCPU's; `ENOENT`: no such vCPU; `ETIME`: it is over, with
+/// [`SingleshotFlags::FUTURE`] and before Xen 4.18 (which sends the interrupt at
+/// once).
 #[inline]
 pub fn set_singleshot_timer<H: Hypercall + ?Sized>(
     h: &H,

@@ -176,8 +176,7 @@ pub fn extraversion<H: Hypercall + ?Sized>(h: &H) -> Result<Text<XEN_EXTRAVERSIO
     text(h, XENVER_EXTRAVERSION)
 }
 
-/// Asks who compiled Xen, and how. Any guest may; an ordinary one is told
-/// `<denied>`.
+/// Asks who compiled Xen, and how. Any guest may.
 ///
 /// # Errors
 /// `ENOSYS`: not offered.
@@ -198,8 +197,7 @@ pub fn capabilities<H: Hypercall + ?Sized>(
     text(h, XENVER_CAPABILITIES)
 }
 
-/// Asks for the revision of Xen's source. Any guest may; an ordinary one is
-/// told `<denied>`.
+/// Asks for the revision of Xen's source. Any guest may.
 ///
 /// # Errors
 /// `ENOSYS`: not offered.
@@ -275,7 +273,8 @@ pub fn guest_handle<H: Hypercall + ?Sized>(h: &H) -> Result<XenUuid, Errno> {
 }
 
 /// Asks for a text of any length, into `buffer` (whose first word the call uses
-/// for itself). Any guest may; some texts are `<denied>` to an ordinary one.
+/// for itself). Any guest may, but for the build's identifier and the command
+/// line, which are privileged domains'.
 ///
 /// # Errors
 /// `ENOBUFS`: there is no room; `ENOSYS`: not offered (but for the build's

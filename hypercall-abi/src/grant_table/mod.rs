@@ -30,11 +30,11 @@ crate::facts::open_enum! {
     pub struct GrantStatus(i16) {
         /// It was done.
         OKAY = 0, "GNTST_okay";
-        /// It was not, for no special reason.
+        /// It was not: the entry grants nothing to this domain, say.
         GENERAL_ERROR = -1, "GNTST_general_error";
         /// There is no such domain.
         BAD_DOMAIN = -2, "GNTST_bad_domain";
-        /// The reference is out of range or grants nothing to this domain.
+        /// The reference is out of range.
         BAD_GNTREF = -3, "GNTST_bad_gntref";
         /// There is no such mapping.
         BAD_HANDLE = -4, "GNTST_bad_handle";
@@ -354,8 +354,11 @@ impl core::error::Error for GrantStatus {}
 ///
 /// # Errors
 /// `EFAULT`: the list cannot be read. Entries fail on their own:
-/// [`GrantStatus::BAD_GNTREF`] and [`GrantStatus::BAD_DOMAIN`] name the grant,
-/// [`GrantStatus::BAD_VIRT_ADDR`] the place, [`GrantStatus::EAGAIN`] passes.
+/// [`GrantStatus::BAD_DOMAIN`] and [`GrantStatus::BAD_GNTREF`] mean that there
+/// is no such entry, [`GrantStatus::GENERAL_ERROR`] that it grants nothing to
+/// this domain, [`GrantStatus::BAD_VIRT_ADDR`] is about the place,
+/// [`GrantStatus::NO_SPACE`] about the mappings that this domain may have;
+/// [`GrantStatus::EAGAIN`] passes.
 ///
 /// # Safety
 /// The places are this domain's to map at, and no Rust reference leads to what

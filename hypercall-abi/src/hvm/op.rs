@@ -1,5 +1,7 @@
 //! What an HVM or PVH guest asks of Xen: `xen/include/public/hvm/hvm_op.h`.
 
+use zerocopy::IntoBytes;
+
 use crate::{DomId, Errno, Gfn, HypercallNr, VcpuId, call::subop, platform::Hypercall};
 
 use super::HvmParam;
@@ -421,21 +423,21 @@ pub fn pagetable_dying<H: Hypercall + ?Sized>(h: &H, gpa: u64) -> Result<(), Err
     unsafe { subop(h, NR, HVMOP_PAGETABLE_DYING, &mut arg) }.map(|_| ())
 }
 
-/// Writes a record of up to 28 bytes to Xen's trace. Any guest may.
+/// Writes a record of up to seven words to Xen's trace. Any guest may.
 ///
 /// # Errors
-/// `EINVAL`: too much, or no such number.
+/// `EINVAL`: too much, or the number has more than 12 bits.
 #[inline]
-pub fn xentrace<H: Hypercall + ?Sized>(h: &H, event: u16, extra: &[u8]) -> Result<(), Errno> {
+pub fn xentrace<H: Hypercall + ?Sized>(h: &H, event: u16, extra: &[u32]) -> Result<(), Errno> {
     let mut arg = HvmXentrace {
         event,
-        extra_bytes: u16::try_from(extra.len()).map_err(|_| Errno::EINVAL)?,
+        extra_bytes: u16::try_from(size_of_val(extra)).map_err(|_| Errno::EINVAL)?,
         ..HvmXentrace::default()
     };
     arg.extra
-        .get_mut(..extra.len())
+        .get_mut(..size_of_val(extra))
         .ok_or(Errno::EINVAL)?
-        .copy_from_slice(extra);
+        .copy_from_slice(extra.as_bytes());
     // SAFETY: the hypervisor reads `arg`, which outlives the call.
     unsafe { subop(h, NR, HVMOP_XENTRACE, &mut arg) }.map(|_| ())
 }

@@ -326,7 +326,8 @@ pub unsafe fn stack_switch<H: Hypercall + ?Sized>(
 /// [`crate::callback::register`]. PV guests only.
 ///
 /// # Errors
-/// `EINVAL`: an address is not canonical; `ENOSYS`: not a PV guest.
+/// `ENOSYS`: not a PV guest. An address that is not canonical is ignored
+/// without a word.
 ///
 /// # Safety
 /// Code is there that can handle them.

@@ -3,11 +3,13 @@
 //!
 //! With `fault=panic|null|stack|loop|return|write-text|execute-data` on the
 //! command line it does that instead, so that the way a guest dies can be
-//! looked at from outside. `spoil.S` has other entries, which spoil what the
+//! looked at from outside; with `calls`, it makes every harmless call and says
+//! what was answered. `spoil.S` has other entries, which spoil what the
 //! loader hands over.
 #![no_main]
 #![cfg_attr(target_os = "none", no_std)]
 
+mod calls;
 mod claims;
 mod faults;
 
@@ -35,6 +37,13 @@ fn main(guest: Guest) -> Result<(), Error> {
     {
         println!("fault: {fault}");
         return faults::run(fault);
+    }
+    if guest
+        .command_line()
+        .split_whitespace()
+        .any(|word| word == "calls")
+    {
+        return calls::run(&guest);
     }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, claim) in claims::ALL {
