@@ -1,4 +1,5 @@
-//! Every call that is harmless to make, made once with good arguments and once
+//! Every call that is harmless to make (all but `SCHEDOP_block`, which would sleep
+//! for good, and `EVTCHNOP_reset`, which closes the console's port), made once with good arguments and once
 //! with bad ones, and what Xen must answer: the documentation of
 //! `hypercall-abi`, as a table that a real Xen confirms.
 
@@ -376,6 +377,60 @@ rows! {
     "MMUEXT_UNPIN_TABLE", "no such frame", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::unpin(Mfn(1 << 40))], &mut 0) } => Fails(&[Errno::EINVAL]), NOT_HVM;
     // SAFETY: as above.
     "MMUEXT_CLEAR_PAGE", "no such frame", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::clear_page(Mfn(1 << 40))], &mut 0) } => Fails(&[Errno::EINVAL]), NOT_HVM;
+    // SAFETY: there is no such frame.
+    "MMUEXT_PIN_L2_TABLE", "no such frame", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::pin(mmu::Level::L2, Mfn(1 << 40))], &mut 0) } => Fails(&[Errno::EINVAL]), NOT_HVM;
+    // SAFETY: as above.
+    "MMUEXT_PIN_L3_TABLE", "no such frame", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::pin(mmu::Level::L3, Mfn(1 << 40))], &mut 0) } => Fails(&[Errno::EINVAL]), NOT_HVM;
+    // SAFETY: as above.
+    "MMUEXT_PIN_L4_TABLE", "no such frame", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::pin(mmu::Level::L4, Mfn(1 << 40))], &mut 0) } => Fails(&[Errno::EINVAL]), NOT_HVM;
+    // SAFETY: as above.
+    "MMUEXT_NEW_BASEPTR", "no such frame", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::new_baseptr(Mfn(1 << 40))], &mut 0) } => Fails(&[Errno::EINVAL]), NOT_HVM;
+    // SAFETY: there is no user mode.
+    "MMUEXT_NEW_USER_BASEPTR", "none", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::new_user_baseptr(Mfn(0))], &mut 0) } => Done, NOT_HVM;
+    "MMUEXT_TLB_FLUSH_MULTI", "this vCPU", |p| {
+        let mask = 1_u64;
+        let address = (&raw const mask).expose_provenance() as u64;
+        // SAFETY: flushes take nothing away; the mask outlives the call.
+        unsafe { mmu::mmuext_op(p, &[MmuextOp::tlb_flush_multi(address)], &mut 0) }
+    } => Done, NOT_HVM;
+    "MMUEXT_INVLPG_MULTI", "this vCPU", |p| {
+        let mask = 1_u64;
+        let address = (&raw const mask).expose_provenance() as u64;
+        // SAFETY: as above.
+        unsafe { mmu::mmuext_op(p, &[MmuextOp::invlpg_multi(0x4010_0000, address)], &mut 0) }
+    } => Done, NOT_HVM;
+    // SAFETY: as above.
+    "MMUEXT_INVLPG_ALL", "", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::invlpg_all(0x4010_0000)], &mut 0) } => Done, NOT_HVM;
+    // SAFETY: there is no device: nothing comes of it.
+    "MMUEXT_FLUSH_CACHE_GLOBAL", "no device", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::flush_cache_global()], &mut 0) } => Fails(&[Errno::EACCES, Errno::EPERM, Errno::EINVAL]), NOT_HVM;
+    // SAFETY: refused.
+    "MMUEXT_SET_LDT", "an odd address", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::set_ldt(0x4010_0001, 1)], &mut 0) } => Fails(&[Errno::EINVAL]), NOT_HVM;
+    // SAFETY: there is no such frame.
+    "MMUEXT_COPY_PAGE", "no such frame", |p| unsafe { mmu::mmuext_op(p, &[MmuextOp::copy_page(Mfn(1 << 40), Mfn(1 << 40))], &mut 0) } => Fails(&[Errno::EINVAL]), NOT_HVM;
+    // SAFETY: there is no such frame.
+    "MMU_MACHPHYS_UPDATE", "no such frame", |p| unsafe { mmu::mmu_update(p, &[MmuUpdate { ptr: (1 << 50) | mmu::MMU_MACHPHYS_UPDATE, val: 0 }], &mut 0) } => Fails(&[Errno::EINVAL, Errno::EPERM, Errno::ESRCH]), NOT_HVM;
+    // SAFETY: as above.
+    "MMU_PT_UPDATE_PRESERVE_AD", "no such frame", |p| unsafe { mmu::mmu_update(p, &[MmuUpdate { ptr: (1 << 50) | mmu::MMU_PT_UPDATE_PRESERVE_AD, val: 0 }], &mut 0) } => Fails(&[Errno::EINVAL, Errno::EPERM, Errno::ESRCH]), NOT_HVM;
+    // SAFETY: as above.
+    "MMU_PT_UPDATE_NO_TRANSLATE", "no such frame", |p| unsafe { mmu::mmu_update(p, &[MmuUpdate { ptr: (1 << 50) | mmu::MMU_PT_UPDATE_NO_TRANSLATE, val: 0 }], &mut 0) } => Fails(&[Errno::EINVAL, Errno::EPERM, Errno::ESRCH]), NOT_HVM;
+    // SAFETY: there is no user mode to come from.
+    "stack_switch", "", |p| unsafe { traps::stack_switch(p, traps::FLAT_KERNEL_SS, 0x4010_0000) } => Done, NOT_HVM;
+    // SAFETY: nothing uses `gs`.
+    "SEGBASE_GS_USER", "", |p| unsafe { traps::set_segment_base(p, SegmentBase::GsUser, 0) } => Done, NOT_HVM;
+    // SAFETY: nothing uses `gs`.
+    "SEGBASE_GS_KERNEL", "", |p| unsafe { traps::set_segment_base(p, SegmentBase::GsKernel, 0) } => Done, NOT_HVM;
+    // SAFETY: nothing uses `gs`.
+    "SEGBASE_GS_USER_SEL", "none", |p| unsafe { traps::set_segment_base(p, SegmentBase::GsUserSelector, 0) } => Done, NOT_HVM;
+    // SAFETY: counting is off.
+    "XENPMU_init", "off", |p| unsafe { pmu::pmu(p, PmuOp::Init, VCPU, Gfn(1 << 40)) } => Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP]);
+    // SAFETY: counting is off.
+    "XENPMU_finish", "off", |p| unsafe { pmu::pmu(p, PmuOp::Finish, VCPU, Gfn(0)) } => Depends(&[Errno::EINVAL, Errno::EOPNOTSUPP]);
+    // SAFETY: counting is off.
+    "XENPMU_lvtpc_set", "off", |p| unsafe { pmu::pmu(p, PmuOp::LvtpcSet, VCPU, Gfn(0)) } => Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP]);
+    // SAFETY: no such frame.
+    "PHYSDEVOP_pirq_eoi_gmfn_v1", "no such frame", |p| unsafe { physdev::set_pirq_eoi_gfn(p, Gfn(1 << 40), physdev::EoiBitmap::UnmaskingItself) } => Fails(&[Errno::EINVAL, Errno::ENOSPC]), NOT_HVM;
+    // SAFETY: of no page.
+    "XEN_ARGO_OP_register_ring", "too short", |p| unsafe { argo::register_ring(p, &mut argo::ArgoRegisterRing { aport: 7, partner_id: DomId(0), len: 3, ..Default::default() }, &[], argo::ArgoRegisterFlags::empty()) } => Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP, Errno::ENOSYS]);
     // SAFETY: no table is there: nothing comes of it.
     "update_va_mapping", "no table", |p| unsafe { mmu::update_va_mapping(p, 0x10_0000, 0, Flush::None) } => Fails(&[Errno::EINVAL]), NOT_HVM;
     // SAFETY: as above.

@@ -528,6 +528,17 @@ mod tests {
     }
 
     #[test]
+    fn each_call_is_made_by_the_conformance_kernel() {
+        const NOT_HARMLESS: [&str; 2] = ["EVTCHNOP_reset", "SCHEDOP_block"];
+        let table = include_str!("../../../conformance/src/calls.rs");
+        for call in facts::CALLS {
+            let name = call.c_name.trim_start_matches("__HYPERVISOR_");
+            let made = table.contains(&format!("\"{name}\","));
+            assert_eq!(made, !NOT_HARMLESS.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
     fn a_star_stands_for_anything() {
         for (pattern, name, expected) in [
             ("abc", "abc", true),
