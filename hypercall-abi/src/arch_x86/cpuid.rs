@@ -7,6 +7,9 @@
 
 use core::arch::asm;
 
+use super::leaves::{HvmFeatures, TscFlags, XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, XenFeat1};
+use crate::{DomId, VcpuId, version::Version};
+
 pub use super::leaves::XEN_CPUID_FIRST_LEAF as FIRST_LEAF;
 
 /// How to execute `cpuid`.
@@ -84,14 +87,20 @@ impl Cpuid {
         }
     }
 
-    /// The hypervisors that show themselves, with the first leaf of each.
+    /// The hypervisors that show themselves, with the first leaf of each. There
+    /// may be several: Xen with Hyper-V's interface shows two.
     pub fn hypervisors(self) -> impl Iterator<Item = (Hypervisor, u32)> {
         let present = self.leaf(1, 0).ecx & (1 << 31) != 0 || self.0 == Reader::Forced;
-        (0..if present { BLOCKS } else { 0 }).filter_map(move |block| {
-            let base = FIRST_LEAF + block * 0x100;
-            let leaf = self.leaf(base, 0);
-            Hypervisor::from_signature(leaf).map(|hypervisor| (hypervisor, base))
-        })
+        let blocks = if present { BLOCKS } else { 0 };
+        hypervisors(blocks, move |leaf| self.leaf(leaf, 0))
+    }
+
+    /// What Xen says about itself and this guest, if Xen is there.
+    pub fn xen(self) -> Option<XenLeaves> {
+        let base = self.xen_base()?;
+        Some(XenLeaves::read(base, |leaf, subleaf| {
+            self.leaf(leaf, subleaf)
+        }))
     }
 
     /// The first leaf of Xen's block, if Xen is there.
@@ -110,6 +119,77 @@ impl Cpuid {
 
 /// Blocks to look at.
 const BLOCKS: u32 = 0x100;
+
+fn hypervisors(blocks: u32, leaf: impl Fn(u32) -> Leaf) -> impl Iterator<Item = (Hypervisor, u32)> {
+    (0..blocks).filter_map(move |block| {
+        let base = FIRST_LEAF + block * 0x100;
+        Hypervisor::from_signature(leaf(base)).map(|hypervisor| (hypervisor, base))
+    })
+}
+
+/// What Xen's leaves say: `xen/include/public/arch-x86/cpuid.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XenLeaves {
+    /// Xen's version.
+    pub version: Version,
+    /// The first word of features.
+    pub features: XenFeat1,
+    /// How the time stamp counter is shown.
+    pub tsc: TscFlags,
+    /// What was asked for: `XEN_CPUID_TSC_MODE_*`.
+    pub tsc_mode: u32,
+    /// The guest's counter, in kHz.
+    pub tsc_khz: u32,
+    /// What is added to the host's counter.
+    pub tsc_offset: u64,
+    /// Features of HVM and PVH guests.
+    pub hvm: HvmFeatures,
+    /// The vCPU that asked, where it is told.
+    pub vcpu: Option<VcpuId>,
+    /// This domain, where it is told.
+    pub domid: Option<DomId>,
+    /// Bits of a machine address (PV guests); zero: not told.
+    pub machine_address_bits: u32,
+}
+
+impl XenLeaves {
+    /// Reads them from the block that starts at `base`.
+    fn read(base: u32, leaf: impl Fn(u32, u32) -> Leaf) -> Self {
+        let last = leaf(base, 0).eax;
+        // A leaf behind the last is another's.
+        let leaf = |number: u32, subleaf| {
+            if base + number <= last {
+                leaf(base + number, subleaf)
+            } else {
+                Leaf::default()
+            }
+        };
+        let version = leaf(1, 0).eax;
+        let tsc = leaf(3, 0);
+        let offset = leaf(3, 1);
+        let hvm = leaf(4, 0);
+        let features = HvmFeatures::from_bits_retain(hvm.eax);
+        Self {
+            version: Version {
+                major: (version >> 16) as u16,
+                minor: version as u16,
+            },
+            features: XenFeat1::from_bits_retain(leaf(2, 0).ecx),
+            tsc: TscFlags::from_bits_retain(tsc.eax),
+            tsc_mode: tsc.ebx,
+            tsc_khz: tsc.ecx,
+            tsc_offset: (u64::from(offset.ebx) << 32) | u64::from(offset.eax),
+            hvm: features,
+            vcpu: features
+                .contains(HvmFeatures::VCPU_ID_PRESENT)
+                .then_some(VcpuId(hvm.ebx)),
+            domid: features
+                .contains(HvmFeatures::DOMID_PRESENT)
+                .then_some(DomId(hvm.ecx as u16)),
+            machine_address_bits: leaf(5, 0).ebx & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK,
+        }
+    }
+}
 
 fn signature(a: u32, b: u32, c: u32) -> [u8; 12] {
     let mut text = [0; 12];
@@ -193,5 +273,97 @@ mod tests {
             Some(Hypervisor::Kvm)
         );
         assert_eq!(Hypervisor::from_signature(Leaf::default()), None);
+    }
+
+    /// The words of a signature.
+    fn says(text: &[u8; 12], last: u32) -> Leaf {
+        let word = |at: usize| u32::from_le_bytes(text[at..at + 4].try_into().unwrap());
+        Leaf {
+            eax: last,
+            ebx: word(0),
+            ecx: word(4),
+            edx: word(8),
+        }
+    }
+
+    #[test]
+    fn several_hypervisors_are_found_at_once() {
+        extern crate std;
+        let leaf = |leaf| match leaf {
+            0x4000_0000 => says(b"Microsoft Hv", 0x4000_000c),
+            0x4000_0100 => says(b"XenVMMXenVMM", 0x4000_0105),
+            0x4000_ff00 => says(b"KVMKVMKVM\0\0\0", 0),
+            _ => Leaf::default(),
+        };
+        let found: std::vec::Vec<_> = hypervisors(BLOCKS, leaf).collect();
+        assert_eq!(
+            found,
+            [
+                (Hypervisor::HyperV, 0x4000_0000),
+                (Hypervisor::Xen, 0x4000_0100),
+                (Hypervisor::Kvm, 0x4000_ff00)
+            ]
+        );
+        assert_eq!(hypervisors(BLOCKS, |_| Leaf::default()).count(), 0);
+    }
+
+    #[test]
+    fn xens_leaves_are_read_as_far_as_they_go() {
+        let leaf = |last: u32| {
+            move |leaf: u32, subleaf: u32| match (leaf, subleaf) {
+                (0x4000_0100, _) => says(b"XenVMMXenVMM", last),
+                (0x4000_0101, _) => Leaf {
+                    eax: 4 << 16 | 20,
+                    ..Leaf::default()
+                },
+                (0x4000_0103, 0) => Leaf {
+                    eax: 2,
+                    ebx: 2,
+                    ecx: 2_000_000,
+                    edx: 1,
+                },
+                (0x4000_0103, 1) => Leaf {
+                    eax: 1,
+                    ebx: 2,
+                    ..Leaf::default()
+                },
+                (0x4000_0104, _) => Leaf {
+                    eax: 0x18,
+                    ebx: 3,
+                    ecx: 7,
+                    edx: 0,
+                },
+                (0x4000_0105, _) => Leaf {
+                    ebx: 0xff30,
+                    ..Leaf::default()
+                },
+                _ => panic!("no such leaf"),
+            }
+        };
+        // Version 4.20 has leaf 2 as well.
+        let with_2 = |last| {
+            let leaf = leaf(last);
+            XenLeaves::read(0x4000_0100, move |number, subleaf| {
+                if number == 0x4000_0102 {
+                    Leaf::default()
+                } else {
+                    leaf(number, subleaf)
+                }
+            })
+        };
+        let all = with_2(0x4000_0105);
+        assert_eq!(
+            all.version,
+            Version {
+                major: 4,
+                minor: 20
+            }
+        );
+        assert_eq!((all.vcpu, all.domid), (Some(VcpuId(3)), Some(DomId(7))));
+        assert_eq!((all.tsc_khz, all.tsc_offset), (2_000_000, (2 << 32) | 1));
+        assert_eq!(all.machine_address_bits, 0x30);
+        let few = with_2(0x4000_0103);
+        assert_eq!((few.vcpu, few.domid), (None, None));
+        assert_eq!(few.machine_address_bits, 0);
     }
 }

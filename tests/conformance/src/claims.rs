@@ -3,6 +3,7 @@
 use hypercall_abi::{
     DomId, Errno, HypercallNr, PAGE_SIZE, Port, VcpuId, event_channel, memory,
     platform::{Clock, Hypercall, Pages, Park},
+    probe::{Facility, Offer},
     sched, vcpu, version,
 };
 use pv_guest::{Guest, GuestType, trap};
@@ -43,6 +44,8 @@ pub(crate) const ALL: &[Claim] = &[
     ),
     ("pages_are_zeroed_and_apart", pages_are_zeroed_and_apart),
     ("breakpoint_returns", breakpoint_returns),
+    ("probe_tells_what_there_is", probe_tells_what_there_is),
+    ("cpuid_and_calls_agree", cpuid_and_calls_agree),
 ];
 
 fn check(holds: bool, why: &'static str) -> Verdict {
@@ -259,4 +262,70 @@ fn breakpoint_returns(_: &Guest) -> Verdict {
     let before = trap::breakpoints_caught();
     trap::breakpoint();
     check(trap::breakpoints_caught() == before + 1, "it was not seen")
+}
+
+/// `hypercall_abi::probe`: each kind of guest is offered what is its own.
+fn probe_tells_what_there_is(guest: &Guest) -> Verdict {
+    let offer = |facility: Facility| facility.ask(guest.platform());
+    let (for_all, for_pv, for_hvm) = match guest.guest_type() {
+        GuestType::Bare => (Offer::No, Offer::No, Offer::No),
+        // The mock is a PV guest's host, but for its page tables.
+        _ if !cfg!(target_os = "none") => (Offer::Yes, offer(Facility::PvMmu), Offer::No),
+        GuestType::Pv => (Offer::Yes, Offer::Yes, Offer::Refused),
+        GuestType::Pvh => (Offer::Yes, Offer::No, Offer::Yes),
+    };
+    for facility in [
+        Facility::Version,
+        Facility::Sched,
+        Facility::EventChannels,
+        Facility::Memory,
+        Facility::Vcpus,
+    ] {
+        if offer(facility) != for_all {
+            return Failed("what every guest has is told wrongly");
+        }
+    }
+    if offer(Facility::PvMmu) != for_pv {
+        return Failed("page tables are told wrongly");
+    }
+    check(
+        offer(Facility::HvmParams) == for_hvm,
+        "parameters are told wrongly",
+    )
+}
+
+/// Leaves 1, 4 and 5, arch-x86/cpuid.h.
+fn cpuid_and_calls_agree(guest: &Guest) -> Verdict {
+    #[cfg(target_os = "none")]
+    {
+        use hypercall_abi::arch_x86::cpuid::Cpuid;
+        needs_xen!(guest);
+        let cpuid = match guest.guest_type() {
+            // SAFETY: a PV guest.
+            GuestType::Pv => unsafe { Cpuid::forced() },
+            _ => Cpuid::PLAIN,
+        };
+        let Some(leaves) = cpuid.xen() else {
+            return Failed("CPUID does not show Xen");
+        };
+        if version::version(guest.platform()) != Result::Ok(leaves.version) {
+            return Failed("the versions differ");
+        }
+        if leaves.vcpu.is_some_and(|vcpu| vcpu != VcpuId(0)) {
+            return Failed("this is another vCPU");
+        }
+        match (leaves.domid, guest.domid()) {
+            (Some(told), Result::Ok(asked)) => check(told == asked, "the domains differ"),
+            (None, Result::Ok(_)) => check(
+                guest.guest_type() == GuestType::Pv,
+                "a PVH guest is told its domain",
+            ),
+            (_, Err(_)) => Failed("nobody tells the domain"),
+        }
+    }
+    #[cfg(not(target_os = "none"))]
+    {
+        let _no_leaves = guest;
+        Skipped("a process has no leaves of its own")
+    }
 }
