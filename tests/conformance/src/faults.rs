@@ -1,11 +1,14 @@
-//! The ways in which a guest can die.
+//! The ways in which a guest can end.
 
 use core::hint::black_box;
 
-use pv_guest::Error;
+use pv_guest::{
+    Error, Guest,
+    power::{self, Watchdog},
+};
 
 /// Does what `fault` says.
-pub(crate) fn run(fault: &str) -> Result<(), Error> {
+pub(crate) fn run(guest: &Guest, fault: &str) -> Result<(), Error> {
     match fault {
         "panic" => panic!("as the command line wished"),
         "null" => {
@@ -19,6 +22,13 @@ pub(crate) fn run(fault: &str) -> Result<(), Error> {
         "loop" => loop {
             core::hint::spin_loop();
         },
+        "watchdog" => {
+            let _never_fed = Watchdog::start(*guest.platform(), 1)?;
+            loop {
+                core::hint::spin_loop();
+            }
+        }
+        "reboot" => power::reboot(),
         "return" => return Err(Error::Failed("as the command line wished")),
         "write-text" => {
             let place = (run as *const u8).cast_mut();

@@ -1,7 +1,7 @@
 //! One small test per claim about the guest interface, on whatever hypervisor
 //! runs this kernel. Prints a line for each and ends as they did.
 //!
-//! With `fault=panic|null|stack|loop|return|write-text|execute-data` on the
+//! With `fault=panic|null|stack|loop|return|write-text|execute-data|watchdog|reboot` on the
 //! command line it does that instead, so that the way a guest dies can be
 //! looked at from outside; with `calls`, it makes every harmless call and says
 //! what was answered. `spoil.S` has other entries, which spoil what the
@@ -36,7 +36,7 @@ fn main(guest: Guest) -> Result<(), Error> {
         .find_map(|word| word.strip_prefix("fault="))
     {
         println!("fault: {fault}");
-        return faults::run(fault);
+        return faults::run(&guest, fault);
     }
     if guest
         .command_line()

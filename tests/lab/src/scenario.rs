@@ -97,6 +97,15 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     fault("panic", "fault=panic", "as the command line wished"),
     fault("error", "fault=return", "FATAL: as the command line wished"),
+    Scenario {
+        ended: Expected::Shutdown(1),
+        ..fault("reboot", "fault=reboot", "fault: reboot")
+    },
+    Scenario {
+        ended: Expected::Shutdown(4),
+        only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
+        ..fault("watchdog", "fault=watchdog", "fault: watchdog")
+    },
     fault("null", "fault=null", "FATAL: page fault: write at 0x0"),
     fault("stack overflow", "fault=stack", "stack overflow"),
     fault(

@@ -18,6 +18,7 @@ use hypercall_abi::{
 use zerocopy::FromZeros;
 
 use crate::{
+    calls::Timers,
     console::Console,
     memory::Memory,
     ports::{Binding, Ports},
@@ -110,6 +111,7 @@ pub(crate) struct State {
     pub(crate) console: Console,
     pub(crate) console_port: Port,
     pub(crate) virtual_ns: u64,
+    pub(crate) timers: Timers,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) calls: BTreeMap<u32, u64>,
     pub(crate) unknown: BTreeMap<(u32, usize), u64>,
@@ -186,6 +188,7 @@ impl Domain {
                 console: Console::new(console, config.console),
                 console_port,
                 virtual_ns: 0,
+                timers: Timers::default(),
                 shutdown: None,
                 calls: BTreeMap::new(),
                 unknown: BTreeMap::new(),

@@ -8,6 +8,7 @@
 
 use std::{
     cell::UnsafeCell, env, io, io::Read, mem::MaybeUninit, ptr::NonNull, sync::OnceLock, thread,
+    time::Duration,
 };
 
 use hypercall_abi::{
@@ -56,6 +57,8 @@ static GUARD: OnceLock<(u64, u64)> = OnceLock::new();
 
 const DEFAULT_MEMORY_MIB: usize = 64;
 const STACK_BYTES: usize = 1 << 20;
+/// How often it is looked whether a watchdog has run out.
+const TICK: Duration = Duration::from_millis(100);
 const SIGNAL_STACK_BYTES: usize = 256 << 10;
 /// How far around the end of the stack an access counts as an overflow.
 const GUARD_BYTES: u64 = 64 << 10;
@@ -94,6 +97,13 @@ pub fn run(main: Main, handler: Handler) -> ! {
     let _first: Result<(), &Domain> = DOMAIN.set(domain);
     let _first: Result<(), Handler> = HANDLER.set(handler);
     thread::spawn(move || feed(domain));
+    // A guest that loops makes no calls: its watchdog must end it all the same.
+    thread::spawn(move || {
+        loop {
+            thread::sleep(TICK);
+            domain.tick();
+        }
+    });
     let guest = thread::Builder::new()
         .name("guest".into())
         .stack_size(STACK_BYTES)

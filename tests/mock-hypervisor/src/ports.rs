@@ -1,6 +1,11 @@
 //! The domain's event channels, and their pending bits.
 
-use hypercall_abi::{DomId, Errno, Port, peer::PeerPtr, peer_field, xen::SharedInfo};
+use hypercall_abi::{
+    DomId, Errno, Port, VcpuId,
+    peer::PeerPtr,
+    peer_field,
+    xen::{SharedInfo, Virq},
+};
 
 /// What a port is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +15,17 @@ pub(crate) enum Binding {
     Unbound(DomId),
     /// The console's daemon.
     Console,
+    /// Another port of this domain.
+    Interdomain(Port),
+    /// A virtual interrupt of a vCPU.
+    Virq(Virq, VcpuId),
+    /// Other vCPUs, to wake this one.
+    Ipi(VcpuId),
+}
+
+impl Binding {
+    /// The first vCPU's timer.
+    pub(crate) const TIMER: Self = Self::Virq(Virq::TIMER, VcpuId(0));
 }
 
 /// Ports of the 2-level interface on x86-64.
@@ -64,9 +80,49 @@ impl Ports {
         if self.binding(port)? == Binding::Closed {
             return Err(Errno::EINVAL);
         }
+        // The other end is left unbound.
+        if let Binding::Interdomain(other) = self.bindings[port.0 as usize] {
+            self.rebind(other, Binding::Unbound(crate::calls::GUEST));
+        }
         self.bindings[port.0 as usize] = Binding::Closed;
         self.clear_pending(port);
         Ok(())
+    }
+
+    /// Binds an open port to something else.
+    pub(crate) fn rebind(&mut self, port: Port, binding: Binding) {
+        if let Some(slot) = self.bindings.get_mut(port.0 as usize) {
+            *slot = binding;
+        }
+    }
+
+    /// The port that is bound to this.
+    pub(crate) fn find(&self, binding: Binding) -> Option<Port> {
+        let index = self.bindings.iter().position(|other| *other == binding)?;
+        Some(Port(index as u32))
+    }
+
+    /// Makes the port pending that is bound to this, if there is one.
+    pub(crate) fn ring(&self, binding: Binding) {
+        if let Some(port) = self.find(binding) {
+            self.set_pending(port);
+        }
+    }
+
+    /// Closes all ports.
+    pub(crate) fn reset(&mut self) {
+        for index in 1..self.bindings.len() {
+            self.bindings[index] = Binding::Closed;
+            self.clear_pending(Port(index as u32));
+        }
+    }
+
+    /// Takes a port's mask away.
+    pub(crate) fn unmask(&self, port: Port) {
+        let words = peer_field!(self.shared, SharedInfo, evtchn_mask);
+        if let Some(word) = words.get(port.0 as usize / 64) {
+            let _before = word.fetch_and(!(1 << (port.0 % 64)));
+        }
     }
 
     fn word(&self, port: Port) -> Option<(PeerPtr<'static, u64>, u64)> {

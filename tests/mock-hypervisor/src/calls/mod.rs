@@ -1,0 +1,336 @@
+//! The hypercalls, as Xen takes them.
+
+mod events;
+mod sched;
+mod vcpu;
+mod version;
+
+use hypercall_abi::{
+    DomId, Errno, HypercallNr, VcpuId,
+    memory::{
+        XENMEM_CURRENT_RESERVATION, XENMEM_MAXIMUM_GPFN, XENMEM_MAXIMUM_RAM_PAGE,
+        XENMEM_MAXIMUM_RESERVATION,
+    },
+    xen::{
+        VmAssist,
+        multicall::MulticallEntry,
+        vm_assist::{VMASST_CMD_DISABLE, VMASST_CMD_ENABLE},
+    },
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+pub(crate) use self::sched::Timers;
+use crate::{Domain, memory::GuestMemory};
+
+fn read<T: FromBytes + IntoBytes>(memory: &impl GuestMemory, address: usize) -> Result<T, Errno> {
+    let mut value = T::new_zeroed();
+    memory.copy_in(address, value.as_mut_bytes())?;
+    Ok(value)
+}
+
+impl Domain {
+    /// Takes a hypercall of the guest's.
+    pub(crate) fn dispatch(
+        &self,
+        memory: &impl GuestMemory,
+        nr: HypercallNr,
+        args: [usize; 5],
+    ) -> isize {
+        *self.lock().calls.entry(nr.0).or_default() += 1;
+        self.tick();
+        let [a1, a2, a3, ..] = args;
+        let answer = match nr {
+            HypercallNr::XEN_VERSION => self.xen_version(memory, a1, a2),
+            HypercallNr::SCHED_OP => self.sched_op(memory, a1, a2),
+            HypercallNr::EVENT_CHANNEL_OP => self.event_channel_op(memory, a1, a2),
+            HypercallNr::MEMORY_OP => self.memory_op(memory, a1, a2),
+            HypercallNr::VCPU_OP => self.vcpu_op(memory, a1, VcpuId(a2 as u32), a3),
+            HypercallNr::SET_TIMER_OP => self.set_timer(a1 as u64),
+            HypercallNr::MULTICALL => self.multicall(memory, a1, a2),
+            HypercallNr::VM_ASSIST => vm_assist(a1, a2),
+            // A release Xen takes nothing from a guest.
+            HypercallNr::CONSOLE_IO => Err(Errno::EPERM),
+            _ => Err(Errno::ENOSYS),
+        };
+        match answer {
+            Ok(value) => value.cast_signed(),
+            Err(errno) => {
+                if errno == Errno::ENOSYS {
+                    *self.lock().unknown.entry((nr.0, a1)).or_default() += 1;
+                }
+                errno.to_answer()
+            }
+        }
+    }
+
+    /// An unprivileged domain may only name itself.
+    fn own(&self, domid: DomId) -> Result<(), Errno> {
+        if domid == DomId::SELF || domid == GUEST {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
+    }
+
+    /// Several calls in one. Xen takes any but this one.
+    fn multicall(
+        &self,
+        memory: &impl GuestMemory,
+        list: usize,
+        count: usize,
+    ) -> Result<usize, Errno> {
+        for i in 0..count {
+            let at = list.wrapping_add(i * size_of::<MulticallEntry>());
+            let mut entry: MulticallEntry = read(memory, at)?;
+            let nr = u32::try_from(entry.op).map_or(HypercallNr(u32::MAX), HypercallNr);
+            let [a1, a2, a3, a4, a5, _] = entry.args.map(|arg| arg as usize);
+            entry.result = if nr == HypercallNr::MULTICALL {
+                Errno::ENOSYS.to_answer() as i64
+            } else {
+                self.dispatch(memory, nr, [a1, a2, a3, a4, a5]) as i64
+            };
+            memory.copy_out(at, entry.as_bytes())?;
+        }
+        Ok(0)
+    }
+
+    fn memory_op(&self, memory: &impl GuestMemory, op: usize, arg: usize) -> Result<usize, Errno> {
+        match op {
+            XENMEM_CURRENT_RESERVATION | XENMEM_MAXIMUM_RESERVATION => {
+                let domid: DomId = read(memory, arg)?;
+                self.own(domid)?;
+                Ok(self.lock().memory.nr_pages())
+            }
+            XENMEM_MAXIMUM_GPFN | XENMEM_MAXIMUM_RAM_PAGE => {
+                Ok(self.lock().memory.nr_pages().saturating_sub(1))
+            }
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+}
+
+/// Help that changes nothing here: page tables are not modelled.
+fn vm_assist(command: usize, help: usize) -> Result<usize, Errno> {
+    const COMMANDS: [usize; 2] = [VMASST_CMD_ENABLE, VMASST_CMD_DISABLE];
+    if !COMMANDS.contains(&command) {
+        return Err(Errno::ENOSYS);
+    }
+    let known = [
+        VmAssist::SEGMENTS_4GB,
+        VmAssist::SEGMENTS_4GB_NOTIFY,
+        VmAssist::WRITABLE_PAGETABLES,
+        VmAssist::ARCHITECTURAL_IOPL,
+        VmAssist::RUNSTATE_UPDATE_FLAG,
+        VmAssist::M2P_STRICT,
+    ];
+    if known.iter().any(|known| known.0 as usize == help) {
+        Ok(0)
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
+/// The number of the mock's only guest.
+pub(crate) const GUEST: DomId = DomId(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Outcome};
+    use hypercall_abi::{
+        Port,
+        event_channel::{self, EVTCHNOP_SEND},
+        platform::{Clock, Hypercall, Park},
+        sched::{self, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, ShutdownReason},
+        vcpu,
+        version::{self, XENVER_EXTRAVERSION},
+        xen::{Virq, multicall, vm_assist},
+    };
+
+    fn domain() -> Domain {
+        Domain::new(Config::default()).unwrap()
+    }
+
+    #[test]
+    fn what_xen_does_not_have_is_enosys_and_remembered() {
+        let domain = domain();
+        for (nr, a1) in [(11, 0), (47, 5), (1000, 0), (17, 99), (29, 99), (32, 99)] {
+            // SAFETY: the mock has no such call.
+            let answer = unsafe { domain.call2(HypercallNr(nr), a1, 0) };
+            assert_eq!(Errno::check(answer), Err(Errno::ENOSYS));
+        }
+        assert_eq!(domain.unknown_calls().len(), 6);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "wild addresses need the kernel's help")]
+    fn bad_addresses_are_efault() {
+        let domain = domain();
+        for address in [0, 8, 0xffff_8000_0000_0000, usize::MAX] {
+            for (nr, op) in [
+                (HypercallNr::SCHED_OP, SCHEDOP_POLL),
+                (HypercallNr::SCHED_OP, SCHEDOP_SHUTDOWN),
+                (HypercallNr::EVENT_CHANNEL_OP, EVTCHNOP_SEND),
+                (HypercallNr::XEN_VERSION, XENVER_EXTRAVERSION),
+                (HypercallNr::MEMORY_OP, XENMEM_CURRENT_RESERVATION),
+            ] {
+                // SAFETY: the mock refuses the address.
+                let answer = unsafe { domain.call2(nr, op, address) };
+                assert_eq!(Errno::check(answer), Err(Errno::EFAULT), "{nr:?} {op}");
+            }
+        }
+    }
+
+    #[test]
+    fn versions_and_vcpus_are_told() {
+        let domain = Domain::new(Config {
+            vcpus: 2,
+            ..Config::default()
+        })
+        .unwrap();
+        assert_eq!(version::version(&domain).unwrap().to_string(), "4.20");
+        assert_eq!(version::extraversion(&domain).unwrap().as_str(), "-mock");
+        assert_eq!(vcpu::state(&domain, VcpuId(1)), Ok(vcpu::VcpuState::Down));
+        assert_eq!(vcpu::state(&domain, VcpuId(2)), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn ports_run_out_and_come_back() {
+        let domain = domain();
+        let mut last = Port(0);
+        loop {
+            match event_channel::alloc_unbound(&domain, DomId(0)) {
+                Ok(port) => last = port,
+                Err(errno) => {
+                    assert_eq!(errno, Errno::ENOSPC);
+                    break;
+                }
+            }
+        }
+        assert_eq!(last, Port(4095));
+        assert_eq!(event_channel::close(&domain, Port(77)), Ok(()));
+        assert_eq!(
+            event_channel::alloc_unbound(&domain, DomId::SELF),
+            Ok(Port(77))
+        );
+        assert_eq!(
+            event_channel::status(&domain, Port(77)).unwrap().unbound(),
+            Some(DomId(1))
+        );
+        for bad in [0, 4096, u32::MAX] {
+            assert_eq!(event_channel::send(&domain, Port(bad)), Err(Errno::EINVAL));
+        }
+    }
+
+    #[test]
+    fn virtual_time_passes_in_sleep_only() {
+        let domain = domain();
+        assert_eq!(domain.now_ns(), 0);
+        domain.park(&[Port(1)], Some(5_000));
+        assert_eq!(domain.now_ns(), 5_000);
+        domain.park(&[Port(1)], Some(1_000));
+        assert_eq!(domain.now_ns(), 5_000);
+    }
+
+    #[test]
+    fn a_wait_for_nothing_is_a_deadlock_with_a_report() {
+        let domain = domain();
+        let outcome = domain.run(|guest| guest.park(&[Port(1)], None));
+        let Outcome::Shutdown(end) = outcome else {
+            panic!("the guest went on");
+        };
+        assert_eq!(end.reason, ShutdownReason::CRASH);
+        assert!(end.report.contains("port 1: Console, quiet"));
+    }
+
+    #[test]
+    fn a_shutdown_does_not_return() {
+        let domain = domain();
+        let outcome = domain.run(|guest| sched::shutdown(guest, ShutdownReason::REBOOT));
+        assert!(matches!(
+            outcome,
+            Outcome::Shutdown(end) if end.reason == ShutdownReason::REBOOT
+        ));
+        let outcome = domain.run(|guest| sched::shutdown(guest, ShutdownReason(99)));
+        assert!(matches!(outcome, Outcome::Returned(Err(Errno::EINVAL))));
+    }
+
+    #[test]
+    fn the_timer_rings_at_its_time() {
+        let domain = domain();
+        let port = event_channel::bind_virq(&domain, Virq::TIMER, VcpuId(0)).unwrap();
+        assert_eq!(
+            event_channel::bind_virq(&domain, Virq::TIMER, VcpuId(0)),
+            Err(Errno::EEXIST)
+        );
+        vcpu::set_singleshot_timer(&domain, VcpuId(0), 5_000, vcpu::SingleshotFlags::empty())
+            .unwrap();
+        domain.park(&[port], Some(1_000_000));
+        assert_eq!(domain.now_ns(), 5_000);
+        // It is pending until the guest clears it: no more sleep.
+        domain.park(&[port], Some(1_000_000));
+        assert_eq!(domain.now_ns(), 5_000);
+        event_channel::close(&domain, port).unwrap();
+        let port = event_channel::bind_virq(&domain, Virq::TIMER, VcpuId(0)).unwrap();
+        vcpu::set_periodic_timer(&domain, VcpuId(0), 1_000_000).unwrap();
+        assert_eq!(
+            vcpu::set_periodic_timer(&domain, VcpuId(0), 10),
+            Err(Errno::EINVAL)
+        );
+        domain.park(&[port], Some(10_000_000));
+        assert_eq!(domain.now_ns(), 1_005_000);
+    }
+
+    #[test]
+    fn a_watchdog_that_is_not_fed_ends_the_domain() {
+        let domain = domain();
+        let id = sched::watchdog(&domain, 0, 2).unwrap();
+        let other = sched::watchdog(&domain, 0, 9).unwrap();
+        assert_eq!(sched::watchdog(&domain, 0, 2), Err(Errno::ENOSPC));
+        assert_eq!(sched::watchdog(&domain, 7, 2), Err(Errno::EINVAL));
+        sched::watchdog(&domain, other, 0).unwrap();
+        domain.park(&[], Some(1_900_000_000));
+        sched::watchdog(&domain, id, 2).unwrap();
+        domain.park(&[], Some(3_800_000_000));
+        let outcome = domain.run(|domain| domain.park(&[], Some(9_000_000_000)));
+        let Outcome::Shutdown(shutdown) = outcome else {
+            panic!("it slept on")
+        };
+        assert_eq!(shutdown.reason, ShutdownReason::WATCHDOG);
+        assert_eq!(domain.now_ns(), 3_900_000_000);
+    }
+
+    #[test]
+    fn two_ports_of_one_domain_reach_each_other() {
+        let domain = domain();
+        let offered = event_channel::alloc_unbound(&domain, DomId::SELF).unwrap();
+        let bound = event_channel::bind_interdomain(&domain, DomId::SELF, offered).unwrap();
+        event_channel::send(&domain, bound).unwrap();
+        domain.park(&[offered], None);
+        let status = event_channel::status(&domain, offered).unwrap();
+        assert_eq!(status.interdomain().unwrap().port, bound);
+        event_channel::close(&domain, bound).unwrap();
+        let status = event_channel::status(&domain, offered).unwrap();
+        assert_eq!(status.unbound(), Some(GUEST));
+        let ipi = event_channel::bind_ipi(&domain, VcpuId(0)).unwrap();
+        event_channel::send(&domain, ipi).unwrap();
+        domain.park(&[ipi], None);
+    }
+
+    #[test]
+    fn calls_in_a_list_have_their_own_answers() {
+        let domain = domain();
+        let mut calls = [
+            MulticallEntry::new(HypercallNr::XEN_VERSION, &[0]),
+            MulticallEntry::new(HypercallNr(62), &[]),
+            MulticallEntry::new(HypercallNr::MULTICALL, &[]),
+        ];
+        // SAFETY: none of them names memory.
+        unsafe { multicall::multicall(&domain, &mut calls) }.unwrap();
+        assert_eq!(calls[0].check(), Ok(4 << 16 | 20));
+        assert_eq!(calls[1].check(), Err(Errno::ENOSYS));
+        assert_eq!(calls[2].check(), Err(Errno::ENOSYS));
+        assert_eq!(vm_assist::enable(&domain, VmAssist(63)), Err(Errno::EINVAL));
+        vm_assist::enable(&domain, VmAssist::RUNSTATE_UPDATE_FLAG).unwrap();
+    }
+}
