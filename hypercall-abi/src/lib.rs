@@ -18,7 +18,6 @@ mod ids;
 #[doc = include_str!("../INDEX.md")]
 pub mod index {}
 pub mod io;
-pub mod layout;
 pub mod memory;
 pub mod nmi;
 mod number;

@@ -5,6 +5,7 @@
 //! `hvm_op` are functions here. Another vCPU starts from a
 //! [`VcpuHvmContext`].
 
+mod calls;
 pub(crate) mod info;
 pub(crate) mod op;
 pub(crate) mod params;
@@ -12,6 +13,7 @@ pub(crate) mod start_info;
 pub(crate) mod vcpu;
 pub mod xs_strings;
 
+pub use calls::*;
 pub use info::*;
 pub use op::*;
 pub use params::*;
