@@ -1,5 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
+#![cfg_attr(
+    not(feature = "all-devices"),
+    expect(
+        rustdoc::broken_intra_doc_links,
+        reason = "the documentation is that of all features"
+    )
+)]
 
 #[cfg(target_arch = "x86_64")]
 pub mod arch_x86;

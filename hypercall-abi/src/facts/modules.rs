@@ -298,24 +298,28 @@ pub const MODULES: &[Module] = &[
         ],
         texts: &[],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::p9fs",
         structs: &[io::p9fs::STRUCTS],
         constants: &[],
         texts: &[],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::pvcalls",
         structs: &[io::pvcalls::STRUCTS],
         constants: &[io::pvcalls::PvcallsCmd::CONSTANTS],
         texts: &[],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::fbif",
         structs: &[io::fbif::STRUCTS],
         constants: &[io::fbif::CONSTANTS, io::fbif::XenfbType::CONSTANTS],
         texts: &[],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::kbdif",
         structs: &[io::kbdif::STRUCTS],
@@ -326,6 +330,7 @@ pub const MODULES: &[Module] = &[
         ],
         texts: &[io::kbdif::TEXTS],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::pciif",
         structs: &[io::pciif::STRUCTS],
@@ -337,12 +342,14 @@ pub const MODULES: &[Module] = &[
         ],
         texts: &[io::pciif::TEXTS],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::tpmif",
         structs: &[io::tpmif::STRUCTS],
         constants: &[io::tpmif::CONSTANTS, io::tpmif::TpmifState::CONSTANTS],
         texts: &[],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::usbif",
         structs: &[io::usbif::STRUCTS],
@@ -353,6 +360,7 @@ pub const MODULES: &[Module] = &[
         ],
         texts: &[],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::vscsiif",
         structs: &[io::vscsiif::STRUCTS],
@@ -363,18 +371,21 @@ pub const MODULES: &[Module] = &[
         ],
         texts: &[],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::libxenvchan",
         structs: &[io::libxenvchan::STRUCTS],
         constants: &[io::libxenvchan::VchanNotify::CONSTANTS],
         texts: &[],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::displif",
         structs: &[io::displif::STRUCTS],
         constants: &[io::displif::CONSTANTS, io::displif::XendisplOp::CONSTANTS],
         texts: &[io::displif::TEXTS],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::sndif",
         structs: &[io::sndif::STRUCTS],
@@ -386,6 +397,7 @@ pub const MODULES: &[Module] = &[
         ],
         texts: &[io::sndif::TEXTS],
     },
+    #[cfg(feature = "all-devices")]
     Module {
         path: "io::cameraif",
         structs: &[io::cameraif::STRUCTS],

@@ -15,21 +15,33 @@
 //! | between guests | [`libxenvchan`] | | trusted platform module | [`tpmif`] |
 
 pub mod blkif;
+#[cfg(feature = "all-devices")]
 pub mod cameraif;
 pub mod console;
+#[cfg(feature = "all-devices")]
 pub mod displif;
+#[cfg(feature = "all-devices")]
 pub mod fbif;
+#[cfg(feature = "all-devices")]
 pub mod kbdif;
+#[cfg(feature = "all-devices")]
 pub mod libxenvchan;
 pub mod netif;
+#[cfg(feature = "all-devices")]
 pub mod p9fs;
+#[cfg(feature = "all-devices")]
 pub mod pciif;
 pub mod protocols;
+#[cfg(feature = "all-devices")]
 pub mod pvcalls;
 pub mod ring;
+#[cfg(feature = "all-devices")]
 pub mod sndif;
+#[cfg(feature = "all-devices")]
 pub mod tpmif;
+#[cfg(feature = "all-devices")]
 pub mod usbif;
+#[cfg(feature = "all-devices")]
 pub mod vscsiif;
 pub mod xenbus;
 pub mod xs_wire;

@@ -1,4 +1,5 @@
-//! `cargo lab abi`: what `hypercall-abi` says, beside what Xen's headers say.
+//! What `hypercall-abi` says, beside what Xen's headers say: `cargo lab abi`
+//! finds the headers and runs this.
 
 mod c;
 mod compare;
@@ -6,42 +7,62 @@ mod dwarf;
 mod index;
 mod left_out;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
+use clap::Parser;
 
-use crate::packages;
 use c::Facts;
 use compare::{Comparison, Count, Ours};
 
+/// Compares hypercall-abi with Xen's own headers, by a C compiler.
+#[derive(Debug, Parser)]
+#[command(name = "abi", version)]
+struct Cli {
+    /// Headers: a name, and a folder that has xen.h
+    #[arg(long, value_name = "NAME=FOLDER", value_parser = set)]
+    headers: Vec<Set>,
+    /// Write the index of the crate's documentation anew
+    #[arg(long)]
+    write_index: bool,
+}
+
 /// A set of headers.
+#[derive(Clone, Debug)]
 struct Set {
     name: String,
     root: PathBuf,
 }
 
-/// Compares with every set of headers there is, and with those of `more`.
-pub(crate) fn report(more: &[PathBuf], write_index: bool) -> Result<u8> {
-    let mut sets = Vec::new();
-    {
-        let _lock = packages::lock()?;
-        for (name, tree) in packages::ensure_headers()? {
-            sets.push(Set {
-                name,
-                root: tree.join("usr/include/xen"),
-            });
+fn set(text: &str) -> Result<Set, String> {
+    let (name, root) = text.split_once('=').unwrap_or((text, text));
+    Ok(Set {
+        name: name.to_owned(),
+        root: root.into(),
+    })
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match report(&cli.headers, cli.write_index) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("abi: {error:#}");
+            ExitCode::from(1)
         }
     }
-    for root in more {
-        sets.push(Set {
-            name: root.display().to_string(),
-            root: root.clone(),
-        });
-    }
+}
+
+/// Compares with every set of headers; returns how many places are wrong.
+fn report(sets: &[Set], write_index: bool) -> Result<usize> {
     let ours = Ours::all();
     let mut bad = 0;
     let mut all = Vec::new();
-    for set in &sets {
+    for set in sets {
         let (theirs, outcome) = one(&set.root, &ours)?;
         all.push(theirs);
         println!("{}, interface {}", set.name, c::latest_version(&set.root)?);
@@ -71,7 +92,7 @@ pub(crate) fn report(more: &[PathBuf], write_index: bool) -> Result<u8> {
         "{} sets of headers: {bad} places are missing or differ",
         sets.len()
     );
-    Ok(u8::from(bad > 0))
+    Ok(bad)
 }
 
 fn line(what: &str, count: Count) {

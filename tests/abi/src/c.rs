@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use object::{Object, ObjectSection, ObjectSymbol};
 
-use super::dwarf;
+use crate::dwarf;
 
 /// A field of a structure.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! Structures, unions and enumerators out of a C compiler's debug information.
 
-use addr2line::gimli::{
+use anyhow::{Context, Result};
+use gimli::{
     self, AttributeValue, DebuggingInformationEntry, Dwarf, DwarfSections, EndianSlice,
     LittleEndian, Unit,
 };
-use anyhow::{Context, Result};
 use object::{Object, ObjectSection};
 
-use super::c::{Compound, Facts, Field, Kind, Value};
+use crate::c::{Compound, Facts, Field, Kind, Value};
 
 type Reader<'d> = EndianSlice<'d, LittleEndian>;
 type Entry<'a, 'd> = DebuggingInformationEntry<'a, 'a, Reader<'d>>;

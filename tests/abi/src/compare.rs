@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hypercall_abi::facts;
 
-use super::{
+use crate::{
     c::{Compound, Facts, Kind, Value},
     left_out,
 };
@@ -234,7 +234,7 @@ pub(crate) fn unknown(ours: &Ours, sets: &[Facts]) -> Vec<String> {
 }
 
 /// Whether another field starts at the same place: an unnamed union's.
-fn shares_place(compound: &Compound, field: &super::c::Field) -> bool {
+fn shares_place(compound: &Compound, field: &crate::c::Field) -> bool {
     compound.kind == Kind::Union
         || compound
             .fields
@@ -378,7 +378,8 @@ fn is_bit_number(name: &str, value: &Value, all: &Facts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::c, *};
+    use super::*;
+    use crate::c;
 
     /// A set of headers that says some of what the crate says.
     fn headers(text: &str) -> Facts {
@@ -530,7 +531,7 @@ mod tests {
     #[test]
     fn each_call_is_made_by_the_conformance_kernel() {
         const NOT_HARMLESS: [&str; 2] = ["EVTCHNOP_reset", "SCHEDOP_block"];
-        let table = include_str!("../../../conformance/src/calls.rs");
+        let table = include_str!("../../conformance/src/calls.rs");
         for call in facts::CALLS {
             let name = call.c_name.trim_start_matches("__HYPERVISOR_");
             let made = table.contains(&format!("\"{name}\","));
