@@ -482,7 +482,8 @@ fn xen(job: &Job) -> Result<Report> {
     let mut transcript = Transcript::default();
     let blocks = (kernel.len() + script.len() + configuration.len()) / 65536 + 2;
     let start = format!(
-        "dd if=/dev/vda bs=64k count={blocks} iflag=direct 2>/dev/null | tar xf - -C /job; \
+        // The shell's prompt stands on the line where the job starts to speak.
+        "echo; dd if=/dev/vda bs=64k count={blocks} iflag=direct 2>/dev/null | tar xf - -C /job; \
          sh /job/run.sh\n"
     );
     if job.start == Start::Cold {

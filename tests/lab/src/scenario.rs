@@ -24,6 +24,7 @@ pub(crate) struct Scenario {
     /// Where it has no way to say it.
     mute_on: &'static [Platform],
     timeout_s: u64,
+    start: Start,
 }
 
 /// How a guest must end.
@@ -54,6 +55,7 @@ const fn scenario(name: &'static str, guest: &'static str, says: &'static str) -
         only_on: &[],
         mute_on: &[],
         timeout_s: 30,
+        start: Start::Restored,
     }
 }
 
@@ -76,6 +78,11 @@ const fn spoilt(name: &'static str, spoil: Spoil, says: &'static str) -> Scenari
 /// All of them.
 pub(crate) const ALL: &[Scenario] = &[
     scenario("hello", "hello", "hello from"),
+    Scenario {
+        start: Start::Cold,
+        only_on: &[Platform::XenPv],
+        ..scenario("hello, cold", "hello", "hello from")
+    },
     Scenario {
         memory_mib: 8,
         ..scenario("tour in 8 MiB", "tour", "powering off")
@@ -163,7 +170,7 @@ impl Scenario {
             command_line: self.command_line.to_owned(),
             spoil: self.spoil,
             timeout: Duration::from_secs(self.timeout_s),
-            start: Start::Restored,
+            start: self.start,
             show: Show::Kept,
             debug: Debug::Off,
         };
