@@ -28,6 +28,25 @@ impl PortRef {
         self.port
     }
 
+    fn mask_word(&self) -> Option<PeerPtr<'static, u64>> {
+        let mask = peer_field!(self.shared?, SharedInfo, evtchn_mask);
+        mask.get((self.port.0 / WORD_BITS) as usize)
+    }
+
+    /// No upcalls for this port.
+    pub(crate) fn mask(&self) {
+        if let Some(word) = self.mask_word() {
+            let _before = word.fetch_or(self.bit());
+        }
+    }
+
+    /// Upcalls for the events to come; one that is pending is not told again.
+    pub(crate) fn unmask_locally(&self) {
+        if let Some(word) = self.mask_word() {
+            let _before = word.fetch_and(!self.bit());
+        }
+    }
+
     fn word(&self) -> Option<PeerPtr<'static, u64>> {
         let pending = peer_field!(self.shared?, SharedInfo, evtchn_pending);
         pending.get((self.port.0 / WORD_BITS) as usize)

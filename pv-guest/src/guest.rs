@@ -58,6 +58,7 @@ pub struct Guest<P: Platform = Current> {
     platform: P,
     info: BootInfo,
     started_ns: u64,
+    shared: Option<SharedPage>,
 }
 
 impl<P: Platform> Guest<P> {
@@ -70,7 +71,14 @@ impl<P: Platform> Guest<P> {
             platform,
             info,
             started_ns,
+            shared: None,
         }
+    }
+
+    /// The page that this guest and Xen share: what event channels need. None
+    /// without Xen, and in a guest that was [adopted](Self::adopt).
+    pub fn shared_info(&self) -> Option<PeerPtr<'static, SharedInfo>> {
+        self.shared.map(|page| page.0)
     }
 
     /// The world beneath.
@@ -188,7 +196,10 @@ impl Guest {
                 .ok_or(Error::StartInfo("the console's page is not memory"))?;
             console::set(console::Device::Ring(ring));
         }
-        Ok(Self::adopt(platform, info))
+        Ok(Self {
+            shared,
+            ..Self::adopt(platform, info)
+        })
     }
 }
 

@@ -1,0 +1,58 @@
+//! Why a channel could not be had.
+
+use hypercall_abi::Errno;
+
+/// Why a channel could not be opened or used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// All ports are taken.
+    NoPort,
+    /// There is no such domain.
+    NoDomain,
+    /// There is no such vCPU.
+    NoVcpu,
+    /// The interrupt has a port already.
+    Bound,
+    /// The other side offers no such port, or the port cannot do that.
+    NotOffered,
+    /// Not for this domain.
+    NotAllowed,
+    /// The hypervisor has no such call.
+    NotSupported,
+    /// Anything else.
+    Other(Errno),
+}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::ENOSPC => Self::NoPort,
+            Errno::ESRCH => Self::NoDomain,
+            Errno::ENOENT => Self::NoVcpu,
+            Errno::EEXIST => Self::Bound,
+            Errno::EINVAL => Self::NotOffered,
+            Errno::EPERM => Self::NotAllowed,
+            Errno::ENOSYS | Errno::EOPNOTSUPP => Self::NotSupported,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let text = match self {
+            Self::NoPort => "all event channel ports are taken",
+            Self::NoDomain => "there is no such domain",
+            Self::NoVcpu => "there is no such vCPU",
+            Self::Bound => "the interrupt has a port already",
+            Self::NotOffered => "the port is not offered to this domain, or cannot do that",
+            Self::NotAllowed => "this domain may not have that event channel",
+            Self::NotSupported => "the hypervisor has no event channels of this kind",
+            Self::Other(errno) => return write!(f, "the event channel failed: {errno}"),
+        };
+        f.write_str(text)
+    }
+}
+
+impl core::error::Error for Error {}
