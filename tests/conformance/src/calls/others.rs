@@ -1,0 +1,311 @@
+//! All other calls.
+
+use hypercall_abi::{
+    DomId, Errno, Gfn, HypercallNr,
+    argo::{self, ArgoAddr, ArgoRingDataEnt, ArgoSendAddr, ArgoUnregisterRing},
+    physdev,
+    pmu::{self, PmuOp},
+    xen::{
+        VmAssist, console_io,
+        multicall::{self, MulticallEntry},
+        vm_assist,
+    },
+};
+
+use super::{Depends, Done, Fails, NOT_HVM, Row, VCPU, both, check, done, raw, split};
+
+pub(super) const ROWS: &[Row] = &[
+    both(
+        "multicall",
+        "two",
+        |p| {
+            let mut calls = [
+                MulticallEntry::new(HypercallNr::XEN_VERSION, &[0]),
+                MulticallEntry::new(HypercallNr(62), &[]),
+            ];
+            // SAFETY: neither names memory.
+            unsafe { multicall::multicall(p, &mut calls) }?;
+            check(calls[0].check()? >= 4 << 16 && calls[1].check() == Err(Errno::ENOSYS))
+        },
+        Done,
+    ),
+    both(
+        "multicall",
+        "null",
+        |p| raw(p, HypercallNr::MULTICALL, 0, 1),
+        Fails(&[Errno::EFAULT]),
+    ),
+    both(
+        "CONSOLEIO_write",
+        "nothing",
+        |p| console_io::write(p, &[]),
+        Depends(&[Errno::EPERM]),
+    ),
+    both(
+        "CONSOLEIO_read",
+        "nothing",
+        |p| done(console_io::read(p, &mut [0; 4])),
+        Fails(&[Errno::EPERM]),
+    ),
+    both(
+        "VMASST_CMD_enable",
+        "runstate updates",
+        |p| vm_assist::enable(p, VmAssist::RUNSTATE_UPDATE_FLAG),
+        Done,
+    ),
+    both(
+        "VMASST_CMD_enable",
+        "no such help",
+        |p| vm_assist::enable(p, VmAssist(63)),
+        Fails(&[Errno::EINVAL]),
+    ),
+    both(
+        "VMASST_CMD_disable",
+        "runstate updates",
+        |p| {
+            // SAFETY: switched on above.
+            unsafe { vm_assist::disable(p, VmAssist::RUNSTATE_UPDATE_FLAG) }
+        },
+        Done,
+    ),
+    both(
+        "XENPMU_init",
+        "off",
+        |p| {
+            // SAFETY: counting is off.
+            unsafe { pmu::pmu(p, PmuOp::Init, VCPU, Gfn(1 << 40)) }
+        },
+        Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP]),
+    ),
+    both(
+        "XENPMU_finish",
+        "off",
+        |p| {
+            // SAFETY: counting is off.
+            unsafe { pmu::pmu(p, PmuOp::Finish, VCPU, Gfn(0)) }
+        },
+        Depends(&[Errno::EINVAL, Errno::EOPNOTSUPP]),
+    ),
+    both(
+        "XENPMU_lvtpc_set",
+        "off",
+        |p| {
+            // SAFETY: counting is off.
+            unsafe { pmu::pmu(p, PmuOp::LvtpcSet, VCPU, Gfn(0)) }
+        },
+        Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP]),
+    ),
+    split(
+        "PHYSDEVOP_pirq_eoi_gmfn_v1",
+        "no such frame",
+        |p| {
+            // SAFETY: no such frame.
+            unsafe {
+                physdev::set_pirq_eoi_gfn(p, Gfn(1 << 40), physdev::EoiBitmap::UnmaskingItself)
+            }
+        },
+        Fails(&[Errno::EINVAL, Errno::ENOSPC]),
+        NOT_HVM,
+    ),
+    both(
+        "XEN_ARGO_OP_register_ring",
+        "too short",
+        |p| {
+            // SAFETY: of no page.
+            unsafe {
+                argo::register_ring(
+                    p,
+                    &mut argo::ArgoRegisterRing {
+                        aport: 7,
+                        partner_id: DomId(0),
+                        len: 3,
+                        ..Default::default()
+                    },
+                    &[],
+                    argo::ArgoRegisterFlags::empty(),
+                )
+            }
+        },
+        Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP, Errno::ENOSYS]),
+    ),
+    both(
+        "XENPMU_flush",
+        "off",
+        |p| {
+            // SAFETY: counting is off.
+            unsafe { pmu::pmu(p, PmuOp::Flush, VCPU, Gfn(0)) }
+        },
+        Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP]),
+    ),
+    split(
+        "PHYSDEVOP_eoi",
+        "no such interrupt",
+        |p| physdev::eoi(p, 1 << 20),
+        Fails(&[Errno::EINVAL]),
+        NOT_HVM,
+    ),
+    split(
+        "PHYSDEVOP_irq_status_query",
+        "no such interrupt",
+        |p| done(physdev::irq_status_query(p, 1 << 20)),
+        Fails(&[Errno::EINVAL]),
+        NOT_HVM,
+    ),
+    split(
+        "PHYSDEVOP_pirq_eoi_gmfn_v2",
+        "no such frame",
+        |p| {
+            // SAFETY: no such frame.
+            unsafe {
+                physdev::set_pirq_eoi_gfn(p, Gfn(1 << 40), physdev::EoiBitmap::UnmaskedByGuest)
+            }
+        },
+        Fails(&[Errno::EINVAL, Errno::ENOSPC]),
+        NOT_HVM,
+    ),
+    split(
+        "PHYSDEVOP_set_iopl",
+        "4",
+        |p| physdev::set_iopl(p, 4),
+        Fails(&[Errno::EINVAL]),
+        NOT_HVM,
+    ),
+    split(
+        "PHYSDEVOP_set_iobitmap",
+        "too big",
+        |p| {
+            // SAFETY: of no port.
+            unsafe { physdev::set_iobitmap(p, 0, 70_000) }
+        },
+        Fails(&[Errno::EINVAL]),
+        NOT_HVM,
+    ),
+    split(
+        "PHYSDEVOP_map_pirq",
+        "not given",
+        |p| {
+            done(physdev::map_pirq(
+                p,
+                &mut physdev::PhysdevMapPirq {
+                    domid: DomId::SELF,
+                    r#type: physdev::MAP_PIRQ_TYPE_GSI,
+                    index: 9,
+                    pirq: -1,
+                    ..Default::default()
+                },
+            ))
+        },
+        Fails(&[Errno::EPERM, Errno::EINVAL]),
+        Fails(&[Errno::EPERM, Errno::EINVAL, Errno::ENOSYS]),
+    ),
+    split(
+        "PHYSDEVOP_unmap_pirq",
+        "no such interrupt",
+        |p| physdev::unmap_pirq(p, 1 << 20),
+        Fails(&[Errno::EINVAL, Errno::EPERM]),
+        Fails(&[Errno::EINVAL, Errno::EPERM, Errno::ENOSYS]),
+    ),
+    split(
+        "PHYSDEVOP_get_free_pirq",
+        "",
+        |p| done(physdev::get_free_pirq(p, physdev::MAP_PIRQ_TYPE_GSI)),
+        Depends(&[Errno::ENOSPC, Errno::EPERM]),
+        NOT_HVM,
+    ),
+    both(
+        "PHYSDEVOP_*",
+        "unknown",
+        |p| raw(p, HypercallNr::PHYSDEV_OP, 99, 0),
+        Fails(&[Errno::ENOSYS]),
+    ),
+    both(
+        "XEN_ARGO_OP_unregister_ring",
+        "no such ring",
+        |p| {
+            argo::unregister_ring(
+                p,
+                &mut ArgoUnregisterRing {
+                    aport: 7,
+                    partner_id: DomId(0),
+                    ..Default::default()
+                },
+            )
+        },
+        Fails(&[Errno::ENOENT, Errno::EOPNOTSUPP, Errno::ENOSYS]),
+    ),
+    both(
+        "XEN_ARGO_OP_sendv",
+        "nobody receives",
+        |p| {
+            // SAFETY: of no piece.
+            done(unsafe {
+                argo::sendv(
+                    p,
+                    &mut ArgoSendAddr {
+                        src: ArgoAddr {
+                            domain_id: DomId(0x7ff4),
+                            ..Default::default()
+                        },
+                        ..Default::default()
+                    },
+                    &[],
+                    0,
+                )
+            })
+        },
+        Fails(&[
+            Errno::ECONNREFUSED,
+            Errno::EINVAL,
+            Errno::ESRCH,
+            Errno::EOPNOTSUPP,
+            Errno::ENOSYS,
+        ]),
+    ),
+    both(
+        "XEN_ARGO_OP_notify",
+        "one ring",
+        |p| argo::notify(p, &mut ArgoRingDataEnt::default()),
+        Depends(&[Errno::ENODEV, Errno::EOPNOTSUPP, Errno::ENOSYS]),
+    ),
+    both(
+        "hypercall 62",
+        "unknown",
+        |p| raw(p, HypercallNr(62), 0, 0),
+        Fails(&[Errno::ENOSYS]),
+    ),
+    both(
+        "platform_op",
+        "not for guests",
+        |p| raw(p, HypercallNr::PLATFORM_OP, 8, 0),
+        Fails(&[Errno::EPERM, Errno::EFAULT, Errno::ENOSYS]),
+    ),
+    both(
+        "sysctl",
+        "not for guests",
+        |p| raw(p, HypercallNr::SYSCTL, 8, 0),
+        Fails(&[Errno::EPERM, Errno::EFAULT, Errno::ENOSYS]),
+    ),
+    both(
+        "domctl",
+        "not for guests",
+        |p| raw(p, HypercallNr::DOMCTL, 8, 0),
+        Fails(&[Errno::EPERM, Errno::EFAULT, Errno::ENOSYS]),
+    ),
+    both(
+        "kexec_op",
+        "not for guests",
+        |p| raw(p, HypercallNr::KEXEC_OP, 0, 0),
+        Fails(&[Errno::EPERM, Errno::ENOSYS]),
+    ),
+    both(
+        "hypfs_op",
+        "not for guests",
+        |p| raw(p, HypercallNr::HYPFS_OP, 0, 0),
+        Fails(&[
+            Errno::EPERM,
+            Errno::ENOSYS,
+            Errno::EOPNOTSUPP,
+            Errno::EINVAL,
+        ]),
+    ),
+];
