@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -22,19 +22,22 @@ const FILE: &str = "hypercall-abi/INDEX.md";
 
 /// Compares the file with what it should be, or writes it. Returns how many
 /// places are wrong.
-pub(crate) fn check(ours: &Ours, write: bool) -> Result<usize> {
+pub(crate) fn check(out: &mut dyn io::Write, ours: &Ours, write: bool) -> Result<usize> {
     let path = root().join(FILE);
     let text = text(ours)?;
     if write {
         fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{FILE} is written\n");
+        writeln!(out, "{FILE} is written\n")?;
         return Ok(0);
     }
     if fs::read_to_string(&path).unwrap_or_default() == text {
-        println!("{FILE} is as it should be\n");
+        writeln!(out, "{FILE} is as it should be\n")?;
         return Ok(0);
     }
-    println!("{FILE} is out of date; mend it with: cargo lab abi --write-index\n");
+    writeln!(
+        out,
+        "{FILE} is out of date; mend it with: cargo lab abi --write-index\n"
+    )?;
     Ok(1)
 }
 

@@ -8,6 +8,7 @@ mod index;
 mod left_out;
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -47,7 +48,8 @@ fn set(text: &str) -> Result<Set, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match report(&cli.headers, cli.write_index) {
+    let mut out = std::io::stdout().lock();
+    match report(&mut out, &cli.headers, cli.write_index) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
         Err(error) => {
@@ -58,15 +60,20 @@ fn main() -> ExitCode {
 }
 
 /// Compares with every set of headers; returns how many places are wrong.
-fn report(sets: &[Set], write_index: bool) -> Result<usize> {
+fn report(out: &mut dyn Write, sets: &[Set], write_index: bool) -> Result<usize> {
     let ours = Ours::all();
     let mut bad = 0;
     let mut all = Vec::new();
     for set in sets {
         let (theirs, outcome) = one(&set.root, &ours)?;
         all.push(theirs);
-        println!("{}, interface {}", set.name, c::latest_version(&set.root)?);
-        println!("            covered  left out   missing");
+        writeln!(
+            out,
+            "{}, interface {}",
+            set.name,
+            c::latest_version(&set.root)?
+        )?;
+        writeln!(out, "            covered  left out   missing")?;
         for (what, count) in [
             ("headers", outcome.headers),
             ("structures", outcome.structs),
@@ -74,32 +81,35 @@ fn report(sets: &[Set], write_index: bool) -> Result<usize> {
             ("constants", outcome.constants),
             ("calls", outcome.calls),
         ] {
-            line(what, count);
+            line(out, what, count)?;
         }
         for complaint in &outcome.complaints {
-            println!("  {complaint}");
+            writeln!(out, "  {complaint}")?;
         }
-        println!();
+        writeln!(out)?;
         bad += outcome.complaints.len();
     }
     let unknown = compare::unknown(&ours, &all);
     for complaint in &unknown {
-        println!("{complaint}");
+        writeln!(out, "{complaint}")?;
     }
     bad += unknown.len();
-    bad += index::check(&ours, write_index)?;
-    println!(
+    bad += index::check(out, &ours, write_index)?;
+    writeln!(
+        out,
         "{} sets of headers: {bad} places are missing or differ",
         sets.len()
-    );
+    )?;
     Ok(bad)
 }
 
-fn line(what: &str, count: Count) {
-    println!(
+fn line(out: &mut dyn Write, what: &str, count: Count) -> Result<()> {
+    writeln!(
+        out,
         "{what:10} {:8} {:9} {:9}",
         count.covered, count.left_out, count.missing
-    );
+    )?;
+    Ok(())
 }
 
 fn one(root: &Path, ours: &Ours) -> Result<(Facts, Comparison)> {

@@ -11,6 +11,7 @@ mod names;
 mod packages;
 mod qmp;
 mod run;
+mod say;
 mod scenario;
 mod size;
 mod spoil;
@@ -28,6 +29,7 @@ use crate::{
     exit::Ended,
     machine::Start,
     run::{Debug, Job, Platform, Show},
+    say::say,
     spoil::Spoil,
 };
 
@@ -223,7 +225,7 @@ fn test(platforms: &[Platform], filter: &str) -> Result<u8> {
             let result = scenario.check(*platform);
             let verdict = if result.is_ok() { "ok" } else { "FAILED" };
             let seconds = start.elapsed().as_secs_f32();
-            println!(
+            say!(
                 "{} on {} ... {verdict} ({seconds:.1} s)",
                 scenario.name,
                 platform.name()
@@ -239,17 +241,17 @@ fn test(platforms: &[Platform], filter: &str) -> Result<u8> {
         table.push(row);
     }
     for failure in &failures {
-        println!("\nFAILED: {failure}");
+        say!("\nFAILED: {failure}");
     }
     let names: String = platforms
         .iter()
         .map(|p| format!("{:>10}", p.name()))
         .collect();
-    println!("\n{:16}{names}", "scenario");
+    say!("\n{:16}{names}", "scenario");
     for row in table {
-        println!("{row}");
+        say!("{row}");
     }
-    println!("\n{passed} passed, {} failed", failures.len());
+    say!("\n{passed} passed, {} failed", failures.len());
     Ok(u8::from(!failures.is_empty()))
 }
 
@@ -257,10 +259,10 @@ fn doctor() -> Result<u8> {
     let mut missing = 0;
     for (tool, package) in packages::TOOLS {
         if packages::has(tool) {
-            println!("ok       {tool}");
+            say!("ok       {tool}");
         } else {
             missing += 1;
-            println!("missing  {tool}: sudo apt-get install -y {package}");
+            say!("missing  {tool}: sudo apt-get install -y {package}");
         }
     }
     let targets = Command::new("rustup")
@@ -270,15 +272,15 @@ fn doctor() -> Result<u8> {
         String::from_utf8_lossy(&output.stdout).contains("x86_64-unknown-none")
     });
     if kernel_target {
-        println!("ok       target x86_64-unknown-none");
+        say!("ok       target x86_64-unknown-none");
     } else {
         missing += 1;
-        println!("missing  rustup target add x86_64-unknown-none");
+        say!("missing  rustup target add x86_64-unknown-none");
     }
     if packages::cache().join("tree").exists() {
-        println!("ok       the lab's packages");
+        say!("ok       the lab's packages");
     } else {
-        println!("later    the lab's packages are fetched when they are first needed");
+        say!("later    the lab's packages are fetched when they are first needed");
     }
     Ok(u8::from(missing > 0))
 }

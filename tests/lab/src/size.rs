@@ -10,6 +10,7 @@ use crate::{
     guest::{self, Build},
     machine::Start,
     run::{Debug, Job, Platform, Show, run},
+    say::say,
 };
 
 /// The most memory that is tried.
@@ -18,10 +19,10 @@ const MOST_MIB: u32 = 64;
 /// Prints the sizes.
 pub(crate) fn report(guest: &str) -> Result<u8> {
     let kernel = fs::read(guest::build(guest, Build::Kernel)?)?;
-    println!("{guest}: {} bytes stripped", stripped_bytes(&kernel)?);
+    say!("{guest}: {} bytes stripped", stripped_bytes(&kernel)?);
     for platform in [Platform::XenPv, Platform::XenPvh, Platform::Qemu] {
         let least = least_memory_mib(guest, platform)?;
-        println!("{guest} on {}: {least} MiB", platform.name());
+        say!("{guest} on {}: {least} MiB", platform.name());
     }
     Ok(0)
 }
