@@ -15,6 +15,7 @@ mod say;
 mod scenario;
 mod size;
 mod spoil;
+mod xen;
 
 use std::{
     path::PathBuf,

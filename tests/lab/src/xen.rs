@@ -1,0 +1,329 @@
+//! A guest on a real Xen: the job that the initial domain is given, and what it
+//! says about it.
+
+use std::{
+    fs,
+    io::{BufRead, Write},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Result;
+
+use crate::{
+    crash,
+    exit::Ended,
+    guest::{self, Build},
+    machine::{Parts, Start, run_folder, write_job},
+    names::Names,
+    packages,
+    run::{Debug, Job, Platform, Report, Show, Watchdog, announce, feed, invite, show},
+    spoil,
+};
+
+const JOB_SCRIPT: &str = include_str!("../dom0/job.sh");
+
+fn configuration(job: &Job) -> String {
+    let kind = if job.platform == Platform::XenPv {
+        "pv"
+    } else {
+        "pvh"
+    };
+    // xl reads strings as Python does, in single or double quotes.
+    let command_line = job.command_line.replace(['"', '\n', '\\'], " ");
+    format!(
+        "name=\"guest\"\ntype=\"{kind}\"\nkernel=\"/job/image\"\nmemory={}\nvcpus={}\n\
+         cmdline=\"{command_line}\"\ntsc_mode=\"native\"\non_poweroff=\"destroy\"\n\
+         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n",
+        job.memory_mib, job.vcpus
+    )
+}
+
+/// What the initial domain's console says, sorted.
+#[derive(Default)]
+struct Transcript {
+    console: String,
+    log: Vec<String>,
+    ended: Option<Ended>,
+    stage: Stage,
+    create_log: String,
+}
+
+/// Whose words a line is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Guests,
+    Others,
+}
+
+/// Whether the start of a line may turn out to be Xen's or the lab's own.
+fn could_be_ours(line: &[u8]) -> bool {
+    [b"(XEN)", b"@@LAB"].iter().any(|mark| {
+        let len = line.len().min(mark.len());
+        line.get(..len) == mark.get(..len)
+    })
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Before,
+    Guest,
+    Log,
+}
+
+impl Transcript {
+    /// Takes a line, and says whose it was.
+    fn line(&mut self, line: &str) -> Whose {
+        if let Some(mark) = line.trim_end().strip_prefix("@@LAB ") {
+            match mark.split_once(' ').map_or(mark, |(word, _)| word) {
+                "begin" => self.stage = Stage::Guest,
+                "log" => self.stage = Stage::Log,
+                "refused" => self.ended = Some(Ended::Refused(self.create_log.trim().to_owned())),
+                "end" => {
+                    let reason = mark.rsplit(' ').next().and_then(|word| word.parse().ok());
+                    self.ended = Some(reason.map_or_else(
+                        || Ended::Died("without telling why".to_owned()),
+                        Ended::Shutdown,
+                    ));
+                }
+                _ => {}
+            }
+            return Whose::Others;
+        }
+        match self.stage {
+            Stage::Before => {
+                if !line.starts_with("(XEN)") {
+                    self.create_log.push_str(line);
+                }
+                Whose::Others
+            }
+            // Xen's own console is the same line: it is asked for its log
+            // when the guest has ended.
+            Stage::Guest if line.starts_with("(XEN)") => Whose::Others,
+            Stage::Guest => {
+                self.console.push_str(line);
+                Whose::Guests
+            }
+            Stage::Log => {
+                // Xen lists the state that it saves when it starts a guest.
+                if line.starts_with("(XEN)") && !line.contains(" save: ") {
+                    self.log.push(line.trim_end().to_owned());
+                }
+                Whose::Others
+            }
+        }
+    }
+}
+
+/// Runs a guest on a real Xen.
+pub(crate) fn run(job: &Job) -> Result<Report> {
+    let kernel_path = guest::build(&job.guest, Build::Kernel)?;
+    let mut kernel = fs::read(&kernel_path)?;
+    announce(job, &kernel);
+    if let Some(spoil) = job.spoil {
+        kernel = spoil::image(&kernel, spoil)?;
+    }
+    let parts = {
+        let _lock = packages::lock()?;
+        let parts = Parts::ensure()?;
+        if job.start == Start::Restored {
+            parts.ensure_saved()?;
+        }
+        parts
+    };
+    let folder = run_folder()?;
+    let configuration = configuration(job);
+    let script = match job.debug {
+        Debug::Off => JOB_SCRIPT.to_owned(),
+        Debug::Gdb => JOB_SCRIPT.replace("(sleep", "read -r _\n(sleep"),
+    };
+    write_job(
+        &folder.path().join("job"),
+        &[
+            ("image", &kernel),
+            ("guest.cfg", configuration.as_bytes()),
+            ("run.sh", script.as_bytes()),
+        ],
+    )?;
+    let mut machine = parts.start(folder.path(), job.start, job.debug)?;
+    if job.debug == Debug::Gdb {
+        let socket = folder.path().join("gdb");
+        invite(
+            &kernel_path,
+            &socket,
+            "the guest starts when you press Enter here",
+        );
+    }
+    // Starting Xen is not the guest's time.
+    let allowance = Duration::from_secs(if job.start == Start::Cold { 90 } else { 20 });
+    let watchdog = Watchdog::start(machine.pid(), job.timeout + allowance);
+    let mut input = machine.input()?;
+    let mut output = machine.output()?;
+    let mut transcript = Transcript::default();
+    let blocks = (kernel.len() + script.len() + configuration.len()) / 65536 + 2;
+    let start = format!(
+        // The shell's prompt stands on the line where the job starts to speak.
+        "echo; dd if=/dev/vda bs=64k count={blocks} iflag=direct 2>/dev/null | tar xf - -C /job; \
+         sh /job/run.sh\n"
+    );
+    if job.start == Start::Cold {
+        let mut line = Vec::new();
+        while !String::from_utf8_lossy(&line).contains("@@LAB ready") {
+            line.clear();
+            if output.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+        }
+        thread::sleep(Duration::from_millis(1500));
+    }
+    input.write_all(start.as_bytes())?;
+    input.flush()?;
+
+    let input = Arc::new(Mutex::new(Some(input)));
+    let names = Names::of(&kernel_path);
+    let guest_watchdog = follow(
+        job,
+        &names,
+        &mut output,
+        &mut transcript,
+        &input,
+        machine.pid(),
+    );
+    let expired = watchdog.stop() | guest_watchdog.is_some_and(Watchdog::stop);
+    if job.show == Show::Verbose {
+        for line in &transcript.log {
+            eprintln!("{line}");
+        }
+    }
+    let ended = if expired {
+        Ended::TimedOut
+    } else {
+        transcript
+            .ended
+            .unwrap_or_else(|| Ended::Died("with its machine".to_owned()))
+    };
+    Ok(Report {
+        ended,
+        console: transcript.console,
+        diagnosis: crash::stack_overflow(&transcript.log, &crash::guards(&kernel), &names),
+        hypervisor_log: transcript.log,
+    })
+}
+
+type SharedInput = Arc<Mutex<Option<std::process::ChildStdin>>>;
+
+/// Reads the machine's console until the guest has ended.
+fn follow(
+    job: &Job,
+    names: &Names,
+    output: &mut impl BufRead,
+    transcript: &mut Transcript,
+    input: &SharedInput,
+    pid: u32,
+) -> Option<Watchdog> {
+    let mut watchdog = None;
+    let mut line = Vec::new();
+    let mut shown = 0;
+    while transcript.ended.is_none() {
+        let chunk = match output.fill_buf() {
+            Ok(chunk) if !chunk.is_empty() => chunk.to_vec(),
+            _ => break,
+        };
+        output.consume(chunk.len());
+        for byte in chunk.into_iter().filter(|byte| *byte != b'\r') {
+            if byte == b'\n' {
+                line.extend(names.suffix(&line).as_bytes());
+            }
+            line.push(byte);
+            if byte == b'\n' {
+                let text = String::from_utf8_lossy(&line);
+                if transcript.line(&text) == Whose::Guests {
+                    show(job, line.get(shown..).unwrap_or(&[]));
+                }
+                line.clear();
+                shown = 0;
+            }
+        }
+        if transcript.stage == Stage::Guest {
+            // A prompt has no end of line: show what can only be the guest's.
+            if !could_be_ours(&line) {
+                show(job, line.get(shown..).unwrap_or(&[]));
+                shown = line.len();
+            }
+            if watchdog.is_none() {
+                watchdog = Some(Watchdog::start(pid, job.timeout));
+                if job.show != Show::Kept {
+                    let input = input.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    if let Some(input) = input {
+                        feed(input);
+                    }
+                }
+            }
+        }
+    }
+    watchdog
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guests_words_and_xens_are_told_apart() {
+        let mut transcript = Transcript::default();
+        for line in [
+            "noise\n",
+            "@@LAB begin\n",
+            "hello\n",
+            "(XEN) something\n",
+            "@@LAB log\n",
+            "(XEN) crashed\n",
+            "@@LAB end reason code 3\n",
+        ] {
+            transcript.line(line);
+        }
+        assert_eq!(transcript.console, "hello\n");
+        assert_eq!(transcript.log, ["(XEN) crashed"]);
+        assert_eq!(transcript.ended, Some(Ended::Shutdown(3)));
+    }
+
+    #[test]
+    fn a_prompt_is_shown_before_its_line_ends() {
+        assert!(!could_be_ours(b"name? "));
+        for ours in [b"".as_slice(), b"(X", b"(XEN) d1", b"@@", b"@@LAB end"] {
+            assert!(could_be_ours(ours));
+        }
+    }
+
+    #[test]
+    fn a_refused_guest_says_why() {
+        let mut transcript = Transcript::default();
+        transcript.line("xl: bad image\n");
+        transcript.line("@@LAB refused\n");
+        assert_eq!(
+            transcript.ended,
+            Some(Ended::Refused("xl: bad image".into()))
+        );
+    }
+
+    #[test]
+    fn a_command_line_cannot_leave_its_quotes() {
+        let job = Job {
+            guest: "hello".into(),
+            platform: Platform::XenPvh,
+            memory_mib: 8,
+            vcpus: 1,
+            command_line: "a\"\nextra=\"b".into(),
+            spoil: None,
+            timeout: Duration::ZERO,
+            start: Start::Cold,
+            show: Show::Kept,
+            debug: Debug::Off,
+        };
+        let text = configuration(&job);
+        assert!(text.contains("cmdline=\"a  extra= b\"\n"));
+        assert!(text.contains("type=\"pvh\"\n"));
+    }
+}
