@@ -1,14 +1,20 @@
 //! A channel of one's own.
 
+use core::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::Ordering,
+    task::{Context, Poll},
+};
+
 use hypercall_abi::{
     DomId, Errno, Port, VcpuId,
     event_channel::{self, BindPirqFlags},
-    peer::PeerPtr,
-    platform::{Clock, Hypercall, Park},
-    xen::{SharedInfo, Virq},
+    platform::{Clock, Hypercall, Pages, Park},
+    xen::Virq,
 };
 
-use crate::{Error, PortRef};
+use crate::{Error, Ports, slots::Slot};
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,115 +26,161 @@ pub enum Wait {
     Deadline,
 }
 
-/// A channel that this guest opened. Dropping it closes it.
+/// Who opened a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// This channel: it closes it.
+    Us,
+    /// The toolstack.
+    Toolstack,
+}
+
+/// A port and what comes in by it. One that this guest opened is closed when
+/// the channel is dropped.
 ///
-/// Works with the pending and mask words of the shared page: the 2-level
-/// interface, whose ports are those below 4096.
+/// Events are told to [`wait`](Self::wait) (async, by upcalls), to
+/// [`wait_blocking`](Self::wait_blocking) (by poll) or to
+/// [`take`](Self::take); one at a time should use a channel.
 ///
 /// ```
-/// use event_channels::{Channel, Wait};
+/// use event_channels::{Channel, Choice, Ports, Wait};
 /// use hypercall_abi::{DomId, peer::PeerPtr};
 /// use mock_hypervisor::{Config, Domain};
 ///
 /// let domain = Domain::new(Config::default()).unwrap();
 /// // SAFETY: the page lives as long as this test's domain.
 /// let shared = unsafe { PeerPtr::new(domain.shared_info()) };
-/// let offered = Channel::unbound(&domain, shared, DomId::SELF)?;
-/// let bound = Channel::interdomain(&domain, shared, DomId::SELF, offered.port())?;
+/// let ports = Ports::new(&domain, shared, Choice::Best, Default::default())?;
+/// let offered = Channel::unbound(&ports, DomId::SELF)?;
+/// let bound = Channel::interdomain(&ports, DomId::SELF, offered.port())?;
 /// bound.notify()?;
-/// assert_eq!(offered.wait(None), Wait::Event);
+/// assert_eq!(offered.wait_blocking(None), Wait::Event);
 /// # Ok::<(), event_channels::Error>(())
 /// ```
-#[derive(Debug)]
-pub struct Channel<H: Hypercall> {
-    hypercall: H,
-    port: PortRef,
+pub struct Channel<'t, P: Hypercall + Pages> {
+    ports: &'t Ports<P>,
+    slot: &'t Slot,
+    port: Port,
+    owner: Owner,
 }
 
-impl<H: Hypercall> Channel<H> {
-    fn new(hypercall: H, shared: PeerPtr<'static, SharedInfo>, port: Port) -> Self {
-        let port = PortRef::new(port, Some(shared));
-        // What was pending is the port's last owner's.
-        port.clear_pending();
-        Self { hypercall, port }
+impl<P: Hypercall + Pages> core::fmt::Debug for Channel<'_, P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Channel")
+            .field("port", &self.port)
+            .field("owner", &self.owner)
+            .field("pending", &self.is_pending())
+            .field("events", &self.slot.events())
+            .finish()
+    }
+}
+
+/// What is to be done with what was pending before the channel was ours.
+enum Before {
+    Forget,
+    Keep,
+}
+
+impl<'t, P: Hypercall + Pages> Channel<'t, P> {
+    fn new(ports: &'t Ports<P>, port: Port, owner: Owner, before: Before) -> Result<Self, Error> {
+        let slot = match ports.enter(port) {
+            Ok(slot) => slot,
+            Err(error) => {
+                if owner == Owner::Us {
+                    let _gone: Result<(), Errno> = event_channel::close(&ports.platform, port);
+                }
+                return Err(error);
+            }
+        };
+        let words = ports.words();
+        // Upcalls when somebody waits for them, not earlier.
+        words.mask(port);
+        match before {
+            Before::Forget => {
+                words.clear_pending(port);
+            }
+            // An upcall may have come when the slot was not open yet.
+            Before::Keep => slot.note(),
+        }
+        Ok(Self {
+            ports,
+            slot,
+            port,
+            owner,
+        })
     }
 
     /// Offers a port to `remote`.
     ///
     /// # Errors
-    /// [`Error::NoPort`], [`Error::NoDomain`].
-    pub fn unbound(
-        hypercall: H,
-        shared: PeerPtr<'static, SharedInfo>,
-        remote: DomId,
-    ) -> Result<Self, Error> {
-        let port = event_channel::alloc_unbound(&hypercall, remote)?;
-        Ok(Self::new(hypercall, shared, port))
+    /// [`Error::NoPort`], [`Error::NoDomain`], [`Error::NoMemory`].
+    pub fn unbound(ports: &'t Ports<P>, remote: DomId) -> Result<Self, Error> {
+        let port = event_channel::alloc_unbound(&ports.platform, remote)?;
+        Self::new(ports, port, Owner::Us, Before::Forget)
     }
 
     /// Connects to a port that `remote` offers. An event is pending at once, in
     /// case one was sent before.
     ///
     /// # Errors
-    /// [`Error::NotOffered`], [`Error::NoDomain`], [`Error::NoPort`].
+    /// [`Error::NotOffered`], [`Error::NoDomain`], [`Error::NoPort`],
+    /// [`Error::NoMemory`].
     pub fn interdomain(
-        hypercall: H,
-        shared: PeerPtr<'static, SharedInfo>,
+        ports: &'t Ports<P>,
         remote: DomId,
         remote_port: Port,
     ) -> Result<Self, Error> {
-        let port = event_channel::bind_interdomain(&hypercall, remote, remote_port)?;
-        let port = PortRef::new(port, Some(shared));
-        Ok(Self { hypercall, port })
+        let port = event_channel::bind_interdomain(&ports.platform, remote, remote_port)?;
+        Self::new(ports, port, Owner::Us, Before::Keep)
     }
 
     /// Receives a virtual interrupt.
     ///
     /// # Errors
     /// [`Error::Bound`], [`Error::NoVcpu`], [`Error::NotAllowed`],
-    /// [`Error::NoPort`]; [`Error::NotOffered`]: there is no such interrupt, or
-    /// not on this vCPU.
-    pub fn virq(
-        hypercall: H,
-        shared: PeerPtr<'static, SharedInfo>,
-        virq: Virq,
-        vcpu: VcpuId,
-    ) -> Result<Self, Error> {
-        let port = event_channel::bind_virq(&hypercall, virq, vcpu)?;
-        Ok(Self::new(hypercall, shared, port))
+    /// [`Error::NoPort`], [`Error::NoMemory`]; [`Error::NotOffered`]: there is
+    /// no such interrupt, or not on this vCPU.
+    pub fn virq(ports: &'t Ports<P>, virq: Virq, vcpu: VcpuId) -> Result<Self, Error> {
+        let port = event_channel::bind_virq(&ports.platform, virq, vcpu)?;
+        Self::new(ports, port, Owner::Us, Before::Forget)
     }
 
     /// Lets this guest's vCPUs wake `vcpu`.
     ///
     /// # Errors
-    /// [`Error::NoVcpu`], [`Error::NoPort`].
-    pub fn ipi(
-        hypercall: H,
-        shared: PeerPtr<'static, SharedInfo>,
-        vcpu: VcpuId,
-    ) -> Result<Self, Error> {
-        let port = event_channel::bind_ipi(&hypercall, vcpu)?;
-        Ok(Self::new(hypercall, shared, port))
+    /// [`Error::NoVcpu`], [`Error::NoPort`], [`Error::NoMemory`].
+    pub fn ipi(ports: &'t Ports<P>, vcpu: VcpuId) -> Result<Self, Error> {
+        let port = event_channel::bind_ipi(&ports.platform, vcpu)?;
+        Self::new(ports, port, Owner::Us, Before::Forget)
     }
 
     /// Receives a physical interrupt that this guest was given.
     ///
     /// # Errors
-    /// [`Error::Bound`], [`Error::NotAllowed`], [`Error::NoPort`];
-    /// [`Error::NotOffered`]: there is no such interrupt.
-    pub fn pirq(
-        hypercall: H,
-        shared: PeerPtr<'static, SharedInfo>,
-        pirq: u32,
-        flags: BindPirqFlags,
-    ) -> Result<Self, Error> {
-        let port = event_channel::bind_pirq(&hypercall, pirq, flags)?;
-        Ok(Self::new(hypercall, shared, port))
+    /// [`Error::Bound`], [`Error::NotAllowed`], [`Error::NoPort`],
+    /// [`Error::NoMemory`]; [`Error::NotOffered`]: there is no such interrupt.
+    pub fn pirq(ports: &'t Ports<P>, pirq: u32, flags: BindPirqFlags) -> Result<Self, Error> {
+        let port = event_channel::bind_pirq(&ports.platform, pirq, flags)?;
+        Self::new(ports, port, Owner::Us, Before::Forget)
+    }
+
+    /// Uses a port that the toolstack bound, and leaves it open. An event is
+    /// pending at once, in case one came before.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn adopt(ports: &'t Ports<P>, port: Port) -> Result<Self, Error> {
+        Self::new(ports, port, Owner::Toolstack, Before::Keep)
     }
 
     /// The port's number, as the other end is told.
-    pub fn port(&self) -> Port {
-        self.port.port()
+    pub const fn port(&self) -> Port {
+        self.port
+    }
+
+    /// How many upcalls there were for it.
+    pub fn events(&self) -> u32 {
+        self.slot.events()
     }
 
     /// Tells the other end (of an interrupt between vCPUs: its vCPU) that
@@ -137,44 +189,36 @@ impl<H: Hypercall> Channel<H> {
     /// # Errors
     /// [`Error::NotOffered`]: an interrupt has no other end.
     pub fn notify(&self) -> Result<(), Error> {
-        event_channel::send(&self.hypercall, self.port()).map_err(Error::from)
+        event_channel::send(&self.ports.platform, self.port).map_err(Error::from)
     }
 
-    /// Whether an event came that was not yet cleared.
+    /// Whether an event came that nobody has taken.
     pub fn is_pending(&self) -> bool {
-        self.port.is_pending()
+        self.slot.has_fired() || self.ports.words().is_pending(self.port)
     }
 
-    /// Clears the pending bit, and says whether it was set. Look at what the
-    /// peer shares only after this, or its next event may go unseen.
-    pub fn clear_pending(&self) -> bool {
-        self.port.clear_pending()
+    /// Takes an event, and says whether there was one. Look at what the peer
+    /// shares only after this, or its next event may go unseen.
+    pub fn take(&self) -> bool {
+        let fired = self.slot.take_fired();
+        self.ports.words().clear_pending(self.port) || fired
     }
 
-    /// No upcalls for this port, please. Events are still noted, and [`wait`]
-    /// sees them.
-    ///
-    /// [`wait`]: Self::wait
+    /// No upcalls for this port, please. Events are still noted.
     pub fn mask(&self) {
-        self.port.mask();
+        self.ports.words().mask(self.port);
     }
 
-    /// Upcalls again. Xen is only asked if there is something to call for.
+    /// Upcalls again: for the next event. Xen is only asked if there is
+    /// something to call for.
     ///
     /// # Errors
     /// The hypervisor lost the port.
     pub fn unmask(&self) -> Result<(), Error> {
-        if self.port.is_pending() {
-            // Xen raises the upcall that the mask held back.
-            return event_channel::unmask(&self.hypercall, self.port()).map_err(Error::from);
+        if self.ports.words().unmask_if_quiet(self.port) {
+            return Ok(());
         }
-        self.port.unmask_locally();
-        // An event may have come in between, and have seen the mask.
-        if self.port.is_pending() {
-            self.port.mask();
-            return event_channel::unmask(&self.hypercall, self.port()).map_err(Error::from);
-        }
-        Ok(())
+        event_channel::unmask(&self.ports.platform, self.port).map_err(Error::from)
     }
 
     /// Chooses the vCPU that gets the upcalls.
@@ -182,30 +226,99 @@ impl<H: Hypercall> Channel<H> {
     /// # Errors
     /// [`Error::NoVcpu`]; [`Error::NotOffered`]: the port is tied to its vCPU.
     pub fn bind_vcpu(&self, vcpu: VcpuId) -> Result<(), Error> {
-        event_channel::bind_vcpu(&self.hypercall, self.port(), vcpu).map_err(Error::from)
+        event_channel::bind_vcpu(&self.ports.platform, self.port, vcpu).map_err(Error::from)
+    }
+
+    /// Chooses the queue: 0 is served first, 15 last, 7 is where a port starts.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`]: the interface has no priorities;
+    /// [`Error::NotOffered`]: there is no such queue.
+    pub fn set_priority(&self, priority: u32) -> Result<(), Error> {
+        event_channel::set_priority(&self.ports.platform, self.port, priority).map_err(Error::from)
     }
 
     /// Sleeps until an event comes or system time reaches `deadline_ns`. Needs
-    /// no interrupts.
-    pub fn wait(&self, deadline_ns: Option<u64>) -> Wait
+    /// no upcalls.
+    pub fn wait_blocking(&self, deadline_ns: Option<u64>) -> Wait
     where
-        H: Park + Clock,
+        P: Park + Clock,
     {
         loop {
-            if self.clear_pending() {
+            if self.take() {
                 return Wait::Event;
             }
-            if deadline_ns.is_some_and(|deadline| self.hypercall.now_ns() >= deadline) {
+            let platform = &self.ports.platform;
+            if deadline_ns.is_some_and(|deadline| platform.now_ns() >= deadline) {
                 return Wait::Deadline;
             }
-            self.hypercall.park(&[self.port()], deadline_ns);
+            platform.park(&[self.port], deadline_ns);
         }
+    }
+
+    /// Takes an event, or has the task woken when there is one. The last task
+    /// that asks is the one that is woken.
+    pub fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<()>
+    where
+        P: Clock,
+    {
+        if self.take() {
+            return Poll::Ready(());
+        }
+        self.slot.waker.register(cx.waker());
+        // It may have come before anybody was there to be woken.
+        if self.take() {
+            return Poll::Ready(());
+        }
+        if let Some(until) = self.held_until() {
+            self.slot.throttle();
+            self.ports.release_ns.fetch_min(until, Ordering::AcqRel);
+            return Poll::Pending;
+        }
+        // A port that is gone rings no more; there is nobody to tell.
+        let _gone: Result<(), Error> = self.unmask();
+        Poll::Pending
+    }
+
+    /// When this port may ring again, if it rang too often.
+    fn held_until(&self) -> Option<u64>
+    where
+        P: Clock,
+    {
+        let throttle = self.ports.throttle;
+        let now_ns = self.ports.platform.now_ns();
+        self.slot
+            .held_until(now_ns, throttle.events, throttle.window_ns)
+    }
+
+    /// Waits for an event.
+    pub const fn wait(&self) -> Events<'_, 't, P> {
+        Events { channel: self }
     }
 }
 
-impl<H: Hypercall> Drop for Channel<H> {
+/// The future of [`Channel::wait`]. Dropping it loses no event.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Events<'c, 't, P: Hypercall + Pages> {
+    channel: &'c Channel<'t, P>,
+}
+
+impl<P: Hypercall + Pages + Clock> Future for Events<'_, '_, P> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.channel.poll_wait(cx)
+    }
+}
+
+impl<P: Hypercall + Pages> Drop for Channel<'_, P> {
     fn drop(&mut self) {
-        // A port that the hypervisor has lost is closed.
-        let _closed: Result<(), Errno> = event_channel::close(&self.hypercall, self.port());
+        self.mask();
+        self.slot.close();
+        if self.owner == Owner::Us {
+            // A port that the hypervisor has lost is closed.
+            let _closed: Result<(), Errno> = event_channel::close(&self.ports.platform, self.port);
+        }
     }
 }

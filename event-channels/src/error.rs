@@ -20,6 +20,8 @@ pub enum Error {
     NotAllowed,
     /// The hypervisor has no such call.
     NotSupported,
+    /// No pages are left.
+    NoMemory,
     /// Anything else.
     Other(Errno),
 }
@@ -34,6 +36,7 @@ impl From<Errno> for Error {
             Errno::EINVAL => Self::NotOffered,
             Errno::EPERM => Self::NotAllowed,
             Errno::ENOSYS | Errno::EOPNOTSUPP => Self::NotSupported,
+            Errno::ENOMEM => Self::NoMemory,
             other => Self::Other(other),
         }
     }
@@ -49,6 +52,7 @@ impl core::fmt::Display for Error {
             Self::NotOffered => "the port is not offered to this domain, or cannot do that",
             Self::NotAllowed => "this domain may not have that event channel",
             Self::NotSupported => "the hypervisor has no event channels of this kind",
+            Self::NoMemory => "no memory is left for event channels",
             Self::Other(errno) => return write!(f, "the event channel failed: {errno}"),
         };
         f.write_str(text)

@@ -14,7 +14,7 @@
 
 use core::ptr::NonNull;
 
-use crate::{Gfn, HypercallNr, Port};
+use crate::{Errno, Gfn, HypercallNr, Port};
 
 /// The trap into the hypervisor.
 ///
@@ -107,6 +107,49 @@ pub unsafe trait Pages {
     /// at its creation (the console's or the store's page, say), mapping it if
     /// need be; `None` if it cannot be reached.
     fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>>;
+
+    /// Where this guest sees frame `index` of its own grant table (or of the
+    /// table's status words), mapping it if need be. The frame stays mapped.
+    ///
+    /// # Errors
+    /// The hypervisor gives no such frame; [`Errno::ENOMEM`]: it cannot be
+    /// mapped; [`Errno::ENOSYS`]: this platform has no grant tables.
+    fn grant_frame(&self, frame: GrantFrame, index: u32) -> Result<NonNull<u8>, Errno> {
+        let _ = (frame, index);
+        Err(Errno::ENOSYS)
+    }
+
+    /// `count` addresses of pages in a row, at which other domains' pages can
+    /// be mapped and nothing is; `None` when there is no more room, or on a
+    /// platform that cannot do this.
+    fn reserve_window(&self, count: usize) -> Option<NonNull<u8>> {
+        let _ = count;
+        None
+    }
+
+    /// Gives addresses back.
+    ///
+    /// # Safety
+    /// They came from [`Pages::reserve_window`] of this platform with this
+    /// `count`, and nothing is mapped there any more.
+    unsafe fn release_window(&self, first: NonNull<u8>, count: usize) {
+        let _ = (first, count);
+    }
+
+    /// How the hypervisor is told the address `page` of a window: a PV guest's
+    /// virtual address, another's physical one.
+    fn window_address(&self, page: NonNull<u8>) -> u64 {
+        page.addr().get() as u64
+    }
+}
+
+/// What a grant table is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantFrame {
+    /// Its entries.
+    Table,
+    /// The use bits of version 2.
+    Status,
 }
 
 /// Sleep.
@@ -116,6 +159,12 @@ pub trait Park {
     /// pending already, and may return early for no reason. Without ports and
     /// deadline it waits for an upcall.
     fn park(&self, ports: &[Port], deadline_ns: Option<u64>);
+
+    /// Sleeps until an upcall came or the [`Clock`] reaches `deadline_ns`,
+    /// unless `has_work` says that there is something to do. No upcall comes
+    /// between that answer and the sleep: what an upcall makes known is never
+    /// slept over. May return early for no reason.
+    fn idle(&self, deadline_ns: Option<u64>, has_work: &dyn Fn() -> bool);
 }
 
 /// Time.
@@ -187,11 +236,27 @@ unsafe impl<T: Pages + ?Sized> Pages for &T {
     fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
         (**self).page_of(gfn)
     }
+    fn grant_frame(&self, frame: GrantFrame, index: u32) -> Result<NonNull<u8>, Errno> {
+        (**self).grant_frame(frame, index)
+    }
+    fn reserve_window(&self, count: usize) -> Option<NonNull<u8>> {
+        (**self).reserve_window(count)
+    }
+    unsafe fn release_window(&self, first: NonNull<u8>, count: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { (**self).release_window(first, count) }
+    }
+    fn window_address(&self, page: NonNull<u8>) -> u64 {
+        (**self).window_address(page)
+    }
 }
 
 impl<T: Park + ?Sized> Park for &T {
     fn park(&self, ports: &[Port], deadline_ns: Option<u64>) {
         (**self).park(ports, deadline_ns);
+    }
+    fn idle(&self, deadline_ns: Option<u64>, has_work: &dyn Fn() -> bool) {
+        (**self).idle(deadline_ns, has_work);
     }
 }
 

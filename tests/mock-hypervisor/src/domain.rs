@@ -5,23 +5,27 @@ use std::{
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::NonNull,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    sync::OnceLock,
 };
 
 use hypercall_abi::{
-    Mfn, PAGE_SIZE, Port,
+    DomId, Mfn, PAGE_SIZE, Port,
     peer::PeerPtr,
+    peer_field,
     sched::ShutdownReason,
-    xen::{SharedInfo, StartInfo},
+    xen::{SharedInfo, StartInfo, VcpuInfo},
 };
 use zerocopy::FromZeros;
 
 use crate::{
+    Xen,
     calls::Timers,
     console::Console,
+    grants::Grants,
     memory::Memory,
     ports::{Binding, Ports},
+    store::Ring,
+    world::Guard,
 };
 
 /// Which time a domain lives in.
@@ -57,8 +61,10 @@ pub struct Config {
     /// Where console output goes; `None`: it is kept, see
     /// [`Domain::console_output`].
     pub console: Option<Box<dyn Write + Send>>,
-    /// Which time it lives in.
+    /// Which time it lives in: that of its host, where it has one already.
     pub time: Time,
+    /// The ports that it may have; 0: 1023, which is what `xl` gives.
+    pub max_event_channels: u32,
     /// What a shutdown does.
     pub on_shutdown: OnShutdown,
 }
@@ -108,28 +114,47 @@ pub enum Outcome<T> {
 pub(crate) struct State {
     pub(crate) memory: Memory,
     pub(crate) ports: Ports,
+    pub(crate) grants: Grants,
     pub(crate) console: Console,
     pub(crate) console_port: Port,
-    pub(crate) virtual_ns: u64,
+    pub(crate) store: Ring,
+    pub(crate) store_port: Port,
     pub(crate) timers: Timers,
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) calls: BTreeMap<u32, u64>,
     pub(crate) unknown: BTreeMap<(u32, usize), u64>,
 }
 
+impl State {
+    /// Takes the console's output, gives it input, and says so.
+    pub(crate) fn serve_console(&mut self) {
+        if self.console.serve() {
+            self.ports.set_pending(self.console_port);
+        }
+    }
+}
+
+/// What a guest does when an event came: see [`Domain::on_upcall`].
+type Upcall = Box<dyn Fn() + Send + Sync>;
+
 /// A domain of the mock's. It is the platform of the guest in it.
-#[derive(Debug)]
 pub struct Domain {
-    pub(crate) state: Mutex<State>,
-    /// Rung when a port becomes pending.
-    pub(crate) event: Condvar,
+    pub(crate) xen: Xen,
+    pub(crate) domid: DomId,
     pub(crate) vcpus: u32,
-    pub(crate) time: Time,
     pub(crate) on_shutdown: OnShutdown,
-    pub(crate) started: Instant,
-    pub(crate) started_wall_ns: u64,
+    upcall: OnceLock<Upcall>,
     start_info: NonNull<StartInfo>,
     shared_info: NonNull<SharedInfo>,
+}
+
+impl std::fmt::Debug for Domain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Domain")
+            .field("domid", &self.domid)
+            .field("vcpus", &self.vcpus)
+            .finish_non_exhaustive()
+    }
 }
 
 // SAFETY: the two pointers lead into the domain's memory, which lives as long
@@ -139,37 +164,55 @@ unsafe impl Send for Domain {}
 unsafe impl Sync for Domain {}
 
 const MIB: usize = 1 << 20;
+/// What `xl` gives a domain.
+const MAX_EVENT_CHANNELS: u32 = 1023;
 
-impl Domain {
-    /// Makes a domain: its memory, start information, shared page and console.
+impl Xen {
+    /// Makes a domain: its memory, start information, shared page, console and
+    /// its ring to the store.
     ///
     /// # Errors
     /// The host has not enough memory.
-    pub fn new(config: Config) -> Result<Self, NoMemory> {
+    pub fn domain(&self, config: Config) -> Result<Domain, NoMemory> {
+        let mut world = self.0.lock();
+        let domid = world.next_domid();
         let nr_pages = config.memory_mib.max(1).saturating_mul(MIB / PAGE_SIZE);
-        let mut memory = Memory::new(nr_pages).ok_or(NoMemory)?;
+        let mut memory = Memory::new(domid, nr_pages).ok_or(NoMemory)?;
         let mut page = || memory.alloc(1).ok_or(NoMemory);
         let start_page = page()?.cast::<StartInfo>();
         let shared_page = page()?.cast::<SharedInfo>();
         let console_page = page()?.cast();
+        let store_page = page()?.cast();
         // SAFETY: pages of the domain's memory, which outlives `state`, and
         // are from now on used as peer memory only.
         let shared = unsafe { PeerPtr::new(shared_page) };
         // SAFETY: as above.
         let console = unsafe { PeerPtr::new(console_page) };
-        let mut ports = Ports::new(shared);
+        // SAFETY: as above.
+        let store = unsafe { PeerPtr::new(store_page) };
+        // No upcall before the guest is ready for one.
+        if let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) {
+            peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store(1);
+        }
+        let most = match config.max_event_channels {
+            0 => MAX_EVENT_CHANNELS,
+            most => most,
+        };
+        // One more than there are: port 0 is never used.
+        let mut ports = Ports::new(shared, most.saturating_add(1));
+        let store_port = ports.open(Binding::Store).map_err(|_| NoMemory)?;
         let console_port = ports.open(Binding::Console).map_err(|_| NoMemory)?;
 
         let mut start = StartInfo::new_zeroed();
         let magic = b"xen-3.0-x86_64";
         start.magic[..magic.len()].copy_from_slice(magic);
         start.nr_pages = memory.nr_pages() as u64;
-        start.console.mfn = Mfn(memory.gfn_of(console_page.cast()).map_or(0, |gfn| gfn.0));
+        let mfn = |page: NonNull<u8>| Mfn(memory.gfn_of(page).map_or(0, |gfn| gfn.0));
+        start.console.mfn = mfn(console_page.cast());
         start.console.evtchn = console_port;
-        start.shared_info = memory
-            .gfn_of(shared_page.cast())
-            .and_then(|gfn| gfn.address())
-            .unwrap_or(0);
+        start.store_mfn = mfn(store_page.cast());
+        start.store_evtchn = store_port;
+        start.shared_info = mfn(shared_page.cast()).address().unwrap_or(0);
         // The last byte stays zero.
         let text = config.command_line.as_bytes();
         let room = start.cmd_line.len() - 1;
@@ -178,36 +221,91 @@ impl Domain {
         }
         // SAFETY: a fresh page of the domain's.
         unsafe { start_page.write(start) };
-
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        let started_wall_ns = wall.map_or(0, |since| since.as_nanos() as u64);
-        Ok(Self {
-            state: Mutex::new(State {
+        world.store.introduce(domid);
+        world.domains.insert(
+            domid,
+            State {
                 memory,
                 ports,
+                grants: Grants::default(),
                 console: Console::new(console, config.console),
                 console_port,
-                virtual_ns: 0,
+                store: Ring::new(store),
+                store_port,
                 timers: Timers::default(),
                 shutdown: None,
                 calls: BTreeMap::new(),
                 unknown: BTreeMap::new(),
-            }),
-            event: Condvar::new(),
+            },
+        );
+        Ok(Domain {
+            xen: self.clone(),
+            domid,
             vcpus: config.vcpus.max(1),
-            time: config.time,
             on_shutdown: config.on_shutdown,
-            started: Instant::now(),
-            started_wall_ns,
+            upcall: OnceLock::new(),
             start_info: start_page,
             shared_info: shared_page,
         })
     }
+}
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // A guest that panics in a call leaves the state as consistent as a
-        // crashed vCPU would.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Domain {
+    fn drop(&mut self) {
+        self.xen.0.lock().remove(self.domid);
+    }
+}
+
+impl Domain {
+    /// A domain on a host of its own: see [`Xen::domain`].
+    ///
+    /// # Errors
+    /// The host has not enough memory.
+    pub fn new(config: Config) -> Result<Self, NoMemory> {
+        Xen::new(config.time).domain(config)
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_> {
+        Guard {
+            world: self.xen.0.lock(),
+            domid: self.domid,
+        }
+    }
+
+    /// The host that it lives on.
+    pub fn xen(&self) -> &Xen {
+        &self.xen
+    }
+
+    /// Its number.
+    pub fn domid(&self) -> DomId {
+        self.domid
+    }
+
+    /// What this guest does at an upcall: called on the guest's own thread when
+    /// a hypercall returns or a sleep ends, with further upcalls held back,
+    /// whenever the guest's words in the shared page ask for it. Only the first
+    /// call of this counts.
+    pub fn on_upcall(&self, upcall: impl Fn() + Send + Sync + 'static) {
+        let _second: Result<(), Upcall> = self.upcall.set(Box::new(upcall));
+    }
+
+    /// Calls the guest for as long as it is to be called.
+    pub(crate) fn deliver(&self) {
+        let Some(upcall) = self.upcall.get() else {
+            return;
+        };
+        // SAFETY: the page lives as long as the domain.
+        let shared: PeerPtr<'_, SharedInfo> = unsafe { PeerPtr::new(self.shared_info) };
+        let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) else {
+            return;
+        };
+        let mask = peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask);
+        let pending = peer_field!(vcpu, VcpuInfo, evtchn_upcall_pending);
+        while pending.load_acquire().trust() != 0 && mask.swap(1).trust() == 0 {
+            upcall();
+            mask.store_release(0);
+        }
     }
 
     /// The guest's start information.
@@ -223,7 +321,7 @@ impl Domain {
     /// What the guest wrote to its console so far, where that is kept.
     pub fn console_output(&self) -> Vec<u8> {
         let mut state = self.lock();
-        state.console.serve();
+        state.serve_console();
         state.console.captured.clone()
     }
 
@@ -231,11 +329,8 @@ impl Domain {
     pub fn console_input(&self, bytes: &[u8]) {
         let mut state = self.lock();
         state.console.input.extend(bytes);
-        if state.console.serve() {
-            let port = state.console_port;
-            state.ports.set_pending(port);
-            self.event.notify_all();
-        }
+        state.serve_console();
+        self.xen.0.rouse(&mut state.world);
     }
 
     /// How the domain ended, if it did.
@@ -248,6 +343,11 @@ impl Domain {
         self.lock().calls.clone()
     }
 
+    /// How many ports are open, those of the console and the store included.
+    pub fn open_ports(&self) -> usize {
+        self.lock().ports.count()
+    }
+
     /// The calls that were answered with `ENOSYS`: number and first argument,
     /// and how often.
     pub fn unknown_calls(&self) -> BTreeMap<(u32, usize), u64> {
@@ -256,7 +356,13 @@ impl Domain {
 
     /// Runs a guest's code, and says how it ended.
     pub fn run<T>(&self, guest: impl FnOnce(&Self) -> T) -> Outcome<T> {
-        match catch_unwind(AssertUnwindSafe(|| guest(self))) {
+        self.xen.0.lock().runners += 1;
+        let ended = catch_unwind(AssertUnwindSafe(|| guest(self)));
+        let mut world = self.xen.0.lock();
+        world.runners -= 1;
+        self.xen.0.rouse(&mut world);
+        drop(world);
+        match ended {
             Ok(value) => Outcome::Returned(value),
             Err(payload) => match payload.downcast::<Shutdown>() {
                 Ok(shutdown) => Outcome::Shutdown(*shutdown),
@@ -271,6 +377,7 @@ impl Domain {
         let mut state = self.lock();
         state.console.serve();
         state.shutdown = Some(shutdown.clone());
+        self.xen.0.rouse(&mut state.world);
         drop(state);
         match self.on_shutdown {
             OnShutdown::Unwind => resume_unwind(Box::new(shutdown)),

@@ -82,6 +82,7 @@ pub fn run(main: Main, handler: Handler) -> ! {
         command_line: env::var("PV_GUEST_CMDLINE").unwrap_or_default(),
         console: Some(Box::new(io::stdout())),
         time: Time::Real,
+        max_event_channels: 0,
         on_shutdown: OnShutdown::ExitProcess,
     };
     let domain: &'static Domain = match Domain::new(config) {

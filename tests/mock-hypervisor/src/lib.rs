@@ -3,10 +3,15 @@
 mod calls;
 mod console;
 mod domain;
+mod grants;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod hosted;
 mod memory;
 mod platform;
 mod ports;
+mod store;
+mod world;
 
 pub use domain::{Config, Domain, NoMemory, OnShutdown, Outcome, Shutdown, Time};
+pub use store::StoreError;
+pub use world::Xen;

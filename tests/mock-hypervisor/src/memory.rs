@@ -1,40 +1,48 @@
-//! The domain's memory, and the way to what a hypercall's arguments point to.
+//! A domain's memory, and the way to what a hypercall's arguments point to.
 
-use std::{
-    alloc::{Layout, alloc_zeroed, dealloc},
-    ptr::NonNull,
-};
+use std::ptr::NonNull;
 
-use hypercall_abi::{Errno, Gfn, PAGE_SIZE};
+use hypercall_abi::{DomId, Errno, Gfn, PAGE_SIZE};
 
-/// The machine frame of the domain's first page: not zero, so that a guest
-/// which confuses its two kinds of frames is found out.
+/// The machine frame of the first domain's first page: not zero, so that a
+/// guest which confuses its two kinds of frames is found out.
 const FIRST_MFN: u64 = 0x10_0000;
+/// Machine frames from one domain's first page to the next one's.
+const MFNS_PER_DOMAIN: u64 = 0x100_0000;
+/// Frames of the domain's that are no memory of the guest's: its grant table.
+pub(crate) const XEN_PAGES: usize = TABLE_PAGES + STATUS_PAGES;
+/// The most frames of a grant table.
+pub(crate) const TABLE_PAGES: usize = 64;
+/// The most frames of its status words.
+pub(crate) const STATUS_PAGES: usize = 16;
+/// Addresses at which other domains' pages can be mapped.
+const WINDOW_PAGES: usize = 4096;
 
 /// The pages of a domain.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    start: NonNull<u8>,
-    layout: Layout,
-    /// For each page, whether it was given out.
+    block: Block,
+    first_mfn: u64,
+    /// For each page of the guest's, whether it was given out.
     taken: Vec<bool>,
+    /// For each page of the window, whether it was given out.
+    reserved: Vec<bool>,
 }
 
-// SAFETY: the memory belongs to this value; all access is by raw pointer.
-unsafe impl Send for Memory {}
+/// Page numbers that are not taken: the first of `count` in a row.
+fn find(taken: &[bool], count: usize) -> Option<usize> {
+    taken
+        .windows(count)
+        .position(|pages| pages.iter().all(|taken| !taken))
+}
 
 impl Memory {
-    pub(crate) fn new(nr_pages: usize) -> Option<Self> {
-        let layout = Layout::from_size_align(nr_pages.checked_mul(PAGE_SIZE)?, PAGE_SIZE).ok()?;
-        if layout.size() == 0 {
-            return None;
-        }
-        // SAFETY: the size is not zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+    pub(crate) fn new(domid: DomId, nr_pages: usize) -> Option<Self> {
         Some(Self {
-            start,
-            layout,
+            block: Block::new(nr_pages.checked_add(XEN_PAGES)?, WINDOW_PAGES)?,
+            first_mfn: FIRST_MFN + u64::from(domid.0 - 1) * MFNS_PER_DOMAIN,
             taken: vec![false; nr_pages],
+            reserved: vec![false; WINDOW_PAGES],
         })
     }
 
@@ -43,18 +51,15 @@ impl Memory {
     }
 
     fn page(&self, index: usize) -> NonNull<u8> {
-        // SAFETY: all callers name a page of the domain's.
-        unsafe { self.start.add(index * PAGE_SIZE) }
+        // SAFETY: all callers name a page of the block's.
+        unsafe { self.block.start.add(index * PAGE_SIZE) }
     }
 
     pub(crate) fn alloc(&mut self, count: usize) -> Option<NonNull<u8>> {
         if count == 0 {
             return None;
         }
-        let first = self
-            .taken
-            .windows(count)
-            .position(|pages| pages.iter().all(|taken| !taken))?;
+        let first = find(&self.taken, count)?;
         self.taken[first..first + count].fill(true);
         let page = self.page(first);
         // SAFETY: pages of the domain's that nobody else has.
@@ -72,25 +77,236 @@ impl Memory {
     }
 
     fn index_of(&self, page: NonNull<u8>) -> Option<usize> {
-        let offset = page.addr().get().checked_sub(self.start.addr().get())?;
-        Some(offset / PAGE_SIZE).filter(|index| *index < self.nr_pages())
+        let offset = page
+            .addr()
+            .get()
+            .checked_sub(self.block.start.addr().get())?;
+        Some(offset / PAGE_SIZE).filter(|index| *index < self.block.nr_pages)
     }
 
     pub(crate) fn gfn_of(&self, page: NonNull<u8>) -> Option<Gfn> {
         self.index_of(page)
-            .map(|index| Gfn(FIRST_MFN + index as u64))
+            .map(|index| Gfn(self.first_mfn + index as u64))
     }
 
+    /// The page of a frame, if it is this domain's.
     pub(crate) fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
-        let index = usize::try_from(gfn.0.checked_sub(FIRST_MFN)?).ok()?;
+        let index = usize::try_from(gfn.0.checked_sub(self.first_mfn)?).ok()?;
+        (index < self.block.nr_pages).then(|| self.page(index))
+    }
+
+    /// A page of the guest's own memory: not one of its tables.
+    pub(crate) fn ram_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
+        let index = usize::try_from(gfn.0.checked_sub(self.first_mfn)?).ok()?;
         (index < self.nr_pages()).then(|| self.page(index))
+    }
+
+    /// A page that the hypervisor keeps for the domain.
+    pub(crate) fn xen_page(&self, index: usize) -> Option<NonNull<u8>> {
+        (index < XEN_PAGES).then(|| self.page(self.nr_pages() + index))
+    }
+
+    /// Addresses for other domains' pages.
+    pub(crate) fn reserve_window(&mut self, count: usize) -> Option<NonNull<u8>> {
+        if count == 0 {
+            return None;
+        }
+        let first = find(&self.reserved, count)?;
+        self.reserved[first..first + count].fill(true);
+        // SAFETY: a page of the window.
+        Some(unsafe { self.block.window.add(first * PAGE_SIZE) })
+    }
+
+    pub(crate) fn release_window(&mut self, first: NonNull<u8>, count: usize) {
+        let Some(index) = self.window_index(first.addr().get() as u64) else {
+            return;
+        };
+        if let Some(pages) = self.reserved.get_mut(index..index + count) {
+            pages.fill(false);
+        }
+    }
+
+    fn window_index(&self, address: u64) -> Option<usize> {
+        let start = self.block.window.addr().get() as u64;
+        let offset = usize::try_from(address.checked_sub(start)?).ok()?;
+        (offset.is_multiple_of(PAGE_SIZE) && offset / PAGE_SIZE < self.reserved.len())
+            .then_some(offset / PAGE_SIZE)
+    }
+
+    /// Makes the page at `address` of the window that of another domain's
+    /// frame.
+    pub(crate) fn map(&self, address: u64, owner: &Self, gfn: Gfn, access: Access) -> Option<()> {
+        let index = self.window_index(address)?;
+        let source = owner.index_of(owner.ram_of(gfn)?)?;
+        self.block.map(index, &owner.block, source, access)
+    }
+
+    /// Takes what is mapped at `address` away.
+    pub(crate) fn unmap(&self, address: u64) -> Option<()> {
+        self.block.unmap(self.window_index(address)?)
     }
 }
 
-impl Drop for Memory {
+/// How a page is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// The memory itself: a file without a name, mapped, so that a second mapping
+/// of its pages is the same memory; and a window of addresses for such.
+#[cfg(not(miri))]
+#[derive(Debug)]
+struct Block {
+    file: std::os::fd::OwnedFd,
+    start: NonNull<u8>,
+    nr_pages: usize,
+    window: NonNull<u8>,
+    window_pages: usize,
+}
+
+// SAFETY: the memory belongs to this value; all access is by raw pointer.
+unsafe impl Send for Block {}
+
+#[cfg(not(miri))]
+fn map_at(
+    at: *mut u8,
+    len: usize,
+    protection: i32,
+    flags: i32,
+    file: i32,
+    offset: usize,
+) -> Option<NonNull<u8>> {
+    // SAFETY: with a fixed address, one of this block's own window; otherwise
+    // the kernel chooses.
+    let place = unsafe {
+        libc::mmap(
+            at.cast(),
+            len,
+            protection,
+            flags,
+            file,
+            offset as libc::off_t,
+        )
+    };
+    if place == libc::MAP_FAILED {
+        None
+    } else {
+        NonNull::new(place.cast())
+    }
+}
+
+#[cfg(not(miri))]
+impl Block {
+    fn new(nr_pages: usize, window_pages: usize) -> Option<Self> {
+        use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+        let len = nr_pages.checked_mul(PAGE_SIZE)?;
+        // SAFETY: the name is a C string.
+        let file = unsafe { libc::memfd_create(c"domain".as_ptr(), libc::MFD_CLOEXEC) };
+        if file < 0 {
+            return None;
+        }
+        // SAFETY: a fresh descriptor that nobody else has.
+        let file = unsafe { OwnedFd::from_raw_fd(file) };
+        // SAFETY: sets the length of our own file.
+        if unsafe { libc::ftruncate(file.as_raw_fd(), libc::off_t::try_from(len).ok()?) } != 0 {
+            return None;
+        }
+        let both = libc::PROT_READ | libc::PROT_WRITE;
+        let fd = file.as_raw_fd();
+        let start = map_at(std::ptr::null_mut(), len, both, libc::MAP_SHARED, fd, 0)?;
+        let nothing = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let window_len = window_pages * PAGE_SIZE;
+        let window = map_at(
+            std::ptr::null_mut(),
+            window_len,
+            libc::PROT_NONE,
+            nothing,
+            -1,
+            0,
+        )?;
+        Some(Self {
+            file,
+            start,
+            nr_pages,
+            window,
+            window_pages,
+        })
+    }
+
+    fn slot(&self, index: usize) -> *mut u8 {
+        // SAFETY: both callers name a page of the window.
+        unsafe { self.window.add(index * PAGE_SIZE) }.as_ptr()
+    }
+
+    fn map(&self, index: usize, owner: &Self, source: usize, access: Access) -> Option<()> {
+        use std::os::fd::AsRawFd;
+        let protection = match access {
+            Access::Read => libc::PROT_READ,
+            Access::Write => libc::PROT_READ | libc::PROT_WRITE,
+        };
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        let file = owner.file.as_raw_fd();
+        let offset = source * PAGE_SIZE;
+        map_at(self.slot(index), PAGE_SIZE, protection, flags, file, offset).map(|_| ())
+    }
+
+    fn unmap(&self, index: usize) -> Option<()> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        map_at(self.slot(index), PAGE_SIZE, libc::PROT_NONE, flags, -1, 0).map(|_| ())
+    }
+}
+
+#[cfg(not(miri))]
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new` with this length; the domain is gone.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.nr_pages * PAGE_SIZE) };
+        // SAFETY: as above.
+        unsafe { libc::munmap(self.window.as_ptr().cast(), self.window_pages * PAGE_SIZE) };
+    }
+}
+
+/// Under Miri, which maps no files: ordinary memory, and no window.
+#[cfg(miri)]
+#[derive(Debug)]
+struct Block {
+    start: NonNull<u8>,
+    nr_pages: usize,
+    window: NonNull<u8>,
+    layout: std::alloc::Layout,
+}
+
+#[cfg(miri)]
+impl Block {
+    fn new(nr_pages: usize, _window_pages: usize) -> Option<Self> {
+        let bytes = nr_pages.checked_mul(PAGE_SIZE)?;
+        let layout = std::alloc::Layout::from_size_align(bytes, PAGE_SIZE).ok()?;
+        // SAFETY: the size is not zero.
+        let start = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
+        Some(Self {
+            start,
+            nr_pages,
+            window: NonNull::dangling(),
+            layout,
+        })
+    }
+
+    fn map(&self, _: usize, _: &Self, _: usize, _: Access) -> Option<()> {
+        None
+    }
+
+    fn unmap(&self, _: usize) -> Option<()> {
+        None
+    }
+}
+
+#[cfg(miri)]
+impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) };
     }
 }
 

@@ -3,12 +3,16 @@
 use std::ptr::NonNull;
 
 use hypercall_abi::{
-    Gfn, HypercallNr, Port,
-    platform::{Clock, Hypercall, Pages, Park},
-    sched,
+    Errno, Gfn, HypercallNr, Port, VcpuId,
+    grant_table::{get_status_frames, setup_table},
+    peer::PeerPtr,
+    peer_field,
+    platform::{Clock, GrantFrame, Hypercall, Pages, Park},
+    sched, vcpu,
+    xen::{SharedInfo, VcpuInfo},
 };
 
-use crate::{Domain, Time, memory::ThisProcess};
+use crate::{Domain, memory::ThisProcess};
 
 // SAFETY: the mock follows Xen's interface for the calls that it knows, and
 // touches only the memory that they name.
@@ -22,7 +26,9 @@ unsafe impl Hypercall for Domain {
         a4: usize,
         a5: usize,
     ) -> isize {
-        self.dispatch(&ThisProcess, nr, [a1, a2, a3, a4, a5])
+        let answer = self.dispatch(&ThisProcess, nr, [a1, a2, a3, a4, a5]);
+        self.deliver();
+        answer
     }
 }
 
@@ -43,23 +49,66 @@ unsafe impl Pages for Domain {
     fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
         self.lock().memory.page_of(gfn)
     }
+
+    fn grant_frame(&self, frame: GrantFrame, index: u32) -> Result<NonNull<u8>, Errno> {
+        // As a PV guest does: Xen tells the frames of the whole table.
+        let count = index as usize + 1;
+        let gfn = match frame {
+            GrantFrame::Table => {
+                let mut frames = vec![Gfn(0); count];
+                setup_table(self, &mut frames)?;
+                frames[index as usize]
+            }
+            GrantFrame::Status => {
+                let mut frames = vec![0; count];
+                get_status_frames(self, &mut frames)?;
+                Gfn(frames[index as usize])
+            }
+        };
+        self.page_of(gfn).ok_or(Errno::ENOMEM)
+    }
+
+    fn reserve_window(&self, count: usize) -> Option<NonNull<u8>> {
+        self.lock().memory.reserve_window(count)
+    }
+
+    unsafe fn release_window(&self, first: NonNull<u8>, count: usize) {
+        self.lock().memory.release_window(first, count);
+    }
 }
 
 impl Park for Domain {
     fn park(&self, ports: &[Port], deadline_ns: Option<u64>) {
-        let _bad_port: Result<(), hypercall_abi::Errno> = sched::poll(self, ports, deadline_ns);
+        let _bad_port: Result<(), Errno> = sched::poll(self, ports, deadline_ns);
+    }
+
+    fn idle(&self, deadline_ns: Option<u64>, has_work: &dyn Fn() -> bool) {
+        // SAFETY: the page lives as long as the domain.
+        let shared: PeerPtr<'_, SharedInfo> = unsafe { PeerPtr::new(self.shared_info()) };
+        let Some(info) = peer_field!(shared, SharedInfo, vcpu_info).get(0) else {
+            return;
+        };
+        let mask = peer_field!(info, VcpuInfo, evtchn_upcall_mask);
+        mask.store_release(1);
+        if has_work() {
+            mask.store_release(0);
+            self.deliver();
+            return;
+        }
+        if let Some(at) = deadline_ns {
+            let flags = vcpu::SingleshotFlags::empty();
+            let _past: Result<(), Errno> = vcpu::set_singleshot_timer(self, VcpuId(0), at, flags);
+        }
+        let _ended: Result<(), Errno> = sched::block(self);
     }
 }
 
 impl Clock for Domain {
     fn now_ns(&self) -> u64 {
-        match self.time {
-            Time::Virtual => self.lock().virtual_ns,
-            Time::Real => self.started.elapsed().as_nanos() as u64,
-        }
+        self.xen.0.now_ns(&self.xen.0.lock())
     }
 
     fn wall_clock_ns(&self) -> Option<u64> {
-        Some(self.started_wall_ns + self.now_ns())
+        Some(self.xen.0.started_wall_ns + self.now_ns())
     }
 }

@@ -1,11 +1,19 @@
-//! The domain's event channels, and their pending bits.
+//! A domain's event channels and their pending bits, by either interface.
 
 use hypercall_abi::{
     DomId, Errno, Port, VcpuId,
+    event_channel::{
+        EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_LINK_MASK, EVTCHN_FIFO_LINKED, EVTCHN_FIFO_MASKED,
+        EVTCHN_FIFO_NR_CHANNELS, EVTCHN_FIFO_PENDING, EVTCHN_FIFO_PRIORITY_DEFAULT,
+        EVTCHN_FIFO_PRIORITY_MIN, EvtchnFifoControlBlock,
+    },
     peer::PeerPtr,
     peer_field,
-    xen::{SharedInfo, Virq},
+    xen::{SharedInfo, VcpuInfo, Virq},
 };
+
+/// The domain that has the store, the console's daemon and the devices.
+pub(crate) const DOM0: DomId = DomId(0);
 
 /// What a port is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +23,10 @@ pub(crate) enum Binding {
     Unbound(DomId),
     /// The console's daemon.
     Console,
-    /// Another port of this domain.
-    Interdomain(Port),
+    /// The store's.
+    Store,
+    /// A domain's port.
+    Interdomain(DomId, Port),
     /// A virtual interrupt of a vCPU.
     Virq(Virq, VcpuId),
     /// Other vCPUs, to wake this one.
@@ -28,100 +38,179 @@ impl Binding {
     pub(crate) const TIMER: Self = Self::Virq(Virq::TIMER, VcpuId(0));
 }
 
-/// Ports of the 2-level interface on x86-64.
-const MOST: usize = 4096;
+/// Words of an event in one page of the FIFO interface's array.
+const WORDS_PER_PAGE: u32 = 1024;
+const QUEUES: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    binding: Binding,
+    vcpu: VcpuId,
+    priority: u32,
+    /// Pending while there was no word to say it.
+    pending: bool,
+}
+
+const CLOSED: Slot = Slot {
+    binding: Binding::Closed,
+    vcpu: VcpuId(0),
+    priority: EVTCHN_FIFO_PRIORITY_DEFAULT,
+    pending: false,
+};
+
+/// The queues of the FIFO interface, as Xen keeps them.
+#[derive(Debug)]
+struct Fifo {
+    /// For each vCPU, where its queues' heads are, and their tails.
+    vcpus: Vec<Option<Queues>>,
+    array: Vec<PeerPtr<'static, [u32; 1024]>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Queues {
+    control: PeerPtr<'static, EvtchnFifoControlBlock>,
+    tails: [u32; QUEUES],
+}
 
 #[derive(Debug)]
 pub(crate) struct Ports {
     /// Port 0 is never used.
-    bindings: Vec<Binding>,
+    slots: Vec<Slot>,
     shared: PeerPtr<'static, SharedInfo>,
+    fifo: Option<Fifo>,
+    /// The ports that this domain may have.
+    most: u32,
 }
 
 impl Ports {
-    pub(crate) fn new(shared: PeerPtr<'static, SharedInfo>) -> Self {
+    pub(crate) fn new(shared: PeerPtr<'static, SharedInfo>, most: u32) -> Self {
         Self {
-            bindings: vec![Binding::Closed],
+            slots: vec![CLOSED],
             shared,
+            fifo: None,
+            most: most.min(EVTCHN_FIFO_NR_CHANNELS),
         }
     }
 
     pub(crate) fn open(&mut self, binding: Binding) -> Result<Port, Errno> {
-        let free = self
-            .bindings
-            .iter()
-            .skip(1)
-            .position(|binding| *binding == Binding::Closed)
-            .map(|index| index + 1);
+        let most = match self.fifo {
+            Some(_) => self.most,
+            None => self.most.min(EVTCHN_2L_NR_CHANNELS),
+        };
+        let mut slots = self.slots.iter().skip(1);
+        let free = slots.position(|slot| slot.binding == Binding::Closed);
         let index = match free {
-            Some(index) => index,
-            None if self.bindings.len() < MOST => {
-                self.bindings.push(Binding::Closed);
-                self.bindings.len() - 1
+            Some(index) => index + 1,
+            None if self.slots.len() < most as usize => {
+                self.slots.push(CLOSED);
+                self.slots.len() - 1
             }
             None => return Err(Errno::ENOSPC),
         };
-        self.bindings[index] = binding;
+        let vcpu = match binding {
+            Binding::Virq(_, vcpu) | Binding::Ipi(vcpu) => vcpu,
+            _ => VcpuId(0),
+        };
+        self.slots[index] = Slot {
+            binding,
+            vcpu,
+            ..CLOSED
+        };
         let port = Port(index as u32);
         self.clear_pending(port);
         Ok(port)
     }
 
+    fn slot(&self, port: Port) -> Result<&Slot, Errno> {
+        let slot = self.slots.get(port.0 as usize).filter(|_| port.0 != 0);
+        slot.ok_or(Errno::EINVAL)
+    }
+
     /// What a port is bound to. Beyond the ports that exist: `EINVAL`.
     pub(crate) fn binding(&self, port: Port) -> Result<Binding, Errno> {
-        self.bindings
-            .get(port.0 as usize)
-            .copied()
-            .filter(|_| port.0 != 0)
-            .ok_or(Errno::EINVAL)
+        self.slot(port).map(|slot| slot.binding)
+    }
+
+    /// The vCPU that a port's events go to.
+    pub(crate) fn vcpu(&self, port: Port) -> VcpuId {
+        self.slot(port).map_or(VcpuId(0), |slot| slot.vcpu)
+    }
+
+    pub(crate) fn bind_vcpu(&mut self, port: Port, vcpu: VcpuId) {
+        if let Some(slot) = self.slots.get_mut(port.0 as usize) {
+            slot.vcpu = vcpu;
+        }
     }
 
     pub(crate) fn close(&mut self, port: Port) -> Result<(), Errno> {
         if self.binding(port)? == Binding::Closed {
             return Err(Errno::EINVAL);
         }
-        // The other end is left unbound.
-        if let Binding::Interdomain(other) = self.bindings[port.0 as usize] {
-            self.rebind(other, Binding::Unbound(crate::calls::GUEST));
-        }
-        self.bindings[port.0 as usize] = Binding::Closed;
+        self.slots[port.0 as usize] = CLOSED;
         self.clear_pending(port);
         Ok(())
     }
 
     /// Binds an open port to something else.
     pub(crate) fn rebind(&mut self, port: Port, binding: Binding) {
-        if let Some(slot) = self.bindings.get_mut(port.0 as usize) {
-            *slot = binding;
+        if let Some(slot) = self.slots.get_mut(port.0 as usize) {
+            slot.binding = binding;
         }
     }
 
     /// The port that is bound to this.
     pub(crate) fn find(&self, binding: Binding) -> Option<Port> {
-        let index = self.bindings.iter().position(|other| *other == binding)?;
+        let index = self.slots.iter().position(|slot| slot.binding == binding)?;
         Some(Port(index as u32))
     }
 
+    /// The other ends of this domain's channels.
+    pub(crate) fn peers(&self) -> Vec<(DomId, Port)> {
+        let bindings = self.slots.iter().map(|slot| slot.binding);
+        bindings
+            .filter_map(|binding| match binding {
+                Binding::Interdomain(domid, port) => Some((domid, port)),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Makes the port pending that is bound to this, if there is one.
-    pub(crate) fn ring(&self, binding: Binding) {
+    pub(crate) fn ring(&mut self, binding: Binding) {
         if let Some(port) = self.find(binding) {
             self.set_pending(port);
         }
     }
 
-    /// Closes all ports.
+    /// Closes all ports, and goes back to the 2-level interface.
     pub(crate) fn reset(&mut self) {
-        for index in 1..self.bindings.len() {
-            self.bindings[index] = Binding::Closed;
+        for index in 1..self.slots.len() {
+            self.slots[index] = CLOSED;
             self.clear_pending(Port(index as u32));
         }
+        self.fifo = None;
     }
 
-    /// Takes a port's mask away.
-    pub(crate) fn unmask(&self, port: Port) {
+    /// `EVTCHNOP_unmask`.
+    pub(crate) fn unmask(&mut self, port: Port) {
+        if self.fifo.is_some() {
+            let Some(word) = self.event_word(port) else {
+                return;
+            };
+            let before = word.fetch_and(!(1 << EVTCHN_FIFO_MASKED)).trust();
+            if before & (1 << EVTCHN_FIFO_PENDING) != 0 {
+                self.set_pending(port);
+            }
+            return;
+        }
         let words = peer_field!(self.shared, SharedInfo, evtchn_mask);
-        if let Some(word) = words.get(port.0 as usize / 64) {
-            let _before = word.fetch_and(!(1 << (port.0 % 64)));
+        let bit = 1 << (port.0 % 64);
+        let Some(word) = words.get(port.0 as usize / 64) else {
+            return;
+        };
+        let was_masked = word.fetch_and(!bit).trust() & bit != 0;
+        if was_masked && self.is_pending(port) {
+            self.select(port);
         }
     }
 
@@ -130,35 +219,227 @@ impl Ports {
         Some((words.get(port.0 as usize / 64)?, 1 << (port.0 % 64)))
     }
 
-    pub(crate) fn set_pending(&self, port: Port) {
-        if let Some((word, bit)) = self.word(port) {
-            let _before = word.fetch_or(bit);
+    fn event_word(&self, port: Port) -> Option<PeerPtr<'static, u32>> {
+        let array = &self.fifo.as_ref()?.array;
+        let page = array.get((port.0 / WORDS_PER_PAGE) as usize)?;
+        page.get((port.0 % WORDS_PER_PAGE) as usize)
+    }
+
+    fn vcpu_info(&self, vcpu: VcpuId) -> Option<PeerPtr<'static, VcpuInfo>> {
+        peer_field!(self.shared, SharedInfo, vcpu_info).get(vcpu.0 as usize)
+    }
+
+    /// Tells a vCPU that there is something to look at.
+    fn upcall(&self, vcpu: VcpuId) {
+        if let Some(info) = self.vcpu_info(vcpu) {
+            peer_field!(info, VcpuInfo, evtchn_upcall_pending).store_release(1);
         }
     }
 
-    fn clear_pending(&self, port: Port) {
-        if let Some((word, bit)) = self.word(port) {
+    /// Whether a vCPU was told so.
+    pub(crate) fn upcall_pending(&self, vcpu: VcpuId) -> bool {
+        self.vcpu_info(vcpu).is_some_and(|info| {
+            let pending = peer_field!(info, VcpuInfo, evtchn_upcall_pending);
+            pending.load_acquire().trust() != 0
+        })
+    }
+
+    /// The first level of two.
+    fn select(&self, port: Port) {
+        let vcpu = self.vcpu(port);
+        if let Some(info) = self.vcpu_info(vcpu) {
+            let selector = peer_field!(info, VcpuInfo, evtchn_pending_sel);
+            let _before = selector.fetch_or(1 << (port.0 / 64));
+            self.upcall(vcpu);
+        }
+    }
+
+    pub(crate) fn set_pending(&mut self, port: Port) {
+        if self.fifo.is_some() {
+            return self.enqueue(port);
+        }
+        let Some((word, bit)) = self.word(port) else {
+            return;
+        };
+        let before = word.fetch_or(bit).trust();
+        let masks = peer_field!(self.shared, SharedInfo, evtchn_mask);
+        let masked = masks
+            .get(port.0 as usize / 64)
+            .is_some_and(|mask| mask.load_acquire().trust() & bit != 0);
+        if before & bit == 0 && !masked {
+            self.select(port);
+        }
+    }
+
+    /// Pending by the FIFO interface: into the queue of its priority, unless it
+    /// is masked or in one already.
+    fn enqueue(&mut self, port: Port) {
+        let Some(slot) = self.slots.get(port.0 as usize).copied() else {
+            return;
+        };
+        let Some(word) = self.event_word(port) else {
+            self.slots[port.0 as usize].pending = true;
+            return;
+        };
+        let before = word.fetch_or(1 << EVTCHN_FIFO_PENDING).trust();
+        if before & (1 << EVTCHN_FIFO_MASKED | 1 << EVTCHN_FIFO_LINKED) != 0 {
+            return;
+        }
+        let priority = slot.priority as usize % QUEUES;
+        let Some(fifo) = &mut self.fifo else {
+            return;
+        };
+        // An event that is in no queue is nobody's tail any more: the queue
+        // that it was in is empty.
+        for queues in fifo.vcpus.iter_mut().flatten() {
+            for tail in queues.tails.iter_mut().filter(|tail| **tail == port.0) {
+                *tail = 0;
+            }
+        }
+        let Some(Some(queues)) = fifo.vcpus.get(slot.vcpu.0 as usize).copied() else {
+            return;
+        };
+        let _before = word.fetch_or(1 << EVTCHN_FIFO_LINKED);
+        let linked = self.link(queues.tails[priority], port);
+        let heads = peer_field!(queues.control, EvtchnFifoControlBlock, head);
+        if let (false, Some(head)) = (linked, heads.get(priority)) {
+            head.store_release(port.0);
+        }
+        if let Some(fifo) = &mut self.fifo
+            && let Some(Some(queues)) = fifo.vcpus.get_mut(slot.vcpu.0 as usize)
+        {
+            queues.tails[priority] = port.0;
+        }
+        if !linked {
+            let ready = peer_field!(queues.control, EvtchnFifoControlBlock, ready);
+            if ready.fetch_or(1 << priority).trust() & (1 << priority) == 0 {
+                self.upcall(slot.vcpu);
+            }
+        }
+    }
+
+    /// Appends to a queue's last event, if that is still in the queue.
+    fn link(&self, tail: u32, port: Port) -> bool {
+        let Some(word) = self.event_word(Port(tail)).filter(|_| tail != 0) else {
+            return false;
+        };
+        loop {
+            let old = word.load_acquire().trust();
+            if old & (1 << EVTCHN_FIFO_LINKED) == 0 {
+                return false;
+            }
+            let new = (old & !EVTCHN_FIFO_LINK_MASK) | port.0;
+            if word.compare_exchange(old, new).is_ok() {
+                return true;
+            }
+        }
+    }
+
+    /// `EVTCHNOP_init_control`. The first vCPU's makes the domain a FIFO one.
+    pub(crate) fn init_control(
+        &mut self,
+        vcpu: VcpuId,
+        vcpus: u32,
+        control: PeerPtr<'static, EvtchnFifoControlBlock>,
+    ) -> Result<(), Errno> {
+        let queues = Queues {
+            control,
+            tails: [0; QUEUES],
+        };
+        if self.fifo.is_none() {
+            for index in 1..self.slots.len() {
+                self.slots[index].pending = self.is_pending(Port(index as u32));
+                self.slots[index].priority = EVTCHN_FIFO_PRIORITY_DEFAULT;
+            }
+            self.fifo = Some(Fifo {
+                vcpus: vec![None; vcpus as usize],
+                array: Vec::new(),
+            });
+        }
+        let fifo = self.fifo.as_mut().ok_or(Errno::EINVAL)?;
+        let slot = fifo.vcpus.get_mut(vcpu.0 as usize).ok_or(Errno::ENOENT)?;
+        if slot.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        *slot = Some(queues);
+        Ok(())
+    }
+
+    /// `EVTCHNOP_expand_array`.
+    pub(crate) fn expand_array(
+        &mut self,
+        page: PeerPtr<'static, [u32; 1024]>,
+    ) -> Result<(), Errno> {
+        let fifo = self.fifo.as_mut().ok_or(Errno::EOPNOTSUPP)?;
+        if fifo.array.len() as u32 * WORDS_PER_PAGE >= EVTCHN_FIFO_NR_CHANNELS {
+            return Err(Errno::ENOSPC);
+        }
+        let first = fifo.array.len() as u32 * WORDS_PER_PAGE;
+        fifo.array.push(page);
+        // What was pending without a word to say it.
+        for index in first..(first + WORDS_PER_PAGE).min(self.slots.len() as u32) {
+            if std::mem::take(&mut self.slots[index as usize].pending) {
+                self.set_pending(Port(index));
+            }
+        }
+        Ok(())
+    }
+
+    /// `EVTCHNOP_set_priority`.
+    pub(crate) fn set_priority(&mut self, port: Port, priority: u32) -> Result<(), Errno> {
+        self.binding(port)?;
+        if self.fifo.is_none() {
+            return Err(Errno::ENOSYS);
+        }
+        if priority > EVTCHN_FIFO_PRIORITY_MIN {
+            return Err(Errno::EINVAL);
+        }
+        self.slots[port.0 as usize].priority = priority;
+        Ok(())
+    }
+
+    fn clear_pending(&mut self, port: Port) {
+        if let Some(slot) = self.slots.get_mut(port.0 as usize) {
+            slot.pending = false;
+        }
+        if self.fifo.is_some() {
+            if let Some(word) = self.event_word(port) {
+                let _before = word.fetch_and(!(1 << EVTCHN_FIFO_PENDING));
+            }
+        } else if let Some((word, bit)) = self.word(port) {
             let _before = word.fetch_and(!bit);
         }
     }
 
     pub(crate) fn is_pending(&self, port: Port) -> bool {
+        if self.fifo.is_some() {
+            return match self.event_word(port) {
+                Some(word) => word.load_acquire().trust() & (1 << EVTCHN_FIFO_PENDING) != 0,
+                None => self.slot(port).is_ok_and(|slot| slot.pending),
+            };
+        }
         self.word(port)
             .is_some_and(|(word, bit)| word.load_acquire().trust() & bit != 0)
     }
 
+    /// How many ports are open.
+    pub(crate) fn count(&self) -> usize {
+        let open = |slot: &&Slot| slot.binding != Binding::Closed;
+        self.slots.iter().filter(open).count()
+    }
+
     /// Every open port, for a report.
     pub(crate) fn describe(&self) -> String {
-        let open = self.bindings.iter().enumerate();
-        let lines = open.filter(|(_, binding)| **binding != Binding::Closed);
+        let open = self.slots.iter().enumerate();
+        let lines = open.filter(|(_, slot)| slot.binding != Binding::Closed);
         lines
-            .map(|(index, binding)| {
+            .map(|(index, slot)| {
                 let state = if self.is_pending(Port(index as u32)) {
                     "pending"
                 } else {
                     "quiet"
                 };
-                format!("  port {index}: {binding:?}, {state}\n")
+                format!("  port {index}: {:?}, {state}\n", slot.binding)
             })
             .collect()
     }

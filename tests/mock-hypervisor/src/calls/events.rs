@@ -1,13 +1,16 @@
-//! `event_channel_op`: the 2-level interface.
+//! `event_channel_op`.
 
-use hypercall_abi::{DomId, Errno, Port, VcpuId, event_channel::*, xen::Virq};
+use hypercall_abi::{
+    DomId, Errno, Gfn, PAGE_SIZE, Port, VcpuId, event_channel::*, peer::PeerPtr, xen::Virq,
+};
 use zerocopy::IntoBytes;
 
-use super::{GUEST, read};
-use crate::{Domain, memory::GuestMemory, ports::Binding};
-
-/// The domain whose store, console and backends there would be.
-const DOM0: DomId = DomId(0);
+use super::read;
+use crate::{
+    Domain,
+    memory::GuestMemory,
+    ports::{Binding, DOM0},
+};
 
 impl Domain {
     pub(super) fn event_channel_op(
@@ -23,13 +26,13 @@ impl Domain {
             }
             EVTCHNOP_CLOSE => {
                 let port: Port = read(memory, arg)?;
-                self.lock().ports.close(port).map(|()| 0)
+                self.lock().world.close(self.domid, port).map(|()| 0)
             }
             EVTCHNOP_ALLOC_UNBOUND => {
                 let mut alloc: EvtchnAllocUnbound = read(memory, arg)?;
                 self.own(alloc.dom)?;
                 let remote = match alloc.remote_dom {
-                    DomId::SELF => GUEST,
+                    DomId::SELF => self.domid,
                     other => other,
                 };
                 alloc.port = self.lock().ports.open(Binding::Unbound(remote))?;
@@ -37,7 +40,14 @@ impl Domain {
             }
             EVTCHNOP_BIND_INTERDOMAIN => {
                 let mut bind: EvtchnBindInterdomain = read(memory, arg)?;
-                bind.local_port = self.bind_interdomain(bind.remote_dom, bind.remote_port)?;
+                let remote = match bind.remote_dom {
+                    DomId::SELF => self.domid,
+                    other => other,
+                };
+                let mut state = self.lock();
+                let world = &mut state.world;
+                bind.local_port = world.bind_interdomain(self.domid, remote, bind.remote_port)?;
+                drop(state);
                 memory.copy_out(arg, bind.as_bytes()).map(|()| 0)
             }
             EVTCHNOP_BIND_VIRQ => {
@@ -65,14 +75,21 @@ impl Domain {
             EVTCHNOP_BIND_VCPU => {
                 let bind: EvtchnBindVcpu = read(memory, arg)?;
                 self.vcpu(bind.vcpu)?;
-                match self.lock().ports.binding(bind.port)? {
-                    Binding::Unbound(_) | Binding::Interdomain(_) | Binding::Console => Ok(0),
+                let mut state = self.lock();
+                match state.ports.binding(bind.port)? {
+                    Binding::Unbound(_)
+                    | Binding::Interdomain(..)
+                    | Binding::Console
+                    | Binding::Store => {
+                        state.ports.bind_vcpu(bind.port, bind.vcpu);
+                        Ok(0)
+                    }
                     _ => Err(Errno::EINVAL),
                 }
             }
             EVTCHNOP_UNMASK => {
                 let port: Port = read(memory, arg)?;
-                let state = self.lock();
+                let mut state = self.lock();
                 state.ports.binding(port)?;
                 state.ports.unmask(port);
                 Ok(0)
@@ -84,22 +101,22 @@ impl Domain {
                 Ok(0)
             }
             EVTCHNOP_INIT_CONTROL => {
-                let control: EvtchnInitControl = read(memory, arg)?;
-                self.vcpu(control.vcpu)?;
-                // The FIFO interface is not modelled; what Xen refuses is.
-                if control.offset & 7 != 0 {
-                    return Err(Errno::EINVAL);
-                }
-                Err(Errno::ENOSYS)
+                let mut control: EvtchnInitControl = read(memory, arg)?;
+                self.init_control(&control)?;
+                control.link_bits = EVTCHN_FIFO_LINK_BITS as u8;
+                memory.copy_out(arg, control.as_bytes()).map(|()| 0)
             }
             EVTCHNOP_EXPAND_ARRAY => {
-                let _array: EvtchnExpandArray = read(memory, arg)?;
-                Err(Errno::EOPNOTSUPP)
+                let expand: EvtchnExpandArray = read(memory, arg)?;
+                let page = self.frame(expand.array_gfn);
+                let mut state = self.lock();
+                state.ports.expand_array(page?)?;
+                Ok(0)
             }
             EVTCHNOP_SET_PRIORITY => {
-                let priority: EvtchnSetPriority = read(memory, arg)?;
-                self.lock().ports.binding(priority.port)?;
-                Err(Errno::ENOSYS)
+                let set: EvtchnSetPriority = read(memory, arg)?;
+                self.lock().ports.set_priority(set.port, set.priority)?;
+                Ok(0)
             }
             _ => Err(Errno::ENOSYS),
         }
@@ -114,23 +131,29 @@ impl Domain {
         }
     }
 
-    fn bind_interdomain(&self, remote: DomId, remote_port: Port) -> Result<Port, Errno> {
-        if remote == DOM0 {
-            // It offers nothing.
+    /// A frame of this guest's memory.
+    fn frame<T>(&self, gfn: Gfn) -> Result<PeerPtr<'static, T>, Errno> {
+        let page = self.lock().memory.ram_of(gfn).ok_or(Errno::EINVAL)?;
+        // SAFETY: a page of the domain's memory, which lives as long as its
+        // state does; the guest gave it to the hypervisor.
+        Ok(unsafe { PeerPtr::new(page.cast()) })
+    }
+
+    fn init_control(&self, control: &EvtchnInitControl) -> Result<(), Errno> {
+        self.vcpu(control.vcpu)?;
+        let offset = control.offset as usize;
+        // In the page, whole, and on a word of 8 bytes.
+        if offset > PAGE_SIZE - size_of::<EvtchnFifoControlBlock>() || !offset.is_multiple_of(8) {
             return Err(Errno::EINVAL);
         }
-        if remote != DomId::SELF && remote != GUEST {
-            return Err(Errno::ESRCH);
-        }
-        let mut state = self.lock();
-        if state.ports.binding(remote_port)? != Binding::Unbound(GUEST) {
-            return Err(Errno::EINVAL);
-        }
-        let local = state.ports.open(Binding::Interdomain(remote_port))?;
-        state.ports.rebind(remote_port, Binding::Interdomain(local));
-        // The new end may have missed an event: it is told at once.
-        state.ports.set_pending(local);
-        Ok(local)
+        let page = self.frame::<u8>(control.control_gfn)?;
+        let place = std::ptr::NonNull::new(page.as_ptr()).ok_or(Errno::EINVAL)?;
+        // SAFETY: the offset lies in the page.
+        let place = unsafe { place.add(offset) }.cast::<EvtchnFifoControlBlock>();
+        // SAFETY: as for the page.
+        let block = unsafe { PeerPtr::new(place) };
+        let vcpus = self.vcpus;
+        self.lock().ports.init_control(control.vcpu, vcpus, block)
     }
 
     fn bind_virq(&self, virq: Virq, vcpu: VcpuId) -> Result<Port, Errno> {
@@ -155,15 +178,19 @@ impl Domain {
         let binding = match status.port {
             // Reserved, and so never open.
             Port(0) => Binding::Closed,
-            port => self.lock().ports.binding(port)?,
+            port => {
+                let state = self.lock();
+                status.vcpu = state.ports.vcpu(port);
+                state.ports.binding(port)?
+            }
         };
         (status.status, status.u) = match binding {
             Binding::Closed => (ChannelStatus::CLOSED, status.u),
             Binding::Unbound(remote) => (ChannelStatus::UNBOUND, u64::from(remote.0)),
-            Binding::Console => (ChannelStatus::INTERDOMAIN, 0),
-            Binding::Interdomain(port) => {
+            Binding::Console | Binding::Store => (ChannelStatus::INTERDOMAIN, u64::from(DOM0.0)),
+            Binding::Interdomain(dom, port) => {
                 let other = EvtchnStatusInterdomain {
-                    dom: GUEST,
+                    dom,
                     port,
                     ..Default::default()
                 };
@@ -183,19 +210,8 @@ impl Domain {
 
     fn send(&self, port: Port) -> Result<usize, Errno> {
         let mut state = self.lock();
-        match state.ports.binding(port)? {
-            Binding::Closed | Binding::Virq(..) => return Err(Errno::EINVAL),
-            // Nobody is bound yet: the event is lost, and that is no error.
-            Binding::Unbound(_) => {}
-            Binding::Console => {
-                if state.console.serve() {
-                    state.ports.set_pending(port);
-                }
-            }
-            Binding::Interdomain(other) => state.ports.set_pending(other),
-            Binding::Ipi(_) => state.ports.set_pending(port),
-        }
-        self.event.notify_all();
+        state.world.send(self.domid, port)?;
+        self.xen.0.rouse(&mut state.world);
         Ok(0)
     }
 }

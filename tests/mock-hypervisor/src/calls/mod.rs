@@ -1,6 +1,7 @@
 //! The hypercalls, as Xen takes them.
 
 mod events;
+mod grants;
 mod sched;
 mod vcpu;
 mod version;
@@ -44,6 +45,7 @@ impl Domain {
             HypercallNr::SCHED_OP => self.sched_op(memory, a1, a2),
             HypercallNr::EVENT_CHANNEL_OP => self.event_channel_op(memory, a1, a2),
             HypercallNr::MEMORY_OP => self.memory_op(memory, a1, a2),
+            HypercallNr::GRANT_TABLE_OP => self.grant_table_op(memory, a1, a2, a3),
             HypercallNr::VCPU_OP => self.vcpu_op(memory, a1, VcpuId(a2 as u32), a3),
             HypercallNr::SET_TIMER_OP => self.set_timer(a1 as u64),
             HypercallNr::MULTICALL => self.multicall(memory, a1, a2),
@@ -65,7 +67,7 @@ impl Domain {
 
     /// An unprivileged domain may only name itself.
     fn own(&self, domid: DomId) -> Result<(), Errno> {
-        if domid == DomId::SELF || domid == GUEST {
+        if domid == DomId::SELF || domid == self.domid {
             Ok(())
         } else {
             Err(Errno::EPERM)
@@ -130,9 +132,6 @@ fn vm_assist(command: usize, help: usize) -> Result<usize, Errno> {
     }
 }
 
-/// The number of the mock's only guest.
-pub(crate) const GUEST: DomId = DomId(1);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,7 +195,11 @@ mod tests {
 
     #[test]
     fn ports_run_out_and_come_back() {
-        let domain = domain();
+        let domain = Domain::new(Config {
+            max_event_channels: 100_000,
+            ..Config::default()
+        })
+        .unwrap();
         let mut last = Port(0);
         loop {
             match event_channel::alloc_unbound(&domain, DomId(0)) {
@@ -240,7 +243,7 @@ mod tests {
             panic!("the guest went on");
         };
         assert_eq!(end.reason, ShutdownReason::CRASH);
-        assert!(end.report.contains("port 1: Console, quiet"));
+        assert!(end.report.contains("port 2: Console, quiet"));
     }
 
     #[test]
@@ -311,7 +314,7 @@ mod tests {
         assert_eq!(status.interdomain().unwrap().port, bound);
         event_channel::close(&domain, bound).unwrap();
         let status = event_channel::status(&domain, offered).unwrap();
-        assert_eq!(status.unbound(), Some(GUEST));
+        assert_eq!(status.unbound(), Some(domain.domid()));
         let ipi = event_channel::bind_ipi(&domain, VcpuId(0)).unwrap();
         event_channel::send(&domain, ipi).unwrap();
         domain.park(&[ipi], None);

@@ -1,17 +1,18 @@
 //! `sched_op`, timers and what waits for them.
 
-use std::{sync::PoisonError, time::Duration};
-
 use hypercall_abi::{
-    Errno, Port,
+    Errno, Port, VcpuId,
+    peer::PeerPtr,
+    peer_field,
     sched::{
         SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_SHUTDOWN_CODE, SCHEDOP_WATCHDOG,
         SCHEDOP_YIELD, SchedPoll, SchedWatchdog, ShutdownReason,
     },
+    xen::{SharedInfo, VcpuInfo},
 };
 
 use super::read;
-use crate::{Domain, Time, domain::State, memory::GuestMemory, ports::Binding};
+use crate::{Domain, domain::State, memory::GuestMemory, ports::Binding};
 
 /// The most ports of one poll.
 const MOST_POLLED: u32 = 128;
@@ -41,9 +42,13 @@ impl Timers {
 }
 
 impl State {
-    /// Sends the timer's interrupt if one is due, and says whether a watchdog
-    /// has run out.
-    fn fire(&mut self, now_ns: u64) -> bool {
+    /// When something happens next.
+    pub(crate) fn next_ns(&self) -> Option<u64> {
+        self.timers.next_ns()
+    }
+
+    /// Sends the timer's interrupt if one is due.
+    pub(crate) fn fire(&mut self, now_ns: u64) {
         let mut ring = self.timers.singleshot_ns.is_some_and(|at| at <= now_ns);
         if ring {
             self.timers.singleshot_ns = None;
@@ -56,25 +61,23 @@ impl State {
         if ring {
             self.ports.ring(Binding::TIMER);
         }
+    }
+
+    /// Whether a watchdog has run out.
+    fn starved(&self, now_ns: u64) -> bool {
         let mut watchdogs = self.timers.watchdogs_ns.iter().flatten();
         watchdogs.any(|(at, _)| *at <= now_ns)
     }
 }
 
 impl Domain {
-    /// What time it is.
-    pub(crate) fn time_ns(&self, state: &State) -> u64 {
-        match self.time {
-            Time::Virtual => state.virtual_ns,
-            Time::Real => self.started.elapsed().as_nanos() as u64,
-        }
-    }
-
     /// Does what is due.
     pub(crate) fn tick(&self) {
+        let host = &self.xen.0;
         let mut state = self.lock();
-        let now_ns = self.time_ns(&state);
-        let ended = state.fire(now_ns);
+        host.tick(&mut state.world);
+        let now_ns = host.now_ns(&state.world);
+        let ended = state.starved(now_ns);
         drop(state);
         if ended {
             self.end(
@@ -95,8 +98,10 @@ impl Domain {
                 std::thread::yield_now();
                 Ok(0)
             }
-            // Upcalls are not modelled: nothing would end the sleep.
-            SCHEDOP_BLOCK => self.deadlock("SCHEDOP_block, and no upcalls"),
+            SCHEDOP_BLOCK => {
+                self.block();
+                Ok(0)
+            }
             SCHEDOP_SHUTDOWN => {
                 let reason: ShutdownReason = read(memory, arg)?;
                 if reason.0 > ShutdownReason::SOFT_RESET.0 {
@@ -135,7 +140,7 @@ impl Domain {
 
     fn watchdog(&self, watchdog: SchedWatchdog) -> Result<usize, Errno> {
         let mut state = self.lock();
-        let now_ns = self.time_ns(&state);
+        let now_ns = self.xen.0.now_ns(&state.world);
         let period = u64::from(watchdog.timeout) * SECOND_NS;
         let armed = Some((now_ns.saturating_add(period), period));
         let slots = &mut state.timers.watchdogs_ns;
@@ -161,37 +166,38 @@ impl Domain {
     }
 
     /// Sleeps until a port is pending or a time has come.
-    pub(crate) fn poll(&self, ports: &[Port], timeout_ns: Option<u64>) {
+    fn poll(&self, ports: &[Port], timeout_ns: Option<u64>) {
+        self.sleep_until("SCHEDOP_poll without a timeout", timeout_ns, |state| {
+            ports.iter().any(|port| state.ports.is_pending(*port))
+        });
+    }
+
+    /// Lets upcalls through, and sleeps until there is one.
+    fn block(&self) {
+        // SAFETY: the page lives as long as the domain.
+        let shared: PeerPtr<'_, SharedInfo> = unsafe { PeerPtr::new(self.shared_info()) };
+        if let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) {
+            peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store_release(0);
+        }
+        self.sleep_until("SCHEDOP_block", None, |state| {
+            state.ports.upcall_pending(VcpuId(0))
+        });
+    }
+
+    fn sleep_until(&self, what: &str, until_ns: Option<u64>, awake: impl Fn(&State) -> bool) {
+        let host = &self.xen.0;
         loop {
             self.tick();
             let mut state = self.lock();
-            if state.console.serve() {
-                let port = state.console_port;
-                state.ports.set_pending(port);
-            }
-            if ports.iter().any(|port| state.ports.is_pending(*port)) {
+            state.serve_console();
+            if awake(&state) {
                 return;
             }
-            let now_ns = self.time_ns(&state);
-            if timeout_ns.is_some_and(|until| until <= now_ns) {
+            if until_ns.is_some_and(|until| until <= host.now_ns(&state.world)) {
                 return;
             }
-            let next_ns = state.timers.next_ns().into_iter().chain(timeout_ns).min();
-            match (self.time, next_ns) {
-                (Time::Virtual, Some(next)) => state.virtual_ns = next.max(now_ns),
-                (Time::Virtual, None) => {
-                    drop(state);
-                    self.deadlock("SCHEDOP_poll without a timeout");
-                }
-                (Time::Real, Some(next)) => {
-                    let rest = Duration::from_nanos(next.saturating_sub(now_ns));
-                    let wait = self.event.wait_timeout(state, rest);
-                    drop(wait.unwrap_or_else(PoisonError::into_inner));
-                }
-                (Time::Real, None) => {
-                    let wait = self.event.wait(state);
-                    drop(wait.unwrap_or_else(PoisonError::into_inner));
-                }
+            if host.sleep(state.world, until_ns).is_none() {
+                self.deadlock(what);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `vcpu_op` and `set_timer_op`. Only the first vCPU ever runs.
 
-use hypercall_abi::{Errno, VcpuId, vcpu::*};
+use hypercall_abi::{Errno, VcpuId, platform::Clock, vcpu::*};
 use zerocopy::IntoBytes;
 
 use super::read;
@@ -29,7 +29,7 @@ impl Domain {
             VCPUOP_DOWN => Ok(0),
             VCPUOP_INITIALISE if is_first => Err(Errno::EEXIST),
             VCPUOP_GET_RUNSTATE_INFO => {
-                let now_ns = self.time_ns(&self.lock());
+                let now_ns = self.now_ns();
                 let state = if is_first {
                     RunState::RUNNING
                 } else {
@@ -49,7 +49,11 @@ impl Domain {
                     return Err(Errno::EINVAL);
                 }
                 let mut state = self.lock();
-                let next_ns = self.time_ns(&state).saturating_add(timer.period_ns);
+                let next_ns = self
+                    .xen
+                    .0
+                    .now_ns(&state.world)
+                    .saturating_add(timer.period_ns);
                 state.timers.periodic_ns = Some((next_ns, timer.period_ns));
                 Ok(0)
             }

@@ -1,0 +1,240 @@
+//! All ports of a guest.
+
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use hypercall_abi::{
+    Errno, Port, VcpuId,
+    event_channel::{EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_NR_CHANNELS},
+    peer::PeerPtr,
+    peer_field,
+    platform::{Hypercall, Pages},
+    xen::{SharedInfo, VcpuInfo},
+};
+
+use crate::{
+    Error, PortRef,
+    fifo::Fifo,
+    slots::{Slot, Slots},
+    words::Words,
+};
+
+/// The most vCPUs that can receive events.
+pub const MAX_VCPUS: usize = 32;
+
+/// How pending events are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// By bits in the shared page: 4096 ports.
+    TwoLevel,
+    /// By queues of sixteen priorities: 131,072 ports.
+    Fifo,
+}
+
+/// Which [`Interface`] is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// FIFO where the hypervisor has it.
+    #[default]
+    Best,
+    /// That of every hypervisor.
+    TwoLevel,
+}
+
+/// When a port that rings without end is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    /// So many upcalls in one window are let through.
+    pub events: u32,
+    /// The window's length.
+    pub window_ns: u64,
+}
+
+impl Default for Throttle {
+    /// 1000 in 10 ms: a disk or a network card at full speed stays below,
+    /// for their events come in bunches.
+    fn default() -> Self {
+        Self {
+            events: 1000,
+            window_ns: 10_000_000,
+        }
+    }
+}
+
+/// What a vCPU looks at in an upcall.
+#[derive(Debug)]
+pub(crate) struct Vcpu {
+    /// Null: this vCPU gets no events.
+    info: AtomicPtr<VcpuInfo>,
+    /// Where the next scan of the 2-level words starts.
+    pub(crate) next: AtomicU32,
+}
+
+/// All ports of a guest: which interface they use, who waits for which, and
+/// what came in. [`Channel`](crate::Channel)s borrow it.
+///
+/// Its memory comes from [`Pages`]; none is given back to the platform that the
+/// hypervisor was told to write to.
+pub struct Ports<P: Hypercall + Pages> {
+    pub(crate) platform: P,
+    shared: PeerPtr<'static, SharedInfo>,
+    fifo: Option<Fifo>,
+    pub(crate) slots: Slots<P>,
+    vcpus: [Vcpu; MAX_VCPUS],
+    pub(crate) throttle: Throttle,
+    /// When the first of those that are held back may ring again; `MAX`: none
+    /// is.
+    pub(crate) release_ns: AtomicU64,
+    /// Events on ports that nobody has.
+    pub(crate) spurious: AtomicU32,
+    /// Set while the FIFO array grows.
+    growing: AtomicBool,
+}
+
+impl<P: Hypercall + Pages> Ports<P> {
+    /// Chooses the interface and starts with no channels. `shared` is the
+    /// guest's shared page. Once for each guest: two would take each other's
+    /// events.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`]: a few pages are needed.
+    pub fn new(
+        platform: P,
+        shared: PeerPtr<'static, SharedInfo>,
+        choice: Choice,
+        throttle: Throttle,
+    ) -> Result<Self, Error> {
+        let fifo = match choice {
+            Choice::TwoLevel => None,
+            Choice::Best => match Fifo::start(&platform) {
+                Ok(fifo) => Some(fifo),
+                Err(Errno::ENOSYS) => None,
+                Err(Errno::ENOMEM) => return Err(Error::NoMemory),
+                Err(other) => return Err(Error::Other(other)),
+            },
+        };
+        let most = match fifo {
+            Some(_) => EVTCHN_FIFO_NR_CHANNELS,
+            None => EVTCHN_2L_NR_CHANNELS,
+        };
+        let slots = Slots::new(&platform, most).ok_or(Error::NoMemory)?;
+        let ports = Self {
+            platform,
+            shared,
+            fifo,
+            slots,
+            vcpus: [const {
+                Vcpu {
+                    info: AtomicPtr::new(core::ptr::null_mut()),
+                    next: AtomicU32::new(0),
+                }
+            }; MAX_VCPUS],
+            throttle,
+            release_ns: AtomicU64::new(u64::MAX),
+            spurious: AtomicU32::new(0),
+            growing: AtomicBool::new(false),
+        };
+        let first = peer_field!(shared, SharedInfo, vcpu_info).get(0);
+        if let (Some(slot), Some(info)) = (ports.vcpus.first(), first) {
+            slot.info.store(info.as_ptr(), Ordering::Release);
+        }
+        Ok(ports)
+    }
+
+    /// Which interface was chosen.
+    pub const fn interface(&self) -> Interface {
+        match self.fifo {
+            Some(_) => Interface::Fifo,
+            None => Interface::TwoLevel,
+        }
+    }
+
+    /// The world beneath.
+    pub const fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// Lets another vCPU receive events; the first does from the start. `info`
+    /// is where Xen keeps that vCPU's words: in the shared page, or where
+    /// `VCPUOP_register_vcpu_info` put it.
+    ///
+    /// # Errors
+    /// [`Error::NoVcpu`]: there is none, or more than [`MAX_VCPUS`].
+    pub fn add_vcpu(&self, vcpu: VcpuId, info: PeerPtr<'static, VcpuInfo>) -> Result<(), Error> {
+        let slot = self.vcpus.get(vcpu.0 as usize).ok_or(Error::NoVcpu)?;
+        if let Some(fifo) = &self.fifo
+            && slot.info.load(Ordering::Acquire).is_null()
+        {
+            fifo.init_vcpu(&self.platform, vcpu)?;
+        }
+        slot.info.store(info.as_ptr(), Ordering::Release);
+        Ok(())
+    }
+
+    /// The scan's place of a vCPU that receives events, and its words.
+    pub(crate) fn vcpu(&self, vcpu: VcpuId) -> Option<(&Vcpu, PeerPtr<'static, VcpuInfo>)> {
+        let slot = self.vcpus.get(vcpu.0 as usize)?;
+        let info = core::ptr::NonNull::new(slot.info.load(Ordering::Acquire))?;
+        // SAFETY: came from a peer pointer that is valid for good.
+        Some((slot, unsafe { PeerPtr::new(info) }))
+    }
+
+    /// A port that the toolstack bound, for whoever sends, waits by poll, and
+    /// needs no upcalls.
+    pub fn port_ref(&'static self, port: Port) -> PortRef {
+        // Without a word its bits cannot be seen; it can send all the same.
+        let _no_memory: Result<(), Error> = self.grow(port);
+        PortRef::with_words(port, self.words())
+    }
+
+    /// How many events came on ports that nobody has.
+    pub fn spurious(&self) -> u32 {
+        self.spurious.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn words(&self) -> Words<'_> {
+        match &self.fifo {
+            Some(fifo) => Words::Fifo(fifo),
+            None => Words::TwoLevel(self.shared),
+        }
+    }
+
+    pub(crate) const fn shared(&self) -> PeerPtr<'static, SharedInfo> {
+        self.shared
+    }
+
+    pub(crate) const fn fifo(&self) -> Option<&Fifo> {
+        self.fifo.as_ref()
+    }
+
+    fn grow(&self, port: Port) -> Result<(), Error> {
+        let Some(fifo) = &self.fifo else {
+            return Ok(());
+        };
+        while fifo.word(port).is_none() {
+            if self.growing.swap(true, Ordering::Acquire) {
+                core::hint::spin_loop();
+                continue;
+            }
+            let grown = fifo.grow(&self.platform, port);
+            self.growing.store(false, Ordering::Release);
+            grown?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for a port that was just bound.
+    pub(crate) fn enter(&self, port: Port) -> Result<&Slot, Error> {
+        self.grow(port)?;
+        let slot = self.slots.make(&self.platform, port);
+        let slot = slot.ok_or(Error::NoMemory)?;
+        slot.open();
+        Ok(slot)
+    }
+}
+
+impl<P: Hypercall + Pages> Drop for Ports<P> {
+    fn drop(&mut self) {
+        // The pages of the FIFO interface stay Xen's.
+        self.slots.free(&self.platform);
+    }
+}

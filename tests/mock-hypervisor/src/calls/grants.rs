@@ -1,0 +1,302 @@
+//! `grant_table_op`.
+
+use hypercall_abi::{DomId, Errno, Gfn, PAGE_SIZE, grant_table::*, peer::PeerSlice};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::read;
+use crate::{
+    Domain,
+    grants::{Map, Use},
+    memory::{Access, GuestMemory, TABLE_PAGES},
+    world::World,
+};
+
+impl Domain {
+    pub(super) fn grant_table_op(
+        &self,
+        memory: &impl GuestMemory,
+        op: usize,
+        list: usize,
+        count: usize,
+    ) -> Result<usize, Errno> {
+        match op {
+            GNTTABOP_MAP_GRANT_REF => self.each(memory, list, count, Self::map_grant),
+            GNTTABOP_UNMAP_GRANT_REF => self.each(memory, list, count, Self::unmap_grant),
+            GNTTABOP_COPY => self.each(memory, list, count, Self::copy_grant),
+            GNTTABOP_QUERY_SIZE => self.each(memory, list, count, Self::query_size),
+            GNTTABOP_SWAP_GRANT_REF => self.each(memory, list, count, Self::swap_grants),
+            GNTTABOP_SETUP_TABLE if count == 1 => self.setup_table(memory, list),
+            GNTTABOP_GET_STATUS_FRAMES if count == 1 => self.status_frames(memory, list),
+            GNTTABOP_SET_VERSION if count == 1 => self.set_version(memory, list),
+            GNTTABOP_GET_VERSION if count == 1 => {
+                let mut get: GnttabGetVersion = read(memory, list)?;
+                self.own(get.dom)?;
+                get.version = self.lock().grants.version;
+                memory.copy_out(list, get.as_bytes()).map(|()| 0)
+            }
+            GNTTABOP_SETUP_TABLE
+            | GNTTABOP_GET_STATUS_FRAMES
+            | GNTTABOP_SET_VERSION
+            | GNTTABOP_GET_VERSION => Err(Errno::EINVAL),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// Does one operation after the other, each with its own status.
+    fn each<T: FromBytes + IntoBytes + Immutable>(
+        &self,
+        memory: &impl GuestMemory,
+        list: usize,
+        count: usize,
+        operation: impl Fn(&Self, &mut T),
+    ) -> Result<usize, Errno> {
+        for i in 0..count {
+            let at = list.wrapping_add(i * size_of::<T>());
+            let mut op: T = read(memory, at)?;
+            operation(self, &mut op);
+            memory.copy_out(at, op.as_bytes())?;
+        }
+        Ok(0)
+    }
+
+    fn named(&self, domid: DomId) -> DomId {
+        if domid == DomId::SELF {
+            self.domid
+        } else {
+            domid
+        }
+    }
+
+    fn map_grant(&self, op: &mut GnttabMapGrantRef) {
+        let flags = MapFlags::from_bits_retain(op.flags);
+        if !flags.intersects(MapFlags::DEVICE_MAP | MapFlags::HOST_MAP) {
+            op.status = GrantStatus::BAD_GNTREF;
+            return;
+        }
+        let access = if flags.contains(MapFlags::READONLY) {
+            Access::Read
+        } else {
+            Access::Write
+        };
+        let owner = self.named(op.dom);
+        let mut state = self.lock();
+        let used = match state.world.acquire(self.domid, owner, op.r#ref, access) {
+            Ok(used) => used,
+            Err(status) => {
+                op.status = status;
+                return;
+            }
+        };
+        // A part of a page, or another's, cannot be mapped.
+        let whole = used.part == (0..PAGE_SIZE) && used.frame_owner == owner;
+        let domains = &state.world.domains;
+        let mapped = match (domains.get(&self.domid), domains.get(&owner)) {
+            (Some(mine), Some(owners)) if whole => {
+                let theirs = &owners.memory;
+                mine.memory.map(op.host_addr, theirs, used.gfn, access)
+            }
+            _ => None,
+        };
+        if mapped.is_none() {
+            state.world.release(&used, access);
+            op.status = GrantStatus::GENERAL_ERROR;
+            return;
+        }
+        op.handle = state.grants.track(Map {
+            owner,
+            gref: op.r#ref,
+            access,
+            address: op.host_addr,
+        });
+        op.dev_bus_addr = used.gfn.address().unwrap_or(0);
+        op.status = GrantStatus::OKAY;
+    }
+
+    fn unmap_grant(&self, op: &mut GnttabUnmapGrantRef) {
+        let mut state = self.lock();
+        op.status = state.world.unmap(self.domid, op.handle, op.host_addr);
+    }
+
+    fn copy_grant(&self, op: &mut GnttabCopy) {
+        let mut state = self.lock();
+        op.status = match state.world.copy(self.domid, op) {
+            Ok(()) => GrantStatus::OKAY,
+            Err(status) => status,
+        };
+    }
+
+    fn query_size(&self, op: &mut GnttabQuerySize) {
+        op.status = GrantStatus::OKAY;
+        if self.own(op.dom).is_err() {
+            op.status = GrantStatus::PERMISSION_DENIED;
+            return;
+        }
+        op.nr_frames = self.lock().grants.frames as u32;
+        op.max_nr_frames = TABLE_PAGES as u32;
+    }
+
+    /// Two unused entries, one for the other: nothing that the mock's guests
+    /// could see but their own words, which are theirs to write.
+    fn swap_grants(&self, op: &mut GnttabSwapGrantRef) {
+        let entries = self.lock().grants.frames * PAGE_SIZE / 16;
+        let known = |gref: hypercall_abi::GrantRef| (gref.0 as usize) < entries;
+        op.status = if known(op.ref_a) && known(op.ref_b) && op.ref_a == op.ref_b {
+            GrantStatus::OKAY
+        } else {
+            GrantStatus::BAD_GNTREF
+        };
+    }
+
+    fn setup_table(&self, memory: &impl GuestMemory, list: usize) -> Result<usize, Errno> {
+        let mut op: GnttabSetupTable = read(memory, list)?;
+        let wanted = op.nr_frames as usize;
+        op.status = GrantStatus::OKAY;
+        if self.own(op.dom).is_err() {
+            op.status = GrantStatus::PERMISSION_DENIED;
+        } else if wanted > TABLE_PAGES {
+            return Err(Errno::EINVAL);
+        } else {
+            let mut state = self.lock();
+            state.grants.frames = state.grants.frames.max(wanted);
+            drop(state);
+            self.tell_frames(memory, op.frame_list, 0, wanted)?;
+        }
+        memory.copy_out(list, op.as_bytes()).map(|()| 0)
+    }
+
+    fn status_frames(&self, memory: &impl GuestMemory, list: usize) -> Result<usize, Errno> {
+        let mut op: GnttabGetStatusFrames = read(memory, list)?;
+        let wanted = op.nr_frames as usize;
+        let state = self.lock();
+        let there = state.grants.status_frames();
+        let version = state.grants.version;
+        drop(state);
+        op.status = if self.own(op.dom).is_err() {
+            GrantStatus::PERMISSION_DENIED
+        } else if version != 2 || wanted > there {
+            GrantStatus::GENERAL_ERROR
+        } else {
+            self.tell_frames(memory, op.frame_list, TABLE_PAGES, wanted)?;
+            GrantStatus::OKAY
+        };
+        memory.copy_out(list, op.as_bytes()).map(|()| 0)
+    }
+
+    fn tell_frames(
+        &self,
+        memory: &impl GuestMemory,
+        list: u64,
+        first: usize,
+        count: usize,
+    ) -> Result<(), Errno> {
+        for index in 0..count {
+            let state = self.lock();
+            let page = state.memory.xen_page(first + index).ok_or(Errno::EINVAL)?;
+            let gfn = state.memory.gfn_of(page).ok_or(Errno::EINVAL)?;
+            drop(state);
+            let at = (list as usize).wrapping_add(index * size_of::<Gfn>());
+            memory.copy_out(at, gfn.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn set_version(&self, memory: &impl GuestMemory, list: usize) -> Result<usize, Errno> {
+        let mut op: GnttabSetVersion = read(memory, list)?;
+        let wanted = op.version;
+        if wanted != 1 && wanted != 2 {
+            return Err(Errno::EINVAL);
+        }
+        let mut state = self.lock();
+        op.version = state.grants.version;
+        if wanted != op.version {
+            if state.grants.busy() {
+                return Err(Errno::EBUSY);
+            }
+            state.grants.version = wanted;
+            op.version = wanted;
+        }
+        drop(state);
+        memory.copy_out(list, op.as_bytes()).map(|()| 0)
+    }
+}
+
+impl World {
+    /// One end of a copy: the domain's own frame, or a grant.
+    fn end(
+        &mut self,
+        user: DomId,
+        end: &GnttabCopyPtr,
+        by_grant: bool,
+        access: Access,
+    ) -> Result<Use, GrantStatus> {
+        let domid = if end.domid == DomId::SELF {
+            user
+        } else {
+            end.domid
+        };
+        if by_grant {
+            let gref = hypercall_abi::GrantRef(end.u as u32);
+            return self.acquire(user, domid, gref, access);
+        }
+        if domid != user {
+            return Err(GrantStatus::PERMISSION_DENIED);
+        }
+        let gfn = Gfn(end.u);
+        let mine = self.domains.get(&user);
+        if mine.and_then(|state| state.memory.ram_of(gfn)).is_none() {
+            return Err(GrantStatus::BAD_PAGE);
+        }
+        Ok(Use {
+            owner: user,
+            gref: hypercall_abi::GrantRef(u32::MAX),
+            frame_owner: user,
+            gfn,
+            part: 0..PAGE_SIZE,
+        })
+    }
+
+    fn copy(&mut self, user: DomId, op: &GnttabCopy) -> Result<(), GrantStatus> {
+        let flags = CopyFlags::from_bits_retain(op.flags);
+        let len = usize::from(op.len);
+        let fits = |end: &GnttabCopyPtr| usize::from(end.offset) + len <= PAGE_SIZE;
+        if !fits(&op.source) || !fits(&op.dest) {
+            return Err(GrantStatus::BAD_COPY_ARG);
+        }
+        let by_grant = flags.contains(CopyFlags::SOURCE_GREF);
+        let source = self.end(user, &op.source, by_grant, Access::Read)?;
+        let by_grant = flags.contains(CopyFlags::DEST_GREF);
+        let dest = self.end(user, &op.dest, by_grant, Access::Write);
+        let copied = dest.and_then(|dest| {
+            let copied = self.copy_pages(&source, &dest, op);
+            self.release(&dest, Access::Write);
+            copied
+        });
+        self.release(&source, Access::Read);
+        copied
+    }
+
+    fn copy_pages(&self, source: &Use, dest: &Use, op: &GnttabCopy) -> Result<(), GrantStatus> {
+        let len = usize::from(op.len);
+        let slice = |used: &Use, offset: u16| {
+            let offset = usize::from(offset);
+            if offset < used.part.start || offset + len > used.part.end {
+                return Err(GrantStatus::GENERAL_ERROR);
+            }
+            let state = self.domains.get(&used.frame_owner);
+            let page = state.and_then(|state| state.memory.ram_of(used.gfn));
+            let page = page.ok_or(GrantStatus::BAD_PAGE)?;
+            // SAFETY: a page of a domain that is there while the world is
+            // locked.
+            let page = unsafe { PeerSlice::new(page, PAGE_SIZE) };
+            page.get(offset, len).ok_or(GrantStatus::BAD_COPY_ARG)
+        };
+        let (source, dest) = (
+            slice(source, op.source.offset)?,
+            slice(dest, op.dest.offset)?,
+        );
+        let mut bytes = vec![0; len];
+        let _all = source.copy_to(&mut bytes);
+        let _all = dest.copy_from(&bytes);
+        Ok(())
+    }
+}

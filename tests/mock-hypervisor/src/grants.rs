@@ -1,0 +1,294 @@
+//! A domain's grant table as Xen sees it: entries that the guest writes, use
+//! bits that Xen writes, and what the domain has mapped of others.
+
+use std::{collections::BTreeMap, ptr::NonNull};
+
+use hypercall_abi::{
+    DomId, Gfn, GrantRef, PAGE_SIZE,
+    grant_table::{
+        GrantStatus,
+        entry::{GTF_TYPE_MASK, GrantFlags},
+    },
+    peer::PeerPtr,
+};
+
+use crate::{
+    memory::{Access, Memory, STATUS_PAGES, TABLE_PAGES},
+    world::World,
+};
+
+/// Bytes of an entry, by version.
+const V1_BYTES: usize = 8;
+const V2_BYTES: usize = 16;
+/// How deep one transitive grant may lead to another.
+const MOST_HOPS: u32 = 2;
+
+/// What is kept of a domain's table.
+#[derive(Debug)]
+pub(crate) struct Grants {
+    pub(crate) version: u32,
+    pub(crate) frames: usize,
+    /// Uses of each grant: all, and those that may write.
+    uses: BTreeMap<u32, (u32, u32)>,
+    /// What this domain maps of others, by handle.
+    pub(crate) maps: Vec<Option<Map>>,
+}
+
+impl Default for Grants {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            frames: 1,
+            uses: BTreeMap::new(),
+            maps: Vec::new(),
+        }
+    }
+}
+
+/// One mapping of a grant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Map {
+    pub(crate) owner: DomId,
+    pub(crate) gref: GrantRef,
+    pub(crate) access: Access,
+    pub(crate) address: u64,
+}
+
+/// A use of a grant, to be ended with [`World::release`].
+#[derive(Clone, Debug)]
+pub(crate) struct Use {
+    pub(crate) owner: DomId,
+    pub(crate) gref: GrantRef,
+    /// Whose frame: another's if the grant is transitive.
+    pub(crate) frame_owner: DomId,
+    pub(crate) gfn: Gfn,
+    /// The part of the frame that is granted.
+    pub(crate) part: std::ops::Range<usize>,
+}
+
+/// An entry as it was read, once.
+struct Entry {
+    flags: u16,
+    domid: DomId,
+    /// The words behind.
+    low: u32,
+    frame: u64,
+}
+
+impl Grants {
+    /// The most entries that there are now.
+    fn entries(&self) -> usize {
+        let bytes = if self.version == 2 {
+            V2_BYTES
+        } else {
+            V1_BYTES
+        };
+        self.frames * PAGE_SIZE / bytes
+    }
+
+    pub(crate) fn status_frames(&self) -> usize {
+        // A word of two bytes for each entry.
+        (self.frames * PAGE_SIZE / V2_BYTES * 2)
+            .div_ceil(PAGE_SIZE)
+            .min(STATUS_PAGES)
+    }
+
+    fn place(memory: &Memory, offset: usize) -> Option<NonNull<u8>> {
+        let page = memory.xen_page(offset / PAGE_SIZE)?;
+        // SAFETY: the offset lies in the page.
+        Some(unsafe { page.add(offset % PAGE_SIZE) })
+    }
+
+    fn word<T>(memory: &Memory, offset: usize) -> Option<PeerPtr<'static, T>> {
+        let place = Self::place(memory, offset)?;
+        // SAFETY: memory of the domain's, which lives as long as its state.
+        Some(unsafe { PeerPtr::new(place.cast()) })
+    }
+
+    fn entry_offset(&self, gref: GrantRef) -> Option<usize> {
+        let index = gref.0 as usize;
+        let bytes = if self.version == 2 {
+            V2_BYTES
+        } else {
+            V1_BYTES
+        };
+        (index < self.entries()).then_some(index * bytes)
+    }
+
+    fn read(&self, memory: &Memory, gref: GrantRef) -> Option<Entry> {
+        let at = self.entry_offset(gref)?;
+        let header = Self::word::<u32>(memory, at)?.load_acquire().trust();
+        let low = Self::word::<u32>(memory, at + 4)?.load_acquire().trust();
+        let frame = if self.version == 2 {
+            Self::word::<u64>(memory, at + 8)?.load_acquire().trust()
+        } else {
+            u64::from(low)
+        };
+        Some(Entry {
+            flags: header as u16,
+            domid: DomId((header >> 16) as u16),
+            low,
+            frame,
+        })
+    }
+
+    /// Where the use bits of an entry are: in its flags, or in the status.
+    fn use_word(&self, memory: &Memory, gref: GrantRef) -> Option<PeerPtr<'static, u16>> {
+        let at = self.entry_offset(gref)?;
+        if self.version == 2 {
+            Self::word(memory, TABLE_PAGES * PAGE_SIZE + gref.0 as usize * 2)
+        } else {
+            Self::word(memory, at)
+        }
+    }
+
+    /// Whether any grant is used.
+    pub(crate) fn busy(&self) -> bool {
+        !self.uses.is_empty()
+    }
+
+    /// Keeps a mapping, and says its handle.
+    pub(crate) fn track(&mut self, map: Map) -> u32 {
+        let free = self.maps.iter().position(Option::is_none);
+        let index = free.unwrap_or_else(|| {
+            self.maps.push(None);
+            self.maps.len() - 1
+        });
+        self.maps[index] = Some(map);
+        index as u32
+    }
+}
+
+impl World {
+    /// Begins a use of `owner`'s grant by `user`.
+    pub(crate) fn acquire(
+        &mut self,
+        user: DomId,
+        owner: DomId,
+        gref: GrantRef,
+        access: Access,
+    ) -> Result<Use, GrantStatus> {
+        self.acquire_by(user, owner, gref, access, 0)
+    }
+
+    fn acquire_by(
+        &mut self,
+        user: DomId,
+        owner: DomId,
+        gref: GrantRef,
+        access: Access,
+        hops: u32,
+    ) -> Result<Use, GrantStatus> {
+        let state = self.domains.get_mut(&owner);
+        let state = state.ok_or(GrantStatus::BAD_DOMAIN)?;
+        let grants = &state.grants;
+        let entry = grants.read(&state.memory, gref);
+        let entry = entry.ok_or(GrantStatus::BAD_GNTREF)?;
+        let flags = GrantFlags::from_bits_retain(entry.flags);
+        let kind = entry.flags & GTF_TYPE_MASK;
+        let transitive = grants.version == 2 && kind == GrantFlags::TRANSITIVE.bits();
+        if entry.domid != user || (kind != GrantFlags::PERMIT_ACCESS.bits() && !transitive) {
+            return Err(GrantStatus::GENERAL_ERROR);
+        }
+        if flags.contains(GrantFlags::READONLY) && access == Access::Write {
+            return Err(GrantStatus::GENERAL_ERROR);
+        }
+        let mut part = 0..PAGE_SIZE;
+        let (mut frame_owner, mut gfn) = (owner, Gfn(entry.frame));
+        if transitive {
+            if hops == MOST_HOPS {
+                return Err(GrantStatus::GENERAL_ERROR);
+            }
+            // Another's grant to `owner`; nothing is pinned there, for a
+            // copy is over when the call is.
+            let next_owner = DomId(entry.low as u16);
+            let next = GrantRef(entry.frame as u32);
+            let lent = self.acquire_by(owner, next_owner, next, access, hops + 1)?;
+            (frame_owner, gfn, part) = (lent.frame_owner, lent.gfn, lent.part.clone());
+            self.release(&lent, access);
+        } else if grants.version == 2 && flags.contains(GrantFlags::SUB_PAGE) {
+            let start = usize::from(entry.low as u16);
+            part = start..start + (entry.low >> 16) as usize;
+        }
+        let ram = self.domains.get(&frame_owner);
+        if ram.and_then(|state| state.memory.ram_of(gfn)).is_none() {
+            return Err(GrantStatus::BAD_PAGE);
+        }
+        let state = self.domains.get_mut(&owner);
+        let state = state.ok_or(GrantStatus::BAD_DOMAIN)?;
+        if let Some(word) = state.grants.use_word(&state.memory, gref) {
+            let bits = match access {
+                Access::Read => GrantFlags::READING,
+                Access::Write => GrantFlags::READING | GrantFlags::WRITING,
+            };
+            let _before = word.fetch_or(bits.bits());
+        }
+        let uses = state.grants.uses.entry(gref.0).or_default();
+        uses.0 += 1;
+        uses.1 += u32::from(access == Access::Write);
+        Ok(Use {
+            owner,
+            gref,
+            frame_owner,
+            gfn,
+            part,
+        })
+    }
+
+    /// Ends a use.
+    pub(crate) fn release(&mut self, used: &Use, access: Access) {
+        self.release_grant(used.owner, used.gref, access);
+    }
+
+    fn release_grant(&mut self, owner: DomId, gref: GrantRef, access: Access) {
+        let Some(state) = self.domains.get_mut(&owner) else {
+            return;
+        };
+        let Some(uses) = state.grants.uses.get_mut(&gref.0) else {
+            return;
+        };
+        uses.0 -= 1;
+        uses.1 -= u32::from(access == Access::Write);
+        let mut gone = GrantFlags::empty();
+        if uses.1 == 0 {
+            gone |= GrantFlags::WRITING;
+        }
+        if uses.0 == 0 {
+            gone |= GrantFlags::READING;
+            state.grants.uses.remove(&gref.0);
+        }
+        if let Some(word) = state.grants.use_word(&state.memory, gref) {
+            let _before = word.fetch_and(!gone.bits());
+        }
+    }
+
+    /// Ends the mapping with this handle.
+    pub(crate) fn unmap(&mut self, user: DomId, handle: u32, address: u64) -> GrantStatus {
+        let Some(state) = self.domains.get_mut(&user) else {
+            return GrantStatus::BAD_DOMAIN;
+        };
+        let slot = state.grants.maps.get_mut(handle as usize);
+        let Some(Some(map)) = slot.as_deref().copied() else {
+            return GrantStatus::BAD_HANDLE;
+        };
+        if address != map.address || state.memory.unmap(address).is_none() {
+            return GrantStatus::GENERAL_ERROR;
+        }
+        if let Some(slot) = slot {
+            *slot = None;
+        }
+        self.release_grant(map.owner, map.gref, map.access);
+        GrantStatus::OKAY
+    }
+
+    /// Ends all that a domain which is going has mapped.
+    pub(crate) fn unmap_all(&mut self, user: DomId) {
+        let maps = match self.domains.get_mut(&user) {
+            Some(state) => std::mem::take(&mut state.grants.maps),
+            None => return,
+        };
+        for map in maps.into_iter().flatten() {
+            self.release_grant(map.owner, map.gref, map.access);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The store: a tree of nodes, transactions and watches, served to each domain
+//! over its ring. Modelled on `docs/misc/xenstore.txt` and
+//! `docs/misc/xenstore-ring.txt`.
+
+mod request;
+mod ring;
+mod tree;
+
+use std::collections::BTreeMap;
+
+use hypercall_abi::{DomId, io::xs_wire::XsMessageType};
+
+pub(crate) use ring::Ring;
+pub use tree::StoreError;
+use tree::{Change, Tree, VersionedTree};
+
+use crate::{Xen, ports::DOM0};
+
+/// The most of a domain's, as xenstored has it by default.
+const MOST_WATCHES: usize = 128;
+const MOST_TRANSACTIONS: usize = 10;
+
+/// Somebody's interest in a path.
+#[derive(Clone, Debug)]
+struct Watch {
+    domid: DomId,
+    /// Absolute, or one of the special ones that begin with `@`.
+    path: String,
+    token: Vec<u8>,
+    /// What to take off the paths that are told, if the watch was relative.
+    prefix: usize,
+    depth: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    domid: DomId,
+    started: u64,
+    tree: Tree,
+    seen: Vec<String>,
+    changes: Vec<Change>,
+}
+
+/// The server's state.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    tree: VersionedTree,
+    watches: Vec<Watch>,
+    transactions: BTreeMap<u32, Transaction>,
+    last_transaction: u32,
+    introduced: Vec<DomId>,
+    /// Messages for domains that are not in their rings yet.
+    events: Vec<(DomId, Vec<u8>)>,
+}
+
+/// The directory of a domain.
+fn home(domid: DomId) -> String {
+    format!("/local/domain/{domid}")
+}
+
+impl Store {
+    /// A domain is there: it gets its directory.
+    pub(crate) fn introduce(&mut self, domid: DomId) {
+        let home = home(domid);
+        let tree = &mut self.tree.now;
+        let read = vec![('n', DOM0), ('r', domid)];
+        let own = vec![('n', domid)];
+        tree.set(&home, b"", Some(read.clone()));
+        tree.set(
+            &format!("{home}/domid"),
+            domid.to_string().as_bytes(),
+            Some(read),
+        );
+        for name in ["data", "device", "attr", "drivers", "error", "feature"] {
+            tree.set(&format!("{home}/{name}"), b"", Some(own.clone()));
+        }
+        self.introduced.push(domid);
+        self.fire("@introduceDomain");
+    }
+
+    /// A domain is gone.
+    pub(crate) fn release(&mut self, domid: DomId) {
+        self.forget(domid);
+        self.introduced.retain(|other| *other != domid);
+        let home = home(domid);
+        let _gone = self.tree.apply(&Change::Remove(home.clone()));
+        self.fire(&home);
+        self.fire("@releaseDomain");
+    }
+
+    /// Ends a domain's watches and transactions.
+    fn forget(&mut self, domid: DomId) {
+        self.watches.retain(|watch| watch.domid != domid);
+        self.transactions.retain(|_, other| other.domid != domid);
+        self.events.retain(|(other, _)| *other != domid);
+    }
+
+    /// Tells those who watch `path` or what is above it.
+    fn fire(&mut self, path: &str) {
+        self.fire_where(path, |_| true);
+    }
+
+    fn fire_where(&mut self, path: &str, wanted: impl Fn(&Watch) -> bool) {
+        for watch in self.watches.iter().filter(|watch| wanted(watch)) {
+            let below = path
+                .strip_prefix(watch.path.as_str())
+                .filter(|rest| rest.is_empty() || rest.starts_with('/') || watch.path == "/");
+            let Some(below) = below else {
+                continue;
+            };
+            let depth = below.split('/').filter(|name| !name.is_empty()).count();
+            if watch.depth.is_some_and(|most| depth > most) {
+                continue;
+            }
+            if !path.starts_with('@') && !self.tree.now.may_see(watch.domid, path) {
+                continue;
+            }
+            let told = &path.as_bytes()[watch.prefix.min(path.len())..];
+            let event = watch_event(told, &watch.token);
+            self.events.push((watch.domid, event));
+        }
+    }
+
+    /// Applies a change, and tells those who watch it.
+    fn change(&mut self, change: &Change) -> Result<(), StoreError> {
+        let touched = self.tree.apply(change)?;
+        for path in &touched {
+            match change {
+                // Of what lay below, only those hear who watched just that.
+                Change::Remove(root) if path != root => {
+                    self.fire_where(path, |watch| watch.path == *path);
+                }
+                _ => self.fire(path),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn watch_event(path: &[u8], token: &[u8]) -> Vec<u8> {
+    let payload = [path, b"\0", token, b"\0"].concat();
+    ring::message(XsMessageType::WATCH_EVENT, 0, 0, &payload)
+}
+
+/// The store as domain 0 sees it.
+impl Xen {
+    /// A node's value.
+    ///
+    /// # Errors
+    /// [`StoreError::ENOENT`].
+    pub fn store_read(&self, path: &str) -> Result<Vec<u8>, StoreError> {
+        let world = self.0.lock();
+        world.store.tree.now.read(DOM0, path).map(<[u8]>::to_vec)
+    }
+
+    /// Writes a node, and makes it if need be.
+    ///
+    /// # Errors
+    /// [`StoreError::EINVAL`]: this is no path.
+    pub fn store_write(&self, path: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.store_change(&Change::Write(DOM0, path.into(), value.into()))
+    }
+
+    /// Removes a node and all below it.
+    ///
+    /// # Errors
+    /// [`StoreError::ENOENT`].
+    pub fn store_remove(&self, path: &str) -> Result<(), StoreError> {
+        self.store_change(&Change::Remove(path.into()))
+    }
+
+    fn store_change(&self, change: &Change) -> Result<(), StoreError> {
+        let mut world = self.0.lock();
+        world.store.change(change)?;
+        world.push_store_events();
+        self.0.rouse(&mut world);
+        Ok(())
+    }
+
+    /// How many watches `domid` has set.
+    pub fn store_watches(&self, domid: DomId) -> usize {
+        let world = self.0.lock();
+        let watches = world.store.watches.iter();
+        watches.filter(|watch| watch.domid == domid).count()
+    }
+
+    /// How many nodes there are.
+    pub fn store_nodes(&self) -> usize {
+        self.0.lock().store.tree.now.len()
+    }
+
+    /// What happens when the server's process is replaced and has no memory of
+    /// `domid`'s watches and transactions: its ring is out of order until the
+    /// guest reconnects.
+    pub fn store_restart(&self, domid: DomId) {
+        let mut world = self.0.lock();
+        world.store.forget(domid);
+        if let Some(state) = world.domains.get_mut(&domid) {
+            state.store.fail();
+            let port = state.store_port;
+            state.ports.set_pending(port);
+        }
+        self.0.rouse(&mut world);
+    }
+
+    /// Puts raw bytes into a domain's ring, as a server that has gone mad
+    /// would.
+    pub fn store_inject(&self, domid: DomId, bytes: &[u8]) {
+        let mut world = self.0.lock();
+        world.store.events.push((domid, bytes.to_vec()));
+        world.push_store_events();
+        self.0.rouse(&mut world);
+    }
+}

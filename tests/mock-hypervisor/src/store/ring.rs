@@ -1,0 +1,189 @@
+//! The ring between the store and a domain.
+
+use std::collections::VecDeque;
+
+use hypercall_abi::{
+    DomId,
+    io::xs_wire::{
+        XENSTORE_CONNECTED, XENSTORE_ERROR_COMM, XENSTORE_ERROR_NONE, XENSTORE_ERROR_PROTO,
+        XENSTORE_ERROR_RINGIDX, XENSTORE_PAYLOAD_MAX, XENSTORE_RECONNECT, XENSTORE_RING_SIZE,
+        XenstoreDomainInterface, XenstoreFeatures, XsMessageType, XsdSockmsg,
+    },
+    peer::PeerPtr,
+    peer_field,
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::world::World;
+
+pub(super) fn message(kind: XsMessageType, req_id: u32, tx_id: u32, payload: &[u8]) -> Vec<u8> {
+    let header = XsdSockmsg {
+        r#type: kind,
+        req_id,
+        tx_id,
+        len: payload.len() as u32,
+    };
+    [header.as_bytes(), payload].concat()
+}
+
+/// The server's side of a domain's ring.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    page: PeerPtr<'static, XenstoreDomainInterface>,
+    input: Vec<u8>,
+    output: VecDeque<u8>,
+    failed: bool,
+}
+
+impl Ring {
+    pub(crate) fn new(page: PeerPtr<'static, XenstoreDomainInterface>) -> Self {
+        let features =
+            XenstoreFeatures::RECONNECTION | XenstoreFeatures::ERROR | XenstoreFeatures::WATCHDEPTH;
+        peer_field!(page, XenstoreDomainInterface, server_features).store(features.bits());
+        Self {
+            page,
+            input: Vec::new(),
+            output: VecDeque::new(),
+            failed: false,
+        }
+    }
+
+    /// The ring cannot be used until the guest reconnects.
+    pub(super) fn fail(&mut self) {
+        self.stop(XENSTORE_ERROR_COMM);
+    }
+
+    fn stop(&mut self, error: u32) {
+        self.failed = true;
+        peer_field!(self.page, XenstoreDomainInterface, error).store_release(error);
+    }
+
+    /// Whether the guest asked to begin anew; if so, that is done.
+    fn reconnected(&mut self) -> bool {
+        let connection = peer_field!(self.page, XenstoreDomainInterface, connection);
+        if connection.load_acquire().trust() != XENSTORE_RECONNECT {
+            return false;
+        }
+        for index in [
+            peer_field!(self.page, XenstoreDomainInterface, req_cons),
+            peer_field!(self.page, XenstoreDomainInterface, req_prod),
+            peer_field!(self.page, XenstoreDomainInterface, rsp_cons),
+            peer_field!(self.page, XenstoreDomainInterface, rsp_prod),
+        ] {
+            index.store(0);
+        }
+        peer_field!(self.page, XenstoreDomainInterface, error).store(XENSTORE_ERROR_NONE);
+        self.input.clear();
+        self.output.clear();
+        self.failed = false;
+        connection.store_release(XENSTORE_CONNECTED);
+        true
+    }
+
+    fn take(&mut self) {
+        let ring = peer_field!(self.page, XenstoreDomainInterface, req);
+        let consumer = peer_field!(self.page, XenstoreDomainInterface, req_cons);
+        let producer = peer_field!(self.page, XenstoreDomainInterface, req_prod);
+        let (mut at, end) = (consumer.load().trust(), producer.load_acquire().trust());
+        if end.wrapping_sub(at) as usize > XENSTORE_RING_SIZE {
+            return self.stop(XENSTORE_ERROR_RINGIDX);
+        }
+        while at != end {
+            if let Some(byte) = ring.get(at as usize % XENSTORE_RING_SIZE) {
+                self.input.push(byte.load().trust());
+            }
+            at = at.wrapping_add(1);
+        }
+        consumer.store_release(at);
+    }
+
+    /// A whole request, if there is one.
+    fn request(&mut self) -> Option<(XsdSockmsg, Vec<u8>)> {
+        let header = self.input.get(..size_of::<XsdSockmsg>())?;
+        let header = XsdSockmsg::read_from_bytes(header).ok()?;
+        let len = header.len as usize;
+        if len > XENSTORE_PAYLOAD_MAX {
+            self.stop(XENSTORE_ERROR_PROTO);
+            return None;
+        }
+        let end = size_of::<XsdSockmsg>() + len;
+        let payload = self.input.get(size_of::<XsdSockmsg>()..end)?.to_vec();
+        self.input.drain(..end);
+        Some((header, payload))
+    }
+
+    /// Puts what is to be said into the ring, as far as there is room.
+    fn give(&mut self) -> bool {
+        let ring = peer_field!(self.page, XenstoreDomainInterface, rsp);
+        let consumer = peer_field!(self.page, XenstoreDomainInterface, rsp_cons);
+        let producer = peer_field!(self.page, XenstoreDomainInterface, rsp_prod);
+        let (mut at, read) = (producer.load().trust(), consumer.load_acquire().trust());
+        let before = at;
+        while (at.wrapping_sub(read) as usize) < XENSTORE_RING_SIZE {
+            let Some(byte) = self.output.pop_front() else {
+                break;
+            };
+            if let Some(slot) = ring.get(at as usize % XENSTORE_RING_SIZE) {
+                slot.store(byte);
+            }
+            at = at.wrapping_add(1);
+        }
+        producer.store_release(at);
+        at != before
+    }
+}
+
+impl World {
+    /// Serves a domain that rang.
+    pub(crate) fn serve_store(&mut self, domid: DomId) {
+        let Some(state) = self.domains.get_mut(&domid) else {
+            return;
+        };
+        if state.store.reconnected() {
+            self.store.forget(domid);
+            let port = state.store_port;
+            state.ports.set_pending(port);
+        }
+        if state.store.failed {
+            return;
+        }
+        let before = {
+            let consumer = peer_field!(state.store.page, XenstoreDomainInterface, req_cons);
+            consumer.load().trust()
+        };
+        state.store.take();
+        while let Some((header, payload)) = state.store.request() {
+            let tx = header.tx_id;
+            let (kind, payload) = match self.store.answer(domid, header.r#type, tx, &payload) {
+                Ok(payload) => (header.r#type, payload),
+                Err(error) => (XsMessageType::ERROR, format!("{error}\0").into_bytes()),
+            };
+            let answer = message(kind, header.req_id, tx, &payload);
+            state.store.output.extend(answer);
+        }
+        let consumer = peer_field!(state.store.page, XenstoreDomainInterface, req_cons);
+        if consumer.load().trust() != before {
+            // There is room again.
+            let port = state.store_port;
+            state.ports.set_pending(port);
+        }
+        self.push_store_events();
+    }
+
+    /// Moves what is to be said into the rings.
+    pub(crate) fn push_store_events(&mut self) {
+        for (domid, event) in std::mem::take(&mut self.store.events) {
+            if let Some(state) = self.domains.get_mut(&domid)
+                && !state.store.failed
+            {
+                state.store.output.extend(event);
+            }
+        }
+        for state in self.domains.values_mut() {
+            if !state.store.failed && state.store.give() {
+                let port = state.store_port;
+                state.ports.set_pending(port);
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The host: its domains, its time, and who sleeps.
+
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use hypercall_abi::{DomId, Errno, Port};
+
+use crate::{
+    Time,
+    domain::State,
+    ports::{Binding, DOM0},
+    store::Store,
+};
+
+/// A host of domains that know of each other.
+///
+/// ```
+/// use hypercall_abi::{DomId, event_channel};
+/// use mock_hypervisor::{Config, Time, Xen};
+///
+/// let xen = Xen::new(Time::Virtual);
+/// let front = xen.domain(Config::default()).unwrap();
+/// let back = xen.domain(Config::default()).unwrap();
+/// let offered = event_channel::alloc_unbound(&back, front.domid()).unwrap();
+/// let port = event_channel::bind_interdomain(&front, back.domid(), offered).unwrap();
+/// event_channel::send(&front, port).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Xen(pub(crate) Arc<Host>);
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    world: Mutex<World>,
+    /// Rung when something happened that a sleeper may wait for.
+    event: Condvar,
+    pub(crate) time: Time,
+    started: Instant,
+    pub(crate) started_wall_ns: u64,
+}
+
+/// All that changes.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    virtual_ns: u64,
+    pub(crate) domains: BTreeMap<DomId, State>,
+    pub(crate) store: Store,
+    /// Threads in [`crate::Domain::run`], and those of them that sleep and
+    /// have not been roused since.
+    pub(crate) runners: usize,
+    sleepers: usize,
+    /// How often sleepers were roused.
+    roused: u64,
+    last: u16,
+}
+
+impl Xen {
+    /// A host without domains.
+    pub fn new(time: Time) -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self(Arc::new(Host {
+            world: Mutex::default(),
+            event: Condvar::new(),
+            time,
+            started: Instant::now(),
+            started_wall_ns: wall.map_or(0, |since| since.as_nanos() as u64),
+        }))
+    }
+}
+
+impl Host {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        // A guest that panics in a call leaves the world as consistent as a
+        // crashed vCPU would.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What time it is, in nanoseconds since the host started.
+    pub(crate) fn now_ns(&self, world: &World) -> u64 {
+        match self.time {
+            Time::Virtual => world.virtual_ns,
+            Time::Real => self.started.elapsed().as_nanos() as u64,
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&self, world: &mut World) {
+        let now_ns = self.now_ns(world);
+        for state in world.domains.values_mut() {
+            state.fire(now_ns);
+        }
+    }
+
+    /// Lets the caller sleep until something happens, or `until_ns`. `None`:
+    /// nothing can happen any more.
+    pub(crate) fn sleep<'a>(
+        &'a self,
+        mut world: MutexGuard<'a, World>,
+        until_ns: Option<u64>,
+    ) -> Option<MutexGuard<'a, World>> {
+        let now_ns = self.now_ns(&world);
+        let timers = world.domains.values().filter_map(State::next_ns);
+        let next_ns = timers.chain(until_ns).min();
+        world.sleepers += 1;
+        let roused = world.roused;
+        let rest = next_ns.map(|next| next.saturating_sub(now_ns));
+        let mut world = match (self.time, rest) {
+            // Somebody else still runs: time stands.
+            (Time::Virtual, _) if world.sleepers < world.runners => self.wait(world, None),
+            (Time::Virtual, Some(rest_ns)) => {
+                world.virtual_ns = world.virtual_ns.saturating_add(rest_ns);
+                self.rouse(&mut world);
+                world
+            }
+            (Time::Virtual, None) => {
+                world.sleepers -= 1;
+                return None;
+            }
+            (Time::Real, rest) => self.wait(world, rest.map(Duration::from_nanos)),
+        };
+        if world.roused == roused {
+            world.sleepers -= 1;
+        }
+        Some(world)
+    }
+
+    /// Wakes all who sleep: each looks for itself whether it was meant. Until
+    /// it has looked, it counts as awake.
+    pub(crate) fn rouse(&self, world: &mut World) {
+        world.roused += 1;
+        world.sleepers = 0;
+        self.event.notify_all();
+    }
+
+    fn wait<'a>(
+        &'a self,
+        world: MutexGuard<'a, World>,
+        rest: Option<Duration>,
+    ) -> MutexGuard<'a, World> {
+        match rest {
+            Some(rest) => {
+                let waited = self.event.wait_timeout(world, rest);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self
+                .event
+                .wait(world)
+                .unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}
+
+impl World {
+    /// The number of the next domain.
+    pub(crate) fn next_domid(&mut self) -> DomId {
+        self.last += 1;
+        DomId(self.last)
+    }
+
+    /// What a port of `domid`'s is bound to.
+    pub(crate) fn binding(&self, domid: DomId, port: Port) -> Result<Binding, Errno> {
+        let state = self.domains.get(&domid).ok_or(Errno::ESRCH)?;
+        state.ports.binding(port)
+    }
+
+    /// Makes a port of `domid`'s pending, if both are there.
+    pub(crate) fn set_pending(&mut self, domid: DomId, port: Port) {
+        if let Some(state) = self.domains.get_mut(&domid) {
+            state.ports.set_pending(port);
+        }
+    }
+
+    /// `EVTCHNOP_send`.
+    pub(crate) fn send(&mut self, domid: DomId, port: Port) -> Result<(), Errno> {
+        match self.binding(domid, port)? {
+            Binding::Closed | Binding::Virq(..) => return Err(Errno::EINVAL),
+            // Nobody is bound yet: the event is lost, and that is no error.
+            Binding::Unbound(_) => {}
+            Binding::Console => {
+                if let Some(state) = self.domains.get_mut(&domid) {
+                    state.serve_console();
+                }
+            }
+            Binding::Store => self.serve_store(domid),
+            Binding::Interdomain(remote, other) => self.set_pending(remote, other),
+            Binding::Ipi(_) => self.set_pending(domid, port),
+        }
+        Ok(())
+    }
+
+    /// `EVTCHNOP_bind_interdomain`.
+    pub(crate) fn bind_interdomain(
+        &mut self,
+        domid: DomId,
+        remote: DomId,
+        remote_port: Port,
+    ) -> Result<Port, Errno> {
+        if remote == DOM0 {
+            // It offers nothing.
+            return Err(Errno::EINVAL);
+        }
+        if self.binding(remote, remote_port)? != Binding::Unbound(domid) {
+            return Err(Errno::EINVAL);
+        }
+        let state = self.domains.get_mut(&domid).ok_or(Errno::ESRCH)?;
+        let local = state
+            .ports
+            .open(Binding::Interdomain(remote, remote_port))?;
+        // The new end may have missed an event: it is told at once.
+        state.ports.set_pending(local);
+        if let Some(other) = self.domains.get_mut(&remote) {
+            other
+                .ports
+                .rebind(remote_port, Binding::Interdomain(domid, local));
+        }
+        Ok(local)
+    }
+
+    /// `EVTCHNOP_close`.
+    pub(crate) fn close(&mut self, domid: DomId, port: Port) -> Result<(), Errno> {
+        let binding = self.binding(domid, port)?;
+        if let Some(state) = self.domains.get_mut(&domid) {
+            state.ports.close(port)?;
+        }
+        // The other end is left unbound.
+        if let Binding::Interdomain(remote, other) = binding
+            && let Some(state) = self.domains.get_mut(&remote)
+        {
+            state.ports.rebind(other, Binding::Unbound(domid));
+        }
+        Ok(())
+    }
+
+    /// Forgets a domain: its channels end, its store connection too.
+    pub(crate) fn remove(&mut self, domid: DomId) {
+        self.unmap_all(domid);
+        let Some(state) = self.domains.remove(&domid) else {
+            return;
+        };
+        for (remote, other) in state.ports.peers() {
+            if let Some(state) = self.domains.get_mut(&remote) {
+                state.ports.rebind(other, Binding::Unbound(domid));
+            }
+        }
+        self.store.release(domid);
+    }
+}
+
+/// The world, locked by one of its domains: leads to that domain's own state.
+pub(crate) struct Guard<'a> {
+    pub(crate) world: MutexGuard<'a, World>,
+    pub(crate) domid: DomId,
+}
+
+impl Deref for Guard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.world.domains[&self.domid]
+    }
+}
+
+impl DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        let state = self.world.domains.get_mut(&self.domid);
+        state.expect("a domain's state is there for as long as the domain")
+    }
+}
