@@ -45,16 +45,17 @@ impl From<Errno> for Error {
 impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let text = match self {
-            Self::NoPort => "all event channel ports are taken",
-            Self::NoDomain => "there is no such domain",
-            Self::NoVcpu => "there is no such vCPU",
-            Self::Bound => "the interrupt has a port already",
-            Self::NotOffered => "the port is not offered to this domain, or cannot do that",
-            Self::NotAllowed => "this domain may not have that event channel",
-            Self::NotSupported => "the hypervisor has no event channels of this kind",
-            Self::NoMemory => "no memory is left for event channels",
-            Self::Other(errno) => return write!(f, "the event channel failed: {errno}"),
+            Self::NoPort => "no port is free",
+            Self::NoDomain => "no such domain",
+            Self::NoVcpu => "no such vCPU",
+            Self::Bound => "already bound",
+            Self::NotOffered => "the port is not offered, or cannot do that",
+            Self::NotAllowed => "not allowed",
+            Self::NotSupported => "not supported",
+            Self::NoMemory => "out of memory",
+            Self::Other(errno) => return write!(f, "event channel: {errno}"),
         };
+        f.write_str("event channel: ")?;
         f.write_str(text)
     }
 }

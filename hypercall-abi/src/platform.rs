@@ -141,6 +141,22 @@ pub unsafe trait Pages {
     fn window_address(&self, page: NonNull<u8>) -> u64 {
         page.addr().get() as u64
     }
+
+    /// What happens to a page that this domain granted to itself when it maps
+    /// it.
+    fn own_grants(&self) -> OwnGrants {
+        OwnGrants::Alias
+    }
+}
+
+/// What mapping a grant of one's own does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnGrants {
+    /// The page is seen at two addresses.
+    Alias,
+    /// The page is moved: it is gone from where it was. So on Xen for guests
+    /// other than PV.
+    Move,
 }
 
 /// What a grant table is made of.
@@ -248,6 +264,9 @@ unsafe impl<T: Pages + ?Sized> Pages for &T {
     }
     fn window_address(&self, page: NonNull<u8>) -> u64 {
         (**self).window_address(page)
+    }
+    fn own_grants(&self) -> OwnGrants {
+        (**self).own_grants()
     }
 }
 

@@ -67,6 +67,7 @@ macro_rules! entry {
                         );
                         ::mock_hypervisor::hosted::Resume::Yes
                     },
+                    $crate::hosted::upcall,
                 )
             }
         };

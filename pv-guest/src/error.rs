@@ -22,6 +22,10 @@ pub enum Error {
     },
     /// The console's daemon misbehaved.
     Console(ring::Broken),
+    /// An event channel failed.
+    Events(event_channels::Error),
+    /// A grant failed.
+    Grants(grant_tables::Error),
     /// Input ended.
     EndOfInput,
     /// Something that this platform does not have.
@@ -38,6 +42,8 @@ impl core::fmt::Display for Error {
             Self::OutOfMemory(what) => write!(f, "not enough memory for {what}"),
             Self::Hypercall { what, errno } => write!(f, "cannot {what}: {errno}"),
             Self::Console(error) => error.fmt(f),
+            Self::Events(error) => error.fmt(f),
+            Self::Grants(error) => error.fmt(f),
             Self::EndOfInput => f.write_str("the input ended"),
             Self::NotSupported(what) => write!(f, "{what} is not available on this platform"),
             Self::Failed(what) => f.write_str(what),
@@ -51,6 +57,8 @@ impl core::error::Error for Error {
             Self::MemoryMap(error) => Some(error),
             Self::Hypercall { errno, .. } => Some(errno),
             Self::Console(error) => Some(error),
+            Self::Events(error) => Some(error),
+            Self::Grants(error) => Some(error),
             _ => None,
         }
     }
@@ -65,6 +73,18 @@ impl From<MapError> for Error {
 impl From<ring::Broken> for Error {
     fn from(error: ring::Broken) -> Self {
         Self::Console(error)
+    }
+}
+
+impl From<event_channels::Error> for Error {
+    fn from(error: event_channels::Error) -> Self {
+        Self::Events(error)
+    }
+}
+
+impl From<grant_tables::Error> for Error {
+    fn from(error: grant_tables::Error) -> Self {
+        Self::Grants(error)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use core::ptr::NonNull;
 
-use event_channels::PortRef;
+use event_channels::{Choice, PortRef, Ports};
+use grant_tables::{GrantTable, Version};
 use hypercall_abi::{
     DomId, VcpuId, event_channel,
     features::XenFeatures,
@@ -10,15 +11,16 @@ use hypercall_abi::{
     peer::PeerPtr,
     platform::{Pages, Platform},
     vcpu::{self, VcpuState},
-    version::{self, Text, Version},
+    version::{self, Text},
     xen::SharedInfo,
 };
 
 use crate::{
-    BootInfo, Current, Error, GuestType,
+    BootInfo, Current, Delivery, Error, GuestType,
     boot_info::RingLocation,
     console::{self, ring::ConsoleRing},
     error::asking,
+    events, grants,
 };
 
 /// The page that Xen and this guest share.
@@ -31,7 +33,7 @@ pub struct HypervisorInfo {
     /// Its name.
     pub name: &'static str,
     /// Its version, if it tells.
-    pub version: Option<Version>,
+    pub version: Option<version::Version>,
     /// The rest of its version, if it tells.
     pub extraversion: Option<Text<16>>,
 }
@@ -185,6 +187,46 @@ pub struct VcpuCount {
 }
 
 impl Guest {
+    /// The guest's ports, with upcalls that wake who waits for them: set up at
+    /// the first call, by the best means that there are.
+    ///
+    /// # Errors
+    /// There is no Xen, or not enough memory.
+    pub fn ports(&self) -> Result<&'static Ports<Current>, Error> {
+        self.start_ports(Choice::Best, Delivery::Best)
+    }
+
+    /// [`Guest::ports`], by these means if this is the first call.
+    ///
+    /// # Errors
+    /// As for [`Guest::ports`].
+    pub fn start_ports(
+        &self,
+        choice: Choice,
+        delivery: Delivery,
+    ) -> Result<&'static Ports<Current>, Error> {
+        let shared = self
+            .shared_info()
+            .ok_or(Error::NotSupported("event channels"))?;
+        events::start(shared, choice, delivery)
+    }
+
+    /// The guest's grant table, of version 1, set up at the first call.
+    ///
+    /// # Errors
+    /// There is no Xen.
+    pub fn grants(&self) -> Result<&'static GrantTable<Current>, Error> {
+        self.start_grants(Version::One)
+    }
+
+    /// [`Guest::grants`], of this version if this is the first call.
+    ///
+    /// # Errors
+    /// As for [`Guest::grants`].
+    pub fn start_grants(&self, version: Version) -> Result<&'static GrantTable<Current>, Error> {
+        grants::start(version)
+    }
+
     /// [`Guest::adopt`], and makes the guest's console the kernel's.
     pub(crate) fn adopt_with_console(
         platform: Current,

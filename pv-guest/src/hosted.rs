@@ -6,8 +6,9 @@ use core::ptr::NonNull;
 use hypercall_abi::{
     Gfn, HypercallNr, Port,
     peer::PeerPtr,
+    peer_field,
     platform::{Clock, Hypercall, Pages, Park},
-    xen::{START_INFO_MAGIC_PREFIX, SharedInfo, StartInfo},
+    xen::{START_INFO_MAGIC_PREFIX, SharedInfo, StartInfo, VcpuInfo},
 };
 
 use crate::{
@@ -62,6 +63,18 @@ pub unsafe fn start(
     let adopted = BootInfo::from_pv(start, None)
         .and_then(|info| Guest::adopt_with_console(platform, info, Some(SharedPage(shared))));
     crate::entry::finish(adopted.and_then(main))
+}
+
+/// What the host calls at an upcall.
+pub fn upcall() {
+    crate::events::upcall();
+}
+
+/// Lets upcalls through.
+pub(crate) fn open_upcalls(shared: PeerPtr<'static, SharedInfo>) {
+    if let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) {
+        peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store_release(0);
+    }
 }
 
 /// Handles an exception of the guest's code, which its host caught: returns if
@@ -163,6 +176,7 @@ unsafe impl Pages for NoPlatform {
 
 impl Park for NoPlatform {
     fn park(&self, _ports: &[Port], _deadline_ns: Option<u64>) {}
+    fn idle(&self, _deadline_ns: Option<u64>, _has_work: &dyn Fn() -> bool) {}
 }
 
 impl Clock for NoPlatform {

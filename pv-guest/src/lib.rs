@@ -1,11 +1,18 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
 pub mod boot_info;
 pub mod clock;
 pub mod console;
 mod entry;
 mod error;
+mod events;
+#[cfg(feature = "alloc")]
+pub mod executor;
+mod grants;
 mod guest;
 #[cfg(not(target_os = "none"))]
 pub mod hosted;
@@ -13,10 +20,16 @@ pub mod memory;
 #[cfg(target_os = "none")]
 pub mod native;
 pub mod power;
+pub mod sync;
+#[cfg(feature = "alloc")]
+pub mod time;
 pub mod trap;
 
 pub use boot_info::{BootInfo, GuestType};
 pub use error::Error;
+pub use event_channels;
+pub use events::Delivery;
+pub use grant_tables;
 pub use guest::{Guest, HypervisorInfo};
 pub use hypercall_abi as abi;
 

@@ -11,6 +11,7 @@ mod log_backend;
 
 use core::fmt::{self, Write as _};
 
+use event_channels::Ports;
 use spin::Mutex;
 
 use crate::{Current, Error};
@@ -38,6 +39,13 @@ static CONSOLE: Mutex<Device> = Mutex::new(Device::None);
 /// Makes `device` the kernel's console.
 pub(crate) fn set(device: Device) {
     *CONSOLE.lock() = device;
+}
+
+/// The bits of the console's port are where `ports` says.
+pub(crate) fn use_ports(ports: &'static Ports<Current>) {
+    if let Device::Ring(ring) = &mut *CONSOLE.lock() {
+        ring.set_port(ports.port_ref(ring.port()));
+    }
 }
 
 /// Bytes on their last way out.

@@ -67,6 +67,11 @@ impl<P: Platform> ConsoleRing<P> {
         self.port.port()
     }
 
+    /// The same port, by another interface.
+    pub const fn set_port(&mut self, port: PortRef) {
+        self.port = port;
+    }
+
     fn latch<T>(&mut self, result: Result<T, Broken>) -> Result<T, Broken> {
         if let Err(broken) = result {
             self.broken = Some(broken);

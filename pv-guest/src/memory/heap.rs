@@ -5,7 +5,7 @@ use core::alloc::Layout;
 use hypercall_abi::PAGE_SIZE;
 use talc::{TalcLock, base::Talc, base::binning::Binning, source::Source};
 
-use crate::native;
+use crate::{native, sync::RawUpcallMutex};
 
 /// The heap grows by at least this much at a time.
 const STEP_BYTES: usize = 64 * 1024;
@@ -48,7 +48,7 @@ unsafe impl Source for Growth {
 
 /// The allocator behind `alloc`.
 #[global_allocator]
-static HEAP: TalcLock<spin::Mutex<()>, Growth> = TalcLock::new(Growth { budget_bytes: 0 });
+static HEAP: TalcLock<RawUpcallMutex, Growth> = TalcLock::new(Growth { budget_bytes: 0 });
 
 /// Lets the heap grow to `bytes`.
 pub(crate) fn set_limit(bytes: usize) {

@@ -3,15 +3,15 @@
 use core::{ptr::NonNull, slice};
 
 use hypercall_abi::{PAGE_SIZE, Pfn};
-use spin::Mutex;
 
 use super::image::VIRT_BASE;
 use crate::{
     Error,
     memory::{FrameAllocator, MemoryMap},
+    sync::UpcallMutex,
 };
 
-static FRAMES: Mutex<Option<FrameAllocator<'static>>> = Mutex::new(None);
+static FRAMES: UpcallMutex<Option<FrameAllocator<'static>>> = UpcallMutex::new(None);
 
 const PAGE: u64 = PAGE_SIZE as u64;
 

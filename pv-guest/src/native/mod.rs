@@ -1,6 +1,7 @@
 //! The guest on hardware: entry, memory, traps, time, and [`Native`], the
 //! platform that ties them together.
 
+mod apic;
 mod image;
 pub mod memory;
 mod paging;
@@ -8,8 +9,11 @@ mod platform;
 mod pv;
 mod pvh;
 pub(crate) mod serial;
+mod timer;
 mod traps;
 mod tsc;
+pub(crate) mod upcalls;
+mod window;
 
 use core::sync::atomic::{AtomicU8, Ordering};
 

@@ -3,16 +3,16 @@
 use core::ptr::NonNull;
 
 use hypercall_abi::{
-    Gfn, HypercallNr, PAGE_SIZE, Port,
+    Errno, Gfn, HypercallNr, PAGE_SIZE, Port, VcpuId,
     peer::PeerPtr,
     peer_field,
-    platform::{Clock, Hypercall, Pages, Park},
+    platform::{Clock, GrantFrame, Hypercall, OwnGrants, Pages, Park},
     sched, trap,
     xen::{SharedInfo, VcpuInfo},
 };
 use spin::Once;
 
-use super::{guest_type, memory, pv, pvh, tsc};
+use super::{guest_type, memory, pv, pvh, timer, tsc, upcalls, window};
 use crate::{GuestType, clock};
 
 /// The platform of the kernel that this image is.
@@ -27,6 +27,11 @@ static SHARED_INFO: Once<PeerPtr<'static, SharedInfo>> = Once::new();
 /// Tells where the shared page is.
 pub(super) fn set_shared_info(page: PeerPtr<'static, SharedInfo>) {
     SHARED_INFO.call_once(|| page);
+}
+
+/// Where Xen keeps a vCPU's words, once they are there.
+pub(super) fn vcpu_info(vcpu: VcpuId) -> Option<PeerPtr<'static, VcpuInfo>> {
+    peer_field!(*SHARED_INFO.get()?, SharedInfo, vcpu_info).get(vcpu.0 as usize)
 }
 
 // SAFETY: `trap::Native` keeps the contract.
@@ -92,6 +97,29 @@ unsafe impl Pages for Native {
             GuestType::Pvh | GuestType::Bare => pvh::page_of(gfn),
         }
     }
+
+    fn grant_frame(&self, frame: GrantFrame, index: u32) -> Result<NonNull<u8>, Errno> {
+        window::grant_frame(frame, index)
+    }
+
+    fn reserve_window(&self, count: usize) -> Option<NonNull<u8>> {
+        window::reserve(count)
+    }
+
+    unsafe fn release_window(&self, first: NonNull<u8>, count: usize) {
+        window::release(first, count);
+    }
+
+    fn window_address(&self, page: NonNull<u8>) -> u64 {
+        window::address_of(page)
+    }
+
+    fn own_grants(&self) -> OwnGrants {
+        match guest_type() {
+            Some(GuestType::Pv) => OwnGrants::Alias,
+            _ => OwnGrants::Move,
+        }
+    }
 }
 
 impl Park for Native {
@@ -99,6 +127,14 @@ impl Park for Native {
         if guest_type() == Some(GuestType::Bare) || sched::poll(self, ports, deadline_ns).is_err() {
             core::hint::spin_loop();
         }
+    }
+
+    fn idle(&self, deadline_ns: Option<u64>, has_work: &dyn Fn() -> bool) {
+        let before = upcalls::hold();
+        if !has_work() {
+            timer::sleep(deadline_ns);
+        }
+        upcalls::restore(before);
     }
 }
 

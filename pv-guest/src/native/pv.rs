@@ -7,7 +7,7 @@ use core::{
 };
 
 use hypercall_abi::{
-    Gfn, PAGE_SIZE,
+    Errno, Gfn, PAGE_SIZE,
     memory::machphys_mapping,
     peer::PeerPtr,
     trap::{self, Instruction},
@@ -20,7 +20,7 @@ use hypercall_abi::{
 use super::{
     Native,
     image::{self, Access},
-    memory, platform, set_guest_type, traps,
+    memory, platform, set_guest_type, traps, window,
 };
 use crate::{BootInfo, Error, Guest, GuestType, console, error::asking, guest::SharedPage};
 
@@ -80,7 +80,10 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
         no_execute: no_execute(),
     };
     let mapped_end = tables.protect(info.memory_map.ram_end())?;
-    let used_end = tables.map_rest(boot_end, mapped_end, info.memory_map.ram_end())?;
+    let ram_end = info.memory_map.ram_end();
+    let used_end = tables.map_rest(boot_end, mapped_end, ram_end)?;
+    TABLES.call_once(|| tables);
+    window::place_behind(ram_end);
     let image_start = image::image().start - image::VIRT_BASE;
     memory::init(
         &info.memory_map,
@@ -233,6 +236,39 @@ impl Batch {
         self.len = 0;
         Ok(())
     }
+}
+
+/// The page tables, once all memory is mapped.
+static TABLES: spin::Once<Tables> = spin::Once::new();
+
+/// Makes tables for addresses behind the memory, at which nothing is mapped.
+pub(super) fn make_room(paddr: core::ops::Range<u64>) -> Result<(), Error> {
+    let tables = TABLES
+        .get()
+        .ok_or(Error::OutOfMemory("the first page tables"))?;
+    let mut at = paddr.start;
+    while at < paddr.end {
+        let (maddr, _, level) = tables.walk(memory::virtual_of(at))?;
+        if level == 1 {
+            // As far as this table reaches.
+            at = (memory::virtual_of(at) | ((1 << 21) - 1)) + 1 - image::VIRT_BASE;
+            continue;
+        }
+        let table = memory::allocate_zeroed(1)
+            .and_then(|page| memory::physical_of(page.addr().get() as u64))
+            .ok_or(Error::OutOfMemory("page tables"))?;
+        tables.hook(table, maddr)?;
+    }
+    Ok(())
+}
+
+/// Maps a frame that is Xen's, or another's, at a page of the window.
+pub(super) fn map_window(page: NonNull<u8>, gfn: Gfn) -> Result<(), Errno> {
+    let bits = TABLES.get().map_or(0, |tables| tables.bits(Access::Write));
+    let entry = (gfn.0 * PAGE) | bits;
+    // SAFETY: nothing was mapped there, and its user reaches it by peer
+    // pointers only.
+    unsafe { update_va_mapping(&Native, page.addr().get(), entry, Flush::Page) }
 }
 
 /// The page tables that Xen built, and their extension.

@@ -18,7 +18,7 @@ use super::{
     image::{self, Access},
     memory,
     paging::PageTables,
-    platform, set_guest_type, traps, tsc,
+    platform, set_guest_type, traps, tsc, window,
 };
 use crate::{
     BootInfo, Error, Guest, GuestType,
@@ -78,6 +78,7 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
     let taken = Taken::by_loader(paddr);
     memory::init(&info.memory_map, taken.ranges(), BOOT_MAPPED)?;
     map_memory(&info, console)?;
+    window::place_behind(info.memory_map.ram_end());
     if guest_type == GuestType::Bare {
         return Ok(Guest::adopt(Native, info));
     }
@@ -236,6 +237,15 @@ fn map_shared_info() -> Result<SharedPage, Error> {
     let shared = unsafe { PeerPtr::new(place) };
     platform::set_shared_info(shared);
     Ok(SharedPage(shared))
+}
+
+/// Makes addresses behind the memory lead to the same physical ones.
+pub(super) fn map_window(paddr: Range<u64>) -> Result<(), Error> {
+    let mut tables = TABLES.lock();
+    let tables = tables
+        .as_mut()
+        .ok_or(Error::OutOfMemory("the first page tables"))?;
+    tables.map(paddr, Access::Write)
 }
 
 /// Where the frame `gfn` is seen; maps it if it is no memory.

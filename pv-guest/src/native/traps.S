@@ -67,7 +67,7 @@ pv_guest_trap_exit:
     syscall
     ud2
 
-// 32 pairs of 16 bytes: Xen's PV entry at 0, the processor's at +3. Xen pushes
+// 35 pairs of 16 bytes (the last three are interrupts): Xen's PV entry at 0, the processor's at +3. Xen pushes
 // rcx and r11 below the processor's frame. Vectors 8, 10..14, 17, 21, 29 and 30
 // come with an error code, of 32 bits; the others get a zero. The vector goes
 // into its upper half.
@@ -75,7 +75,7 @@ pv_guest_trap_exit:
     .globl pv_guest_trap_stubs
 pv_guest_trap_stubs:
     .set vector, 0
-    .rept 32
+    .rept 35
     .balign 16
     .set this, vector
     popq %rcx

@@ -15,7 +15,7 @@ use x86::{
     task::load_tr,
 };
 
-use super::{Native, image, platform};
+use super::{Native, image, platform, upcalls};
 use crate::{
     GuestType, console, power,
     trap::{Frame, Outcome, Report, handle},
@@ -38,9 +38,12 @@ unsafe extern "C" {
 /// Bytes from one stub pair to the next, and from Xen's to the processor's.
 const STUB_BYTES: u64 = 16;
 const HARDWARE_STUB: u64 = 3;
+/// Those of exceptions.
 const VECTORS: usize = 32;
+/// And of interrupts.
+const ALL_VECTORS: usize = VECTORS + 3;
 
-fn stub(vector: usize) -> u64 {
+pub(super) fn stub(vector: usize) -> u64 {
     (&raw const pv_guest_trap_stubs).addr() as u64 + vector as u64 * STUB_BYTES
 }
 
@@ -71,7 +74,7 @@ pub(super) fn init_pv() -> Result<(), Errno> {
 #[repr(C, align(16))]
 struct Tables {
     gdt: [u64; 5],
-    idt: [[u64; 2]; VECTORS],
+    idt: [[u64; 2]; ALL_VECTORS],
     /// The task state: 26 words of four bytes.
     tss: [u32; 26],
 }
@@ -83,7 +86,7 @@ unsafe impl Sync for TablesCell {}
 
 static TABLES: TablesCell = TablesCell(UnsafeCell::new(Tables {
     gdt: [0; 5],
-    idt: [[0; 2]; VECTORS],
+    idt: [[0; 2]; ALL_VECTORS],
     tss: [0; 26],
 }));
 
@@ -143,7 +146,7 @@ static DYING: AtomicBool = AtomicBool::new(false);
 
 /// Where the stubs lead.
 extern "C" fn trap(frame: &mut Frame) {
-    if handle(frame) == Outcome::Resume {
+    if upcalls::interrupt(frame.vector) || handle(frame) == Outcome::Resume {
         return;
     }
     if DYING.swap(true, Ordering::Relaxed) {

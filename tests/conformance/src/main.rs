@@ -13,7 +13,9 @@ mod calls;
 mod claims;
 mod faults;
 
-use pv_guest::{Error, Guest, entry, println};
+use event_channels::Choice;
+use grant_tables::Version;
+use pv_guest::{Delivery, Error, Guest, entry, println};
 
 entry!(main);
 
@@ -27,7 +29,26 @@ enum Verdict {
     Skipped(&'static str),
 }
 
-type Claim = (&'static str, fn(&Guest) -> Verdict);
+fn has_option(guest: &Guest, wanted: &str) -> bool {
+    let mut options = guest.command_line().split_whitespace();
+    options.any(|word| word == wanted)
+}
+
+fn choice(guest: &Guest) -> Choice {
+    if has_option(guest, "ports=2level") {
+        Choice::TwoLevel
+    } else {
+        Choice::Best
+    }
+}
+
+fn delivery(guest: &Guest) -> Delivery {
+    if has_option(guest, "upcall=vector") {
+        Delivery::CallbackVector
+    } else {
+        Delivery::Best
+    }
+}
 
 fn main(guest: Guest) -> Result<(), Error> {
     let options = guest.command_line().split_whitespace();
@@ -38,15 +59,16 @@ fn main(guest: Guest) -> Result<(), Error> {
         println!("fault: {fault}");
         return faults::run(&guest, fault);
     }
-    if guest
-        .command_line()
-        .split_whitespace()
-        .any(|word| word == "calls")
-    {
+    if has_option(&guest, "calls") {
         return calls::run(&guest);
     }
+    // Errors show in the claims about them.
+    let _ports = guest.start_ports(choice(&guest), delivery(&guest));
+    if has_option(&guest, "grants=2") {
+        let _table = guest.start_grants(Version::Two);
+    }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (name, claim) in claims::ALL {
+    for (name, claim) in claims::all() {
         match claim(&guest) {
             Verdict::Ok => {
                 passed += 1;

@@ -203,6 +203,9 @@ impl World {
             // copy is over when the call is.
             let next_owner = DomId(entry.low as u16);
             let next = GrantRef(entry.frame as u32);
+            if next_owner == owner {
+                return Err(GrantStatus::GENERAL_ERROR);
+            }
             let lent = self.acquire_by(owner, next_owner, next, access, hops + 1)?;
             (frame_owner, gfn, part) = (lent.frame_owner, lent.gfn, lent.part.clone());
             self.release(&lent, access);

@@ -74,8 +74,9 @@ fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
     }
 }
 
-/// Makes a domain of this process, and runs `main` as its guest.
-pub fn run(main: Main, handler: Handler) -> ! {
+/// Makes a domain of this process, and runs `main` as its guest, `handler` at
+/// its exceptions, and `upcall` at its events.
+pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
     let config = Config {
         memory_mib: number("PV_GUEST_MEMORY_MIB", DEFAULT_MEMORY_MIB),
         vcpus: number("PV_GUEST_VCPUS", 1),
@@ -92,6 +93,7 @@ pub fn run(main: Main, handler: Handler) -> ! {
             std::process::exit(1);
         }
     };
+    domain.on_upcall(upcall);
     if let Ok(kind) = env::var("PV_GUEST_SPOIL") {
         spoil(domain, &kind);
     }

@@ -3,12 +3,12 @@
 use std::ptr::NonNull;
 
 use hypercall_abi::{
-    Errno, Gfn, HypercallNr, Port, VcpuId,
+    Errno, Gfn, HypercallNr, Port,
     grant_table::{get_status_frames, setup_table},
     peer::PeerPtr,
     peer_field,
     platform::{Clock, GrantFrame, Hypercall, Pages, Park},
-    sched, vcpu,
+    sched,
     xen::{SharedInfo, VcpuInfo},
 };
 
@@ -95,11 +95,9 @@ impl Park for Domain {
             self.deliver();
             return;
         }
-        if let Some(at) = deadline_ns {
-            let flags = vcpu::SingleshotFlags::empty();
-            let _past: Result<(), Errno> = vcpu::set_singleshot_timer(self, VcpuId(0), at, flags);
-        }
-        let _ended: Result<(), Errno> = sched::block(self);
+        // What a guest makes of a timer and SCHEDOP_block, in one.
+        self.block(deadline_ns);
+        self.deliver();
     }
 }
 

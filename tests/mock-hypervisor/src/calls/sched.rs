@@ -99,7 +99,7 @@ impl Domain {
                 Ok(0)
             }
             SCHEDOP_BLOCK => {
-                self.block();
+                self.block(None);
                 Ok(0)
             }
             SCHEDOP_SHUTDOWN => {
@@ -172,14 +172,14 @@ impl Domain {
         });
     }
 
-    /// Lets upcalls through, and sleeps until there is one.
-    fn block(&self) {
+    /// Lets upcalls through, and sleeps until there is one, or until a time.
+    pub(crate) fn block(&self, until_ns: Option<u64>) {
         // SAFETY: the page lives as long as the domain.
         let shared: PeerPtr<'_, SharedInfo> = unsafe { PeerPtr::new(self.shared_info()) };
         if let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) {
             peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store_release(0);
         }
-        self.sleep_until("SCHEDOP_block", None, |state| {
+        self.sleep_until("SCHEDOP_block", until_ns, |state| {
             state.ports.upcall_pending(VcpuId(0))
         });
     }

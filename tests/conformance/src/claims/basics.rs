@@ -1,19 +1,16 @@
-//! The claims. Each names the header that makes it.
+//! Versions, vCPUs, bare ports, clocks, pages.
 
-use event_channels::{Channel, Wait};
 use hypercall_abi::{
     DomId, Errno, HypercallNr, PAGE_SIZE, Port, VcpuId, event_channel, memory,
     platform::{Clock, Hypercall, Pages, Park},
     probe::{Facility, Offer},
-    sched,
-    vcpu::{self, SingleshotFlags},
-    version,
-    xen::Virq,
+    sched, vcpu, version,
 };
 use pv_guest::{Guest, GuestType, trap};
 
+use super::{Claim, NO_XEN, check, needs_xen};
 use crate::{
-    Claim, Verdict,
+    Verdict,
     Verdict::{Failed, Ok, Skipped},
 };
 
@@ -50,25 +47,7 @@ pub(crate) const ALL: &[Claim] = &[
     ("breakpoint_returns", breakpoint_returns),
     ("probe_tells_what_there_is", probe_tells_what_there_is),
     ("cpuid_and_calls_agree", cpuid_and_calls_agree),
-    ("channels_carry_events", channels_carry_events),
-    ("closed_channels_carry_none", closed_channels_carry_none),
-    ("timer_rings_at_its_time", timer_rings_at_its_time),
 ];
-
-fn check(holds: bool, why: &'static str) -> Verdict {
-    if holds { Ok } else { Failed(why) }
-}
-
-/// Why a claim about Xen cannot be tried, where there is no Xen.
-const NO_XEN: &str = "no Xen";
-
-macro_rules! needs_xen {
-    ($guest:expr) => {
-        if $guest.guest_type() == GuestType::Bare {
-            return Skipped(NO_XEN);
-        }
-    };
-}
 
 /// `XENVER_version`, version.h.
 fn version_is_told(guest: &Guest) -> Verdict {
@@ -335,85 +314,4 @@ fn cpuid_and_calls_agree(guest: &Guest) -> Verdict {
         let _no_leaves = guest;
         Skipped("a process has no leaves of its own")
     }
-}
-
-/// Both ends of a channel, event_channel.h.
-fn channels_carry_events(guest: &Guest) -> Verdict {
-    let Some(shared) = guest.shared_info() else {
-        return Skipped(NO_XEN);
-    };
-    let platform = *guest.platform();
-    let Result::Ok(offered) = Channel::unbound(platform, shared, DomId::SELF) else {
-        return Failed("no port");
-    };
-    let bound = Channel::interdomain(platform, shared, DomId::SELF, offered.port());
-    let Result::Ok(bound) = bound else {
-        return Failed("an offered port cannot be bound");
-    };
-    if bound.wait(Some(platform.now_ns() + WAIT_NS)) != Wait::Event {
-        return Failed("a new channel is not pending");
-    }
-    if offered.is_pending() {
-        return Failed("the offered end is pending before an event");
-    }
-    for (from, to) in [(&bound, &offered), (&offered, &bound)] {
-        if from.notify().is_err() || to.wait(Some(platform.now_ns() + WAIT_NS)) != Wait::Event {
-            return Failed("an event is lost");
-        }
-        if to.is_pending() || from.is_pending() {
-            return Failed("an event comes twice, or to its sender");
-        }
-    }
-    let Result::Ok(ipi) = Channel::ipi(platform, shared, VcpuId(0)) else {
-        return Failed("no port for this vCPU");
-    };
-    ipi.mask();
-    if ipi.notify().is_err() || ipi.wait(Some(platform.now_ns() + WAIT_NS)) != Wait::Event {
-        return Failed("a masked port is not pending");
-    }
-    check(ipi.unmask().is_ok(), "a port cannot be unmasked")
-}
-
-/// A time in which an event that was sent must have come.
-const WAIT_NS: u64 = 1_000_000_000;
-
-/// `EVTCHNOP_close`, event_channel.h.
-fn closed_channels_carry_none(guest: &Guest) -> Verdict {
-    let Some(shared) = guest.shared_info() else {
-        return Skipped(NO_XEN);
-    };
-    let platform = *guest.platform();
-    let Result::Ok(offered) = Channel::unbound(platform, shared, DomId::SELF) else {
-        return Failed("no port");
-    };
-    let bound = Channel::interdomain(platform, shared, DomId::SELF, offered.port());
-    drop(bound);
-    // Xen lets the other end stay, unbound again; events go nowhere.
-    if offered.notify().is_err() {
-        return Failed("an unbound port cannot be sent on");
-    }
-    check(
-        offered.wait(Some(platform.now_ns() + 1_000_000)) == Wait::Deadline,
-        "an event of a closed channel came",
-    )
-}
-
-/// `VIRQ_TIMER`, xen.h, and `VCPUOP_set_singleshot_timer`, vcpu.h.
-fn timer_rings_at_its_time(guest: &Guest) -> Verdict {
-    let Some(shared) = guest.shared_info() else {
-        return Skipped(NO_XEN);
-    };
-    let platform = *guest.platform();
-    let Result::Ok(timer) = Channel::virq(platform, shared, Virq::TIMER, VcpuId(0)) else {
-        return Failed("the timer has no port");
-    };
-    let at_ns = platform.now_ns() + 2_000_000;
-    let set = vcpu::set_singleshot_timer(&platform, VcpuId(0), at_ns, SingleshotFlags::empty());
-    if set.is_err() {
-        return Failed("the timer cannot be set");
-    }
-    if timer.wait(Some(at_ns + WAIT_NS)) != Wait::Event {
-        return Failed("it did not ring");
-    }
-    check(platform.now_ns() >= at_ns, "it rang early")
 }

@@ -1,0 +1,289 @@
+//! Memory lent to a peer.
+
+use core::{marker::PhantomData, mem::ManuallyDrop, ops::Range, slice};
+
+use hypercall_abi::{
+    DomId, GrantRef, PAGE_SIZE,
+    grant_table::entry::GrantFlags,
+    peer::PeerSlice,
+    platform::{Hypercall, Pages},
+};
+
+use crate::{Error, GrantTable, Page, Version, free::List};
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// What the peer may do: [`PeerReads`] or [`PeerWrites`].
+pub trait Access: sealed::Sealed {
+    #[doc(hidden)]
+    const FLAGS: GrantFlags;
+}
+
+/// The peer may read.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerReads;
+
+/// The peer may read and write.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerWrites;
+
+impl sealed::Sealed for PeerReads {}
+impl sealed::Sealed for PeerWrites {}
+
+impl Access for PeerReads {
+    const FLAGS: GrantFlags = GrantFlags::PERMIT_ACCESS.union(GrantFlags::READONLY);
+}
+
+impl Access for PeerWrites {
+    const FLAGS: GrantFlags = GrantFlags::PERMIT_ACCESS;
+}
+
+/// A page lent to a peer. It owns the page: no memory is freed that a peer may
+/// still write. Dropping it ends the grant; if the peer uses the page just then,
+/// page and reference go into the table's quarantine.
+#[must_use = "dropping it ends the grant"]
+pub struct Granted<'t, P: Hypercall + Pages, A: Access> {
+    table: &'t GrantTable<P>,
+    home: &'t List,
+    gref: u32,
+    page: ManuallyDrop<Page<'t, P>>,
+    access: PhantomData<A>,
+}
+
+/// The peer still uses the page: the grant stays.
+#[derive(Debug)]
+pub struct InUse<G>(
+    /// The grant.
+    pub G,
+);
+
+impl<P: Hypercall + Pages, A: Access> core::fmt::Debug for Granted<'_, P, A> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Granted")
+            .field("gref", &self.gref())
+            .field("is_used", &self.is_used())
+            .finish()
+    }
+}
+
+fn share<'t, P: Hypercall + Pages, A: Access>(
+    table: &'t GrantTable<P>,
+    home: &'t List,
+    peer: DomId,
+    page: Page<'t, P>,
+    part: Option<Range<u16>>,
+) -> Result<Granted<'t, P, A>, Error> {
+    let gfn = table.platform().gfn_of(page.start());
+    let gfn = gfn.ok_or(Error::NotMemory)?;
+    let (flags, part) = match part {
+        None => (A::FLAGS, None),
+        Some(_) if table.version() == Version::One => return Err(Error::NeedsVersion2),
+        Some(part) if part.is_empty() || usize::from(part.end) > PAGE_SIZE => {
+            return Err(Error::NotMemory);
+        }
+        Some(part) => (
+            A::FLAGS | GrantFlags::SUB_PAGE,
+            Some((part.start, part.end - part.start)),
+        ),
+    };
+    let gref = table.take(home)?;
+    if let Err(error) = table.write(gref, peer, gfn, flags, part) {
+        home.push(table, gref);
+        return Err(error);
+    }
+    Ok(Granted {
+        table,
+        home,
+        gref,
+        page: ManuallyDrop::new(page),
+        access: PhantomData,
+    })
+}
+
+impl<P: Hypercall + Pages> GrantTable<P> {
+    /// Lends a page to `peer`.
+    ///
+    /// # Errors
+    /// [`Error::NoReference`], [`Error::NoMemory`]; [`Error::NotMemory`]: the
+    /// page is of another platform, or needs version 2.
+    pub fn share<'t, A: Access>(
+        &'t self,
+        peer: DomId,
+        page: Page<'t, P>,
+    ) -> Result<Granted<'t, P, A>, Error> {
+        share(self, &self.free, peer, page, None)
+    }
+
+    /// Lends some bytes of a page to `peer`, who can copy them but not map
+    /// them. Version 2 only.
+    ///
+    /// # Errors
+    /// As for [`share`](Self::share); [`Error::NeedsVersion2`];
+    /// [`Error::NotMemory`]: there are no such bytes in a page.
+    pub fn share_part<'t, A: Access>(
+        &'t self,
+        peer: DomId,
+        page: Page<'t, P>,
+        part: Range<u16>,
+    ) -> Result<Granted<'t, P, A>, Error> {
+        share(self, &self.free, peer, page, Some(part))
+    }
+
+    /// Lets `peer` copy from (and, if it may be written, to) what `owner` lent
+    /// to this guest as `theirs`. Version 2 only.
+    ///
+    /// # Errors
+    /// [`Error::NeedsVersion2`], [`Error::NoReference`], [`Error::NoMemory`].
+    pub fn forward<A: Access>(
+        &self,
+        peer: DomId,
+        owner: DomId,
+        theirs: GrantRef,
+    ) -> Result<Forwarded<'_, P>, Error> {
+        if self.version() != Version::Two {
+            return Err(Error::NeedsVersion2);
+        }
+        let gref = self.take(&self.free)?;
+        let flags = (A::FLAGS - GrantFlags::PERMIT_ACCESS) | GrantFlags::TRANSITIVE;
+        self.write_transitive(gref, peer, owner, theirs, flags);
+        Ok(Forwarded { table: self, gref })
+    }
+
+    /// Sets `count` references aside, so that a driver never finds the table
+    /// full.
+    ///
+    /// # Errors
+    /// [`Error::NoReference`], [`Error::NoMemory`].
+    pub fn reserve(&self, count: u32) -> Result<Reserved<'_, P>, Error> {
+        let reserved = Reserved {
+            table: self,
+            list: List::default(),
+        };
+        for _ in 0..count {
+            // What was taken so far goes back when `reserved` is dropped.
+            let gref = self.take(&self.free)?;
+            reserved.list.push(self, gref);
+        }
+        Ok(reserved)
+    }
+}
+
+/// References set aside.
+#[derive(Debug)]
+pub struct Reserved<'t, P: Hypercall + Pages> {
+    table: &'t GrantTable<P>,
+    list: List,
+}
+
+impl<P: Hypercall + Pages> Reserved<'_, P> {
+    /// How many of them are free. One whose page went into quarantine is the
+    /// table's afterwards.
+    pub fn free(&self) -> u32 {
+        self.list.len()
+    }
+
+    /// [`GrantTable::share`], with one of these.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn share<'r, A: Access>(
+        &'r self,
+        peer: DomId,
+        page: Page<'r, P>,
+    ) -> Result<Granted<'r, P, A>, Error> {
+        share(self.table, &self.list, peer, page, None)
+    }
+}
+
+impl<P: Hypercall + Pages> Drop for Reserved<'_, P> {
+    fn drop(&mut self) {
+        while let Some(gref) = self.list.pop(self.table) {
+            self.table.free.push(self.table, gref);
+        }
+    }
+}
+
+impl<'t, P: Hypercall + Pages, A: Access> Granted<'t, P, A> {
+    /// What the peer is told.
+    pub const fn gref(&self) -> GrantRef {
+        GrantRef(self.gref)
+    }
+
+    /// Whether the peer maps or copies it now.
+    pub fn is_used(&self) -> bool {
+        self.table.is_used(self.gref)
+    }
+
+    /// The page's bytes, while the peer may use them.
+    pub fn peer(&self) -> PeerSlice<'_> {
+        // SAFETY: a page of ours that lives as long as this borrow; where the
+        // peer may write, nobody has a reference into it.
+        unsafe { PeerSlice::new(self.page.start(), PAGE_SIZE) }
+    }
+
+    /// Ends the grant and gives the page back.
+    ///
+    /// # Errors
+    /// The peer still uses it: ask it to let go, and try again. (With version 2
+    /// it can begin no new use.)
+    pub fn end(self) -> Result<Page<'t, P>, InUse<Self>> {
+        if !self.table.revoke(self.gref) {
+            return Err(InUse(self));
+        }
+        let mut this = ManuallyDrop::new(self);
+        this.home.push(this.table, this.gref);
+        // SAFETY: `this` is not used again, and not dropped.
+        Ok(unsafe { ManuallyDrop::take(&mut this.page) })
+    }
+}
+
+impl<P: Hypercall + Pages> Granted<'_, P, PeerReads> {
+    /// The page's bytes: the peer only reads them.
+    pub fn bytes(&self) -> &[u8] {
+        self.page.bytes()
+    }
+
+    /// The page's bytes, to be changed: the peer only reads them.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: a page of ours, borrowed mutably, which nobody else writes.
+        unsafe { slice::from_raw_parts_mut(self.page.start().as_ptr(), PAGE_SIZE) }
+    }
+}
+
+impl<P: Hypercall + Pages, A: Access> Drop for Granted<'_, P, A> {
+    fn drop(&mut self) {
+        // SAFETY: `self` is not used again.
+        let page = unsafe { ManuallyDrop::take(&mut self.page) };
+        if self.table.revoke(self.gref) {
+            self.home.push(self.table, self.gref);
+        } else {
+            self.table.put_in_quarantine(self.gref, page.into_raw());
+        }
+    }
+}
+
+/// Another domain's grant, lent on. Dropping it ends that.
+#[derive(Debug)]
+pub struct Forwarded<'t, P: Hypercall + Pages> {
+    table: &'t GrantTable<P>,
+    gref: u32,
+}
+
+impl<P: Hypercall + Pages> Forwarded<'_, P> {
+    /// What the peer is told.
+    pub const fn gref(&self) -> GrantRef {
+        GrantRef(self.gref)
+    }
+}
+
+impl<P: Hypercall + Pages> Drop for Forwarded<'_, P> {
+    fn drop(&mut self) {
+        // A copy is over when its hypercall is: this is not for long.
+        while !self.table.revoke(self.gref) {
+            core::hint::spin_loop();
+        }
+        self.table.free.push(self.table, self.gref);
+    }
+}

@@ -1,0 +1,372 @@
+//! Grants between two domains of the mock hypervisor.
+#![cfg(not(miri))]
+
+use grant_tables::{
+    Borrowed, CopyFrom, CopyTo, Error, GrantTable, Granted, InUse, Page, PeerReads, PeerWrites,
+    ReadOnly, ReadWrite, Version,
+};
+use hypercall_abi::{DomId, GrantRef, PAGE_SIZE, grant_table::GrantStatus, platform::Pages};
+use mock_hypervisor::{Config, Domain, Time, Xen};
+
+const BOTH: [Version; 2] = [Version::One, Version::Two];
+
+struct Pair {
+    front: Domain,
+    back: Domain,
+}
+
+/// The side that maps.
+struct Back<'p> {
+    table: GrantTable<&'p Domain>,
+}
+
+impl<'p> Back<'p> {
+    fn of(domain: &'p Domain) -> Self {
+        let table = GrantTable::new(domain, Version::One).unwrap();
+        Self { table }
+    }
+
+    fn domid(&self) -> DomId {
+        self.table.platform().domid()
+    }
+}
+
+impl Pair {
+    fn new() -> Self {
+        let xen = Xen::new(Time::Virtual);
+        let config = || Config {
+            memory_mib: 4,
+            ..Config::default()
+        };
+        Self {
+            front: xen.domain(config()).unwrap(),
+            back: xen.domain(config()).unwrap(),
+        }
+    }
+
+    fn table(&self, version: Version) -> GrantTable<&Domain> {
+        let table = GrantTable::new(&self.front, version).unwrap();
+        assert_eq!(table.version(), version);
+        table
+    }
+}
+
+fn lend<'t, A: grant_tables::Access>(
+    table: &'t GrantTable<&'t Domain>,
+    peer: DomId,
+    text: &[u8],
+) -> Granted<'t, &'t Domain, A> {
+    let mut page = Page::new(table.platform()).unwrap();
+    page.bytes_mut()[..text.len()].copy_from_slice(text);
+    table.share(peer, page).unwrap()
+}
+
+#[test]
+fn a_page_is_lent_mapped_and_comes_back() {
+    for version in BOTH {
+        let pair = Pair::new();
+        let table = pair.table(version);
+        let granted = lend::<PeerWrites>(&table, pair.back.domid(), b"hello");
+        let free = table.free_references();
+        let back = Back::of(&pair.back);
+        let borrowed: Borrowed<_, ReadWrite> =
+            Borrowed::map(&back.table, pair.front.domid(), &[granted.gref()]).unwrap();
+        borrowed.check().unwrap();
+        let mut text = [0; 5];
+        borrowed.page(0).unwrap().copy_to(&mut text);
+        assert_eq!(&text, b"hello");
+        borrowed.page(0).unwrap().copy_from(b"HELLO");
+        assert!(granted.is_used());
+        let InUse(granted) = granted.end().unwrap_err();
+        granted.peer().copy_to(&mut text);
+        assert_eq!(&text, b"HELLO");
+        drop(borrowed);
+        let page = granted.end().unwrap();
+        assert_eq!(&page.bytes()[..5], b"HELLO");
+        assert_eq!(table.free_references(), free + 1);
+    }
+}
+
+#[test]
+fn what_is_dropped_in_use_waits_in_quarantine() {
+    for version in BOTH {
+        let pair = Pair::new();
+        let table = pair.table(version);
+        let back = Back::of(&pair.back);
+        let granted = lend::<PeerWrites>(&table, back.domid(), b"x");
+        let gref = granted.gref();
+        let address = granted.peer();
+        let borrowed: Borrowed<_, ReadWrite> =
+            Borrowed::map(&back.table, pair.front.domid(), &[gref]).unwrap();
+        let place = format!("{address:?}");
+        drop(granted);
+        assert_eq!(table.quarantined(), 1);
+        assert_eq!(table.quarantine().collect::<Vec<_>>(), [gref]);
+        assert_eq!(table.release_quarantine(), 1);
+        // The page is nobody else's while the peer writes to it.
+        let others: Vec<_> = (0..500)
+            .map(|_| lend::<PeerReads>(&table, back.domid(), b""))
+            .collect();
+        for other in &others {
+            assert_ne!(format!("{:?}", other.peer()), place);
+            assert_ne!(other.gref(), gref);
+        }
+        borrowed.page(0).unwrap().copy_from(&[0xff; PAGE_SIZE]);
+        drop(borrowed);
+        assert_eq!(table.release_quarantine(), 0);
+        assert_eq!(table.quarantine().count(), 0);
+        // Its next owner sees none of what the peer wrote.
+        drop(others);
+        let next = lend::<PeerReads>(&table, back.domid(), b"");
+        assert_eq!(next.bytes(), [0; PAGE_SIZE]);
+    }
+}
+
+#[test]
+fn readers_do_not_write() {
+    for version in BOTH {
+        let pair = Pair::new();
+        let table = pair.table(version);
+        let back = Back::of(&pair.back);
+        let granted = lend::<PeerReads>(&table, back.domid(), b"look");
+        let borrowed: Borrowed<_, ReadWrite> =
+            Borrowed::map(&back.table, pair.front.domid(), &[granted.gref()]).unwrap();
+        assert_eq!(
+            borrowed.check(),
+            Err(Error::Status(GrantStatus::GENERAL_ERROR))
+        );
+        let borrowed: Borrowed<_, ReadOnly> =
+            Borrowed::map(&back.table, pair.front.domid(), &[granted.gref()]).unwrap();
+        let mut text = [0; 4];
+        assert_eq!(borrowed.page(0).unwrap().copy_to(0, &mut text), 4);
+        assert_eq!(&text, b"look");
+        assert_eq!(borrowed.page(0).unwrap().copy_to(PAGE_SIZE, &mut text), 0);
+    }
+}
+
+#[test]
+fn each_page_of_a_batch_has_its_own_fate() {
+    let pair = Pair::new();
+    let table = pair.table(Version::One);
+    let back = Back::of(&pair.back);
+    let granted: Vec<_> = (0..40)
+        .map(|index| lend::<PeerReads>(&table, back.domid(), &[index]))
+        .collect();
+    let other = lend::<PeerReads>(&table, DomId(77), b"not yours");
+    let mut refs: Vec<_> = granted.iter().map(Granted::gref).collect();
+    refs[7] = other.gref();
+    refs[9] = GrantRef(1 << 30);
+    let borrowed: Borrowed<_, ReadOnly> =
+        Borrowed::map(&back.table, pair.front.domid(), &refs).unwrap();
+    for index in 0..40 {
+        let page = borrowed.page(index);
+        match index {
+            7 => assert_eq!(page.unwrap_err(), GrantStatus::GENERAL_ERROR),
+            9 => assert_eq!(page.unwrap_err(), GrantStatus::BAD_GNTREF),
+            _ => {
+                let mut byte = [0];
+                page.unwrap().copy_to(0, &mut byte);
+                assert_eq!(usize::from(byte[0]), index);
+            }
+        }
+    }
+    assert_eq!(borrowed.page(40).unwrap_err(), GrantStatus::BAD_HANDLE);
+    drop(borrowed);
+    assert!(granted.iter().all(|granted| !granted.is_used()));
+    assert_eq!(
+        Borrowed::<_, ReadOnly>::map(&back.table, DomId(99), &[GrantRef(9)])
+            .unwrap()
+            .check(),
+        Err(Error::Status(GrantStatus::BAD_DOMAIN))
+    );
+}
+
+#[test]
+fn the_table_grows_to_its_limit_and_tells_when_it_is_full() {
+    for version in BOTH {
+        let pair = Pair::new();
+        let table = pair.table(version);
+        assert_eq!(table.references(), 0);
+        let most = table.most_references();
+        let blocks: Vec<_> = (0..most / 100)
+            .map(|_| table.reserve(100).unwrap())
+            .collect();
+        assert_eq!(table.references(), most);
+        let rest = table.reserve(most % 100).unwrap();
+        assert_eq!(table.free_references(), 0);
+        let page = Page::new(table.platform()).unwrap();
+        let full = table.share::<PeerReads>(DomId(2), page).unwrap_err();
+        assert_eq!(full, Error::NoReference);
+        // Those with a block of their own go on.
+        let page = Page::new(table.platform()).unwrap();
+        let granted = blocks[3].share::<PeerReads>(DomId(2), page).unwrap();
+        assert_eq!(blocks[3].free(), 99);
+        drop(granted);
+        assert_eq!(blocks[3].free(), 100);
+        drop((blocks, rest));
+        assert_eq!(table.free_references(), most);
+        assert_eq!(table.reserve(most + 1).unwrap_err(), Error::NoReference);
+        assert_eq!(table.free_references(), most);
+    }
+}
+
+#[test]
+fn copies_go_both_ways_and_across_pages() {
+    for version in BOTH {
+        let pair = Pair::new();
+        let table = pair.table(version);
+        let backs = GrantTable::new(&pair.back, Version::One).unwrap();
+        let lent = lend::<PeerWrites>(&table, pair.back.domid(), b"0123456789");
+        // Three pages of the peer's own, in a row.
+        let pages = pair.back.alloc(3).unwrap();
+        // SAFETY: pages of the domain's, allocated for this test.
+        let own = unsafe { std::slice::from_raw_parts_mut(pages.as_ptr(), 3 * PAGE_SIZE) };
+        let (low, high) = own.split_at_mut(PAGE_SIZE + 7);
+        let (high, highest) = high.split_at_mut(8);
+        let peer = pair.front.domid();
+        let mut copies = [
+            CopyFrom {
+                peer,
+                gref: lent.gref(),
+                offset: 2,
+                target: &mut low[PAGE_SIZE - 4..PAGE_SIZE + 4],
+                status: GrantStatus::BAD_PAGE,
+            },
+            CopyFrom {
+                peer,
+                gref: lent.gref(),
+                offset: PAGE_SIZE - 1,
+                target: &mut high[..2],
+                status: GrantStatus::OKAY,
+            },
+            CopyFrom {
+                peer,
+                gref: GrantRef(3),
+                offset: 0,
+                target: &mut highest[..12],
+                status: GrantStatus::OKAY,
+            },
+        ];
+        backs.copy_from(&mut copies).unwrap();
+        let statuses = copies.map(|copy| copy.status);
+        assert_eq!(
+            statuses,
+            [
+                GrantStatus::OKAY,
+                GrantStatus::BAD_COPY_ARG,
+                GrantStatus::GENERAL_ERROR
+            ]
+        );
+        assert_eq!(&own[PAGE_SIZE - 4..PAGE_SIZE + 4], b"23456789");
+        own.fill(b'#');
+        let mut copies = [CopyTo {
+            peer,
+            gref: lent.gref(),
+            offset: 0,
+            source: &own[5..5 + PAGE_SIZE],
+            status: GrantStatus::BAD_PAGE,
+        }];
+        backs.copy_to(&mut copies).unwrap();
+        assert_eq!(copies[0].status, GrantStatus::OKAY);
+        assert_eq!(lent.end().unwrap().bytes(), [b'#'; PAGE_SIZE]);
+        // What is no memory of the domain's cannot be copied to.
+        let mut outside = [0; 4];
+        let mut copies = [CopyFrom {
+            peer,
+            gref: GrantRef(9),
+            offset: 0,
+            target: &mut outside,
+            status: GrantStatus::OKAY,
+        }];
+        assert_eq!(backs.copy_from(&mut copies), Err(Error::NotMemory));
+    }
+}
+
+#[test]
+fn parts_and_grants_of_grants_can_be_copied_only() {
+    let xen = Xen::new(Time::Virtual);
+    let [owner, middle, end] = [(); 3].map(|()| xen.domain(Config::default()).unwrap());
+    let owners = GrantTable::new(&owner, Version::Two).unwrap();
+    let middles = GrantTable::new(&middle, Version::Two).unwrap();
+    let ends = GrantTable::new(&end, Version::One).unwrap();
+    let mut page = Page::new(owners.platform()).unwrap();
+    page.bytes_mut()[100..104].copy_from_slice(b"part");
+    let part = owners
+        .share_part::<PeerReads>(middle.domid(), page, 100..104)
+        .unwrap();
+    let forwarded = middles
+        .forward::<PeerReads>(end.domid(), owner.domid(), part.gref())
+        .unwrap();
+    let target = end.alloc(1).unwrap();
+    let copy = |offset, len| {
+        // SAFETY: a page of the domain's, allocated for this test.
+        let target = unsafe { std::slice::from_raw_parts_mut(target.as_ptr(), len) };
+        let mut copies = [CopyFrom {
+            peer: middle.domid(),
+            gref: forwarded.gref(),
+            offset,
+            target,
+            status: GrantStatus::OKAY,
+        }];
+        ends.copy_from(&mut copies).unwrap();
+        let [CopyFrom { target, status, .. }] = copies;
+        (status, target.to_vec())
+    };
+    assert_eq!(copy(100, 4), (GrantStatus::OKAY, b"part".to_vec()));
+    assert_eq!(copy(99, 4).0, GrantStatus::GENERAL_ERROR);
+    assert_eq!(copy(100, 5).0, GrantStatus::GENERAL_ERROR);
+    let back = Back::of(&end);
+    let mapped: Borrowed<_, ReadOnly> =
+        Borrowed::map(&back.table, middle.domid(), &[forwarded.gref()]).unwrap();
+    assert!(mapped.check().is_err());
+    drop(forwarded);
+    let page = part.end().unwrap();
+    // Version 1 has neither.
+    let parts = GrantTable::new(&end, Version::One).unwrap();
+    drop(page);
+    let page = Page::new(parts.platform()).unwrap();
+    let refused = parts.share_part::<PeerReads>(DomId(1), page, 0..4);
+    assert_eq!(refused.unwrap_err(), Error::NeedsVersion2);
+}
+
+#[test]
+fn a_peer_that_goes_lets_go() {
+    let Pair { front, back } = Pair::new();
+    let table = GrantTable::new(&front, Version::One).unwrap();
+    let granted = lend::<PeerWrites>(&table, back.domid(), b"");
+    let domid = front.domid();
+    {
+        let table = GrantTable::new(&back, Version::One).unwrap();
+        let borrowed: Borrowed<_, ReadWrite> =
+            Borrowed::map(&table, domid, &[granted.gref()]).unwrap();
+        std::mem::forget(borrowed);
+    }
+    drop(granted);
+    assert_eq!(table.release_quarantine(), 1);
+    drop(back);
+    assert_eq!(table.release_quarantine(), 0);
+}
+
+#[test]
+fn many_threads_share_one_table() {
+    let pair = Pair::new();
+    let table = pair.table(Version::One);
+    let back = pair.back.domid();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..300 {
+                    let first = lend::<PeerReads>(&table, back, b"");
+                    let second = lend::<PeerWrites>(&table, back, b"");
+                    assert_ne!(first.gref(), second.gref());
+                    drop(first);
+                    if round % 2 == 0 {
+                        second.end().unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(table.free_references(), table.references());
+    assert_eq!(table.quarantined(), 0);
+}

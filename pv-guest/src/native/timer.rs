@@ -1,0 +1,92 @@
+//! The sleep of a vCPU that waits for an upcall or a time.
+
+use event_channels::Channel;
+use hypercall_abi::{
+    Errno, VcpuId,
+    platform::{Clock, Park},
+    vcpu::{SingleshotFlags, set_singleshot_timer},
+    xen::Virq,
+};
+use spin::Once;
+
+use super::{Native, apic, guest_type, tsc, upcalls};
+use crate::{GuestType, events};
+
+/// Where nothing can wake the vCPU, it looks again after this long.
+const LOOK_AGAIN_NS: u64 = 1_000_000;
+/// How long the APIC's timer is compared with the clock.
+const CALIBRATION_NS: u64 = 10_000_000;
+
+/// Xen's timer, if its interrupt could be had.
+static TIMER: Once<Option<Channel<'static, Native>>> = Once::new();
+
+/// Sleeps until an upcall or `deadline_ns`. Upcalls are held back; they come
+/// in the sleep.
+pub(super) fn sleep(deadline_ns: Option<u64>) {
+    if deadline_ns.is_some_and(|deadline| Native.now_ns() >= deadline) {
+        return;
+    }
+    match guest_type() {
+        Some(GuestType::Bare) => sleep_bare(deadline_ns),
+        _ if !upcalls::are_set_up() || !arm(deadline_ns) => {
+            let look_again = Native.now_ns().saturating_add(LOOK_AGAIN_NS);
+            let until = deadline_ns.map_or(look_again, |deadline| deadline.min(look_again));
+            Native.park(&[], Some(until));
+        }
+        _ => upcalls::sleep(),
+    }
+}
+
+/// Has Xen's timer ring at `deadline_ns`.
+fn arm(deadline_ns: Option<u64>) -> bool {
+    let Some(deadline) = deadline_ns else {
+        return true;
+    };
+    let timer = TIMER.call_once(|| Channel::virq(events::get()?, Virq::TIMER, VcpuId(0)).ok());
+    let Some(timer) = timer else {
+        return false;
+    };
+    let _old = timer.take();
+    let armed: Result<(), Errno> =
+        set_singleshot_timer(&Native, VcpuId(0), deadline, SingleshotFlags::empty());
+    armed.is_ok() && timer.unmask().is_ok()
+}
+
+/// The masks of the two interrupt controllers of old.
+const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
+
+/// Ticks of the APIC's timer in a millisecond, if there is one.
+static APIC_TICKS_PER_MS: Once<Option<u64>> = Once::new();
+
+fn calibrate() -> Option<u64> {
+    // The old controllers' interrupts would come as exceptions.
+    for port in PIC_MASKS {
+        // SAFETY: the controllers belong to this kernel, which wants nothing
+        // of them.
+        unsafe { x86::io::outb(port, 0xff) };
+    }
+    if !apic::enable() {
+        return None;
+    }
+    let start = tsc::since_start_ns();
+    let ticks = apic::count_ticks(|| {
+        while tsc::since_start_ns().saturating_sub(start) < CALIBRATION_NS {
+            core::hint::spin_loop();
+        }
+    });
+    Some((ticks / (CALIBRATION_NS / 1_000_000)).max(1))
+}
+
+fn sleep_bare(deadline_ns: Option<u64>) {
+    let Some(per_ms) = APIC_TICKS_PER_MS.call_once(calibrate) else {
+        core::hint::spin_loop();
+        return;
+    };
+    // Nothing but the timer interrupts here.
+    let rest_ns = deadline_ns.map_or(LOOK_AGAIN_NS, |deadline| {
+        deadline.saturating_sub(Native.now_ns())
+    });
+    let ticks = u128::from(rest_ns) * u128::from(*per_ms) / 1_000_000;
+    apic::set_timer(u32::try_from(ticks).unwrap_or(u32::MAX));
+    upcalls::sleep();
+}

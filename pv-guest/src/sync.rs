@@ -1,0 +1,85 @@
+//! Locks for what both the kernel and its upcalls use.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use lock_api::{GuardNoSend, RawMutex};
+
+#[cfg(target_os = "none")]
+use crate::native::upcalls::{Upcalls, hold, restore};
+
+/// On a host, upcalls come when a hypercall returns, and so within no lock of
+/// the guest's.
+#[cfg(not(target_os = "none"))]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upcalls {
+    Held,
+}
+
+#[cfg(not(target_os = "none"))]
+fn hold() -> Upcalls {
+    Upcalls::Held
+}
+
+#[cfg(not(target_os = "none"))]
+fn restore(_: Upcalls) {}
+
+const FREE: u8 = 0;
+const LOCKED: u8 = 1;
+/// Locked, and upcalls come again when it is not.
+#[cfg(target_os = "none")]
+const LOCKED_OPEN: u8 = 2;
+
+/// A spin lock that holds upcalls back while it is locked: what an upcall uses
+/// is never locked when it comes.
+#[derive(Debug)]
+pub struct RawUpcallMutex(AtomicU8);
+
+fn locked(before: Upcalls) -> u8 {
+    match before {
+        Upcalls::Held => LOCKED,
+        #[cfg(target_os = "none")]
+        Upcalls::Open => LOCKED_OPEN,
+    }
+}
+
+fn before(state: u8) -> Upcalls {
+    match state {
+        #[cfg(target_os = "none")]
+        LOCKED_OPEN => Upcalls::Open,
+        _ => Upcalls::Held,
+    }
+}
+
+// SAFETY: only one `compare_exchange` from free succeeds until the next unlock.
+unsafe impl RawMutex for RawUpcallMutex {
+    const INIT: Self = Self(AtomicU8::new(FREE));
+    type GuardMarker = GuardNoSend;
+
+    // Not inlined: of many places of use, few are hot.
+    #[inline(never)]
+    fn lock(&self) {
+        while !self.try_lock() {
+            core::hint::spin_loop();
+        }
+    }
+
+    fn try_lock(&self) -> bool {
+        let before = hold();
+        let taken =
+            self.0
+                .compare_exchange(FREE, locked(before), Ordering::Acquire, Ordering::Relaxed);
+        if taken.is_err() {
+            restore(before);
+        }
+        taken.is_ok()
+    }
+
+    #[inline(never)]
+    unsafe fn unlock(&self) {
+        let state = self.0.swap(FREE, Ordering::Release);
+        restore(before(state));
+    }
+}
+
+/// A mutex that holds upcalls back while it is locked.
+pub type UpcallMutex<T> = lock_api::Mutex<RawUpcallMutex, T>;

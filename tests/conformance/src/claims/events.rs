@@ -1,0 +1,215 @@
+//! Event channels: `event_channel.h`.
+
+use core::{future::poll_fn, task::Poll, time::Duration};
+
+use event_channels::{Channel, Interface, Ports, Wait};
+use hypercall_abi::{
+    DomId, VcpuId, event_channel,
+    platform::Clock,
+    vcpu::{self, SingleshotFlags},
+    xen::Virq,
+};
+use pv_guest::{Current, Guest, executor::block_on, time};
+
+use super::{Claim, NO_XEN, WAIT_NS, ensure, steps};
+use crate::Verdict;
+
+pub(super) const ALL: &[Claim] = &[
+    ("channels_carry_events", |guest| on_ports(guest, carry)),
+    ("closed_channels_carry_none", |guest| {
+        on_ports(guest, closed)
+    }),
+    ("masked_events_stay_pending", |guest| {
+        on_ports(guest, masked)
+    }),
+    ("upcalls_wake_who_waits", |guest| on_ports(guest, upcalls)),
+    ("upcalls_come_once_an_event", |guest| on_ports(guest, once)),
+    ("events_come_by_priority", |guest| {
+        on_ports(guest, priorities)
+    }),
+    ("hundreds_of_ports_all_ring", |guest| {
+        on_ports(guest, hundreds)
+    }),
+    ("a_stray_port_does_no_harm", |guest| on_ports(guest, stray)),
+    ("timer_rings_at_its_time", |guest| on_ports(guest, timer)),
+];
+
+type Table = &'static Ports<Current>;
+
+fn on_ports(guest: &Guest, claim: fn(Table) -> Result<(), &'static str>) -> Verdict {
+    match guest.ports() {
+        Ok(ports) => steps(|| claim(ports)),
+        Err(_) => Verdict::Skipped(NO_XEN),
+    }
+}
+
+fn soon(ports: Table) -> Option<u64> {
+    Some(ports.platform().now_ns() + WAIT_NS)
+}
+
+/// A port that rings when it is told to.
+fn bell(ports: Table) -> Result<Channel<'static, Current>, &'static str> {
+    Channel::ipi(ports, VcpuId(0)).map_err(|_| "no port for this vCPU")
+}
+
+/// Both ends of a channel.
+fn carry(ports: Table) -> Result<(), &'static str> {
+    let offered = Channel::unbound(ports, DomId::SELF).map_err(|_| "no port")?;
+    let bound = Channel::interdomain(ports, DomId::SELF, offered.port())
+        .map_err(|_| "an offered port cannot be bound")?;
+    ensure(
+        bound.wait_blocking(soon(ports)) == Wait::Event,
+        "a new channel is not pending",
+    )?;
+    ensure(
+        !offered.is_pending(),
+        "the offered end is pending before an event",
+    )?;
+    for (from, to) in [(&bound, &offered), (&offered, &bound)] {
+        from.notify().map_err(|_| "it cannot be sent on")?;
+        ensure(
+            to.wait_blocking(soon(ports)) == Wait::Event,
+            "an event is lost",
+        )?;
+        ensure(
+            !to.is_pending() && !from.is_pending(),
+            "an event comes twice, or to its sender",
+        )?;
+    }
+    Ok(())
+}
+
+/// `EVTCHNOP_close`.
+fn closed(ports: Table) -> Result<(), &'static str> {
+    let offered = Channel::unbound(ports, DomId::SELF).map_err(|_| "no port")?;
+    let bound = Channel::interdomain(ports, DomId::SELF, offered.port());
+    drop(bound);
+    // Xen lets the other end stay, unbound again; events go nowhere.
+    offered
+        .notify()
+        .map_err(|_| "an unbound port cannot be sent on")?;
+    let deadline = ports.platform().now_ns() + 1_000_000;
+    ensure(
+        offered.wait_blocking(Some(deadline)) == Wait::Deadline,
+        "an event of a closed channel came",
+    )
+}
+
+/// `EVTCHNOP_unmask`.
+fn masked(ports: Table) -> Result<(), &'static str> {
+    let bell = bell(ports)?;
+    bell.mask();
+    bell.notify().map_err(|_| "it cannot be sent on")?;
+    ensure(bell.events() == 0, "a masked port made an upcall")?;
+    ensure(bell.is_pending(), "a masked port is not pending")?;
+    bell.unmask().map_err(|_| "a port cannot be unmasked")?;
+    ensure(bell.events() == 1, "unmasking made no upcall")?;
+    ensure(bell.take(), "the event is lost")
+}
+
+/// `evtchn_upcall_pending`, xen.h.
+fn upcalls(ports: Table) -> Result<(), &'static str> {
+    let bell = bell(ports)?;
+    let deadline = Duration::from_nanos(WAIT_NS);
+    block_on(async {
+        for _ in 0..100 {
+            // It rings while it is waited for.
+            let mut rung = false;
+            let ring = poll_fn(|cx| {
+                if bell.poll_wait(cx).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                if !core::mem::replace(&mut rung, true) && bell.notify().is_err() {
+                    return Poll::Ready(Err("it cannot be sent on"));
+                }
+                Poll::Pending
+            });
+            time::timeout(deadline, ring)
+                .await
+                .map_err(|_| "no upcall came")??;
+        }
+        ensure(bell.events() >= 100, "the upcalls were not counted")
+    })
+}
+
+/// A port that is pending makes no second upcall.
+fn once(ports: Table) -> Result<(), &'static str> {
+    let bell = bell(ports)?;
+    bell.unmask().map_err(|_| "a port cannot be unmasked")?;
+    for _ in 0..10 {
+        bell.notify().map_err(|_| "it cannot be sent on")?;
+    }
+    ensure(bell.events() == 1, "not one upcall for ten events")?;
+    ensure(bell.take(), "the event is lost")?;
+    ensure(!bell.take(), "the event came twice")
+}
+
+/// `EVTCHNOP_set_priority`.
+fn priorities(ports: Table) -> Result<(), &'static str> {
+    let bell = bell(ports)?;
+    let set = bell.set_priority(3);
+    match ports.interface() {
+        Interface::Fifo => ensure(
+            set.is_ok() && bell.set_priority(16).is_err(),
+            "another answer",
+        ),
+        Interface::TwoLevel => ensure(set.is_err(), "2-level ports have priorities"),
+    }
+}
+
+/// More than a word of bits, or a link of a queue.
+fn hundreds(ports: Table) -> Result<(), &'static str> {
+    const PORTS: usize = 300;
+    let mut bells = [const { None }; PORTS];
+    for slot in &mut bells {
+        *slot = Some(bell(ports)?);
+    }
+    for round in 1..=2 {
+        for bell in bells.iter().flatten() {
+            bell.unmask().map_err(|_| "a port cannot be unmasked")?;
+        }
+        for bell in bells.iter().rev().flatten() {
+            bell.notify().map_err(|_| "it cannot be sent on")?;
+        }
+        for bell in bells.iter().flatten() {
+            ensure(bell.events() == round, "a port did not ring once")?;
+            ensure(bell.take(), "an event is lost")?;
+        }
+    }
+    Ok(())
+}
+
+/// A port that nobody has.
+fn stray(ports: Table) -> Result<(), &'static str> {
+    let platform = ports.platform();
+    let port = event_channel::bind_ipi(platform, VcpuId(0)).map_err(|_| "no port")?;
+    let before = ports.spurious();
+    for _ in 0..10 {
+        event_channel::send(platform, port).map_err(|_| "it cannot be sent on")?;
+    }
+    event_channel::close(platform, port).map_err(|_| "it cannot be closed")?;
+    // It may have been masked by one that had its number before.
+    ensure(ports.spurious() - before <= 1, "it rang more than once")
+}
+
+/// `VIRQ_TIMER`, xen.h, and `VCPUOP_set_singleshot_timer`, vcpu.h.
+fn timer(ports: Table) -> Result<(), &'static str> {
+    let platform = ports.platform();
+    let Ok(timer) = Channel::virq(ports, Virq::TIMER, VcpuId(0)) else {
+        // The guest's own sleeps have it: they must be as exact.
+        let at_ns = platform.now_ns() + 2_000_000;
+        block_on(time::sleep_until(at_ns));
+        return ensure(platform.now_ns() >= at_ns, "it rang early");
+    };
+    for after_ns in [2_000_000, 0] {
+        let at_ns = platform.now_ns() + after_ns;
+        vcpu::set_singleshot_timer(platform, VcpuId(0), at_ns, SingleshotFlags::empty())
+            .map_err(|_| "the timer cannot be set")?;
+        ensure(
+            timer.wait_blocking(Some(at_ns + WAIT_NS)) == Wait::Event,
+            "it did not ring",
+        )?;
+        ensure(platform.now_ns() >= at_ns, "it rang early")?;
+    }
+    Ok(())
+}

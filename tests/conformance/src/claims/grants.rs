@@ -1,0 +1,277 @@
+//! Grant tables: `grant_table.h`. A domain may grant to itself, so that one
+//! guest sees both sides.
+
+use grant_tables::{
+    Access, Borrowed, CopyFrom, CopyTo, Error, GrantTable, Granted, InUse, Page, PeerReads,
+    PeerWrites, ReadOnly, ReadWrite, Version,
+};
+use hypercall_abi::{DomId, GrantRef, PAGE_SIZE, grant_table::GrantStatus};
+use pv_guest::{Current, Guest, GuestType};
+
+use super::{Claim, NO_XEN, ensure, steps};
+use crate::Verdict;
+
+pub(super) const ALL: &[Claim] = &[
+    ("a_lent_page_can_be_mapped", |guest| mapping(guest, mapped)),
+    ("a_page_in_use_is_kept", |guest| mapping(guest, kept)),
+    ("read_only_grants_are_not_written", |guest| {
+        mapping(guest, read_only)
+    }),
+    ("grants_of_nothing_are_refused", |guest| {
+        mapping(guest, nothing)
+    }),
+    ("copies_cross_pages_both_ways", |guest| {
+        on_table(guest, copies)
+    }),
+    ("hundreds_are_mapped_at_once", |guest| {
+        mapping(guest, hundreds)
+    }),
+    ("the_table_grows", |guest| on_table(guest, grows)),
+    ("a_part_of_a_page_is_copied", |guest| on_table(guest, parts)),
+];
+
+type Table = &'static GrantTable<Current>;
+
+fn on_table(guest: &Guest, claim: fn(Table, DomId) -> Result<(), &'static str>) -> Verdict {
+    match (guest.grants(), guest.domid()) {
+        (Ok(table), Ok(domid)) => steps(|| {
+            claim(table, domid)?;
+            ensure(
+                table.release_quarantine() == 0,
+                "a page stays in quarantine",
+            )
+        }),
+        _ => Verdict::Skipped(NO_XEN),
+    }
+}
+
+/// A claim that maps grants of this very domain: where Xen moves a page when
+/// its own domain maps it, it takes two domains (see `pair`).
+fn mapping(guest: &Guest, claim: fn(Table, DomId) -> Result<(), &'static str>) -> Verdict {
+    if guest.guest_type() == GuestType::Pvh {
+        return on_table(guest, |table, me| {
+            let mapped = Borrowed::<_, ReadOnly>::map(table, me, &[GrantRef(8)]);
+            ensure(mapped.err() == Some(Error::OwnGrant), "it is not refused")
+        });
+    }
+    on_table(guest, claim)
+}
+
+fn lend<A: Access>(
+    table: Table,
+    peer: DomId,
+    text: &[u8],
+) -> Result<Granted<'static, Current, A>, &'static str> {
+    let mut page = Page::new(table.platform()).map_err(|_| "no page")?;
+    for (slot, byte) in page.bytes_mut().iter_mut().zip(text) {
+        *slot = *byte;
+    }
+    table.share(peer, page).map_err(|_| "it cannot be lent")
+}
+
+fn mapped(table: Table, me: DomId) -> Result<(), &'static str> {
+    let granted = lend::<PeerWrites>(table, me, b"hello")?;
+    let borrowed =
+        Borrowed::<_, ReadWrite>::map(table, me, &[granted.gref()]).map_err(|_| "no mapping")?;
+    let page = borrowed.page(0).map_err(|_| "it was not mapped")?;
+    let mut text = [0; 5];
+    page.copy_to(&mut text);
+    ensure(&text == b"hello", "another page was mapped")?;
+    page.copy_from(b"HELLO");
+    granted.peer().copy_to(&mut text);
+    ensure(&text == b"HELLO", "what was written is not there")?;
+    drop(borrowed);
+    let page = granted.end().map_err(|_| "it is in use still")?;
+    ensure(page.bytes().starts_with(b"HELLO"), "the page is another")
+}
+
+fn kept(table: Table, me: DomId) -> Result<(), &'static str> {
+    let granted = lend::<PeerWrites>(table, me, b"")?;
+    let gref = granted.gref();
+    let borrowed = Borrowed::<_, ReadWrite>::map(table, me, &[gref]).map_err(|_| "no mapping")?;
+    borrowed.check().map_err(|_| "it was not mapped")?;
+    ensure(granted.is_used(), "the use bits are clear")?;
+    let Err(InUse(granted)) = granted.end() else {
+        return Err("a page was given back that is mapped");
+    };
+    drop(granted);
+    ensure(table.quarantined() == 1, "it is not in quarantine")?;
+    ensure(table.quarantine().next() == Some(gref), "another is")?;
+    ensure(table.release_quarantine() == 1, "it was released too early")?;
+    drop(borrowed);
+    ensure(table.release_quarantine() == 0, "it was not released")
+}
+
+fn read_only(table: Table, me: DomId) -> Result<(), &'static str> {
+    let mut granted = lend::<PeerReads>(table, me, b"look")?;
+    let writing =
+        Borrowed::<_, ReadWrite>::map(table, me, &[granted.gref()]).map_err(|_| "no mapping")?;
+    ensure(
+        writing.check() == Err(Error::Status(GrantStatus::GENERAL_ERROR)),
+        "it can be mapped for writing",
+    )?;
+    drop(writing);
+    let reading =
+        Borrowed::<_, ReadOnly>::map(table, me, &[granted.gref()]).map_err(|_| "no mapping")?;
+    let page = reading.page(0).map_err(|_| "it was not mapped")?;
+    let mut text = [0; 4];
+    page.copy_to(0, &mut text);
+    ensure(&text == b"look", "another page was mapped")?;
+    if let Some(byte) = granted.bytes_mut().first_mut() {
+        *byte = b'b';
+    }
+    page.copy_to(0, &mut text);
+    ensure(&text == b"book", "what the owner writes is not seen")
+}
+
+fn nothing(table: Table, me: DomId) -> Result<(), &'static str> {
+    let other = lend::<PeerReads>(table, DomId(0x7fe0), b"")?;
+    let far = GrantRef(1 << 30);
+    let ended = lend::<PeerReads>(table, me, b"")?;
+    let gref = ended.gref();
+    drop(ended);
+    let refs = [other.gref(), far, gref];
+    let borrowed = Borrowed::<_, ReadOnly>::map(table, me, &refs).map_err(|_| "no mapping")?;
+    let status = |index| borrowed.page(index).err();
+    ensure(
+        status(0) == Some(GrantStatus::GENERAL_ERROR),
+        "a grant to another was mapped",
+    )?;
+    ensure(
+        status(1) == Some(GrantStatus::BAD_GNTREF),
+        "a reference beyond the table was mapped",
+    )?;
+    ensure(
+        status(2) == Some(GrantStatus::GENERAL_ERROR),
+        "a grant that has ended was mapped",
+    )
+}
+
+fn copies(table: Table, me: DomId) -> Result<(), &'static str> {
+    let lent = lend::<PeerWrites>(table, me, b"0123456789")?;
+    // Own memory: the stack, the heap, anything.
+    let mut own = [0_u8; 2 * PAGE_SIZE];
+    let offset = PAGE_SIZE - own.as_ptr().addr() % PAGE_SIZE;
+    let target = own.get_mut(offset.saturating_sub(4)..offset + 4);
+    let target = target.ok_or("no room")?;
+    let len = target.len();
+    // It begins before a page ends and ends after one begins, where it can.
+    let mut list = [CopyFrom {
+        peer: me,
+        gref: lent.gref(),
+        offset: 2,
+        target,
+        status: GrantStatus::GENERAL_ERROR,
+    }];
+    match table.copy_from(&mut list) {
+        Ok(()) => {}
+        // A process's stack is no memory of its domain.
+        Err(Error::NotMemory) if cfg!(not(target_os = "none")) => return Ok(()),
+        Err(_) => return Err("no copy"),
+    }
+    let [CopyFrom { target, status, .. }] = list;
+    ensure(status == GrantStatus::OKAY, "it was not copied")?;
+    ensure(Some(&*target) == b"23456789".get(..len), "other bytes")?;
+    target.fill(b'#');
+    let mut list = [
+        CopyTo {
+            peer: me,
+            gref: lent.gref(),
+            offset: PAGE_SIZE - len,
+            source: target,
+            status: GrantStatus::GENERAL_ERROR,
+        },
+        CopyTo {
+            peer: me,
+            gref: lent.gref(),
+            offset: PAGE_SIZE,
+            source: target,
+            status: GrantStatus::GENERAL_ERROR,
+        },
+    ];
+    table.copy_to(&mut list).map_err(|_| "no copy")?;
+    let [good, bad] = list;
+    ensure(good.status == GrantStatus::OKAY, "it was not copied")?;
+    ensure(
+        bad.status == GrantStatus::BAD_COPY_ARG,
+        "it was copied beyond a page",
+    )?;
+    let page = lent.end().map_err(|_| "it is in use still")?;
+    ensure(page.bytes().ends_with(b"####"), "other bytes")?;
+    ensure(page.bytes().starts_with(b"0123"), "too many bytes")
+}
+
+fn hundreds(table: Table, me: DomId) -> Result<(), &'static str> {
+    const PAGES: usize = 100;
+    let mut lent = [const { None }; PAGES];
+    let mut refs = [GrantRef(0); PAGES];
+    for (index, (slot, gref)) in lent.iter_mut().zip(&mut refs).enumerate() {
+        let granted = lend::<PeerReads>(table, me, &[index as u8])?;
+        *gref = granted.gref();
+        *slot = Some(granted);
+    }
+    for _ in 0..3 {
+        let borrowed = Borrowed::<_, ReadOnly>::map(table, me, &refs).map_err(|_| "no mapping")?;
+        for index in 0..PAGES {
+            let page = borrowed.page(index).map_err(|_| "one was not mapped")?;
+            let mut byte = [0];
+            page.copy_to(0, &mut byte);
+            ensure(byte == [index as u8], "another page was mapped")?;
+        }
+        drop(borrowed);
+        for granted in lent.iter().flatten() {
+            ensure(!granted.is_used(), "it is in use after it was unmapped")?;
+        }
+    }
+    Ok(())
+}
+
+fn grows(table: Table, _: DomId) -> Result<(), &'static str> {
+    let wanted = 3000.min(table.most_references());
+    let before = table.references() - table.free_references();
+    let all = table.reserve(wanted).map_err(|_| "it does not grow")?;
+    ensure(all.free() == wanted, "fewer than were wanted")?;
+    drop(all);
+    ensure(
+        table.references() - table.free_references() == before,
+        "some did not come back",
+    )
+}
+
+fn parts(table: Table, me: DomId) -> Result<(), &'static str> {
+    let mut page = Page::new(table.platform()).map_err(|_| "no page")?;
+    for (slot, byte) in page.bytes_mut().iter_mut().skip(100).zip(b"part") {
+        *slot = *byte;
+    }
+    let part = match table.share_part::<PeerReads>(me, page, 100..104) {
+        Ok(part) => part,
+        Err(Error::NeedsVersion2) if table.version() == Version::One => return Ok(()),
+        Err(_) => return Err("it cannot be lent"),
+    };
+    let own = table.forward::<PeerReads>(me, me, part.gref());
+    let own = own.map_err(|_| "it cannot be forwarded")?;
+    let mut target = Page::new(table.platform()).map_err(|_| "no page")?;
+    for (gref, offset, wanted, why) in [
+        (part.gref(), 100, true, "a part is not copied"),
+        (part.gref(), 99, false, "more than the part is copied"),
+        (
+            own.gref(),
+            100,
+            false,
+            "what was forwarded to oneself is copied",
+        ),
+    ] {
+        let mut list = [CopyFrom {
+            peer: me,
+            gref,
+            offset,
+            target: target.bytes_mut().get_mut(..4).ok_or("no room")?,
+            status: GrantStatus::OKAY,
+        }];
+        table.copy_from(&mut list).map_err(|_| "no copy")?;
+        let [CopyFrom { status, target, .. }] = list;
+        ensure((status == GrantStatus::OKAY) == wanted, why)?;
+        ensure(!wanted || target == b"part", "other bytes")?;
+    }
+    Ok(())
+}
