@@ -178,6 +178,11 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         self.port
     }
 
+    /// The world beneath.
+    pub const fn platform(&self) -> &P {
+        &self.ports.platform
+    }
+
     /// How many upcalls there were for it.
     pub fn events(&self) -> u32 {
         self.slot.events()

@@ -1,2 +1,29 @@
 #![doc = include_str!("../README.md")]
 #![no_std]
+
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+mod client;
+mod error;
+pub mod machine;
+mod path;
+mod perms;
+mod transaction;
+mod transport;
+mod tree;
+mod watch;
+
+pub use client::Client;
+pub use error::{Error, ErrorKind};
+pub use path::{Path, PathError};
+pub use perms::{Access, Permission};
+pub use transaction::Transaction;
+#[cfg(feature = "ring")]
+pub use transport::ring::Ring;
+#[cfg(feature = "std")]
+pub use transport::stream::Stream;
+pub use transport::{Link, Transport};
+pub use tree::Tree;
+pub use watch::Watch;

@@ -238,6 +238,8 @@ impl Xen {
                 unknown: BTreeMap::new(),
             },
         );
+        world.push_store_events();
+        self.0.rouse(&mut world);
         Ok(Domain {
             xen: self.clone(),
             domid,
@@ -252,7 +254,10 @@ impl Xen {
 
 impl Drop for Domain {
     fn drop(&mut self) {
-        self.xen.0.lock().remove(self.domid);
+        let mut world = self.xen.0.lock();
+        world.remove(self.domid);
+        world.push_store_events();
+        self.xen.0.rouse(&mut world);
     }
 }
 
@@ -379,12 +384,17 @@ impl Domain {
         state.shutdown = Some(shutdown.clone());
         self.xen.0.rouse(&mut state.world);
         drop(state);
+        let told = match shutdown.report.as_str() {
+            "" => String::new(),
+            report => format!("mock: {report}"),
+        };
         match self.on_shutdown {
-            OnShutdown::Unwind => resume_unwind(Box::new(shutdown)),
+            OnShutdown::Unwind => {
+                eprint!("{told}");
+                resume_unwind(Box::new(shutdown))
+            }
             OnShutdown::ExitProcess => {
-                if !shutdown.report.is_empty() {
-                    eprint!("mock: {}", shutdown.report);
-                }
+                eprint!("{told}");
                 std::process::exit(exit_status(reason))
             }
         }

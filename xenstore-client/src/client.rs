@@ -1,0 +1,252 @@
+//! The client: one machine over one transport.
+
+use alloc::vec::Vec;
+use core::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hypercall_abi::{DomId, io::xs_wire::XsMessageType};
+use spin::Mutex;
+
+use crate::{
+    Error, ErrorKind, Link, Transport, Tree,
+    machine::{Machine, RequestId, Strays, number},
+};
+
+/// Bytes that are received at once.
+const CHUNK: usize = 512;
+
+/// A connection to the store, for many users at once.
+///
+/// Its methods are `async`; [`wait`](Self::wait) runs any of them to its end
+/// for those who have no executor. Paths are absolute, or relative to this
+/// domain's directory.
+#[derive(Debug)]
+pub struct Client<T: Transport> {
+    pub(crate) transport: T,
+    pub(crate) machine: Mutex<Machine>,
+}
+
+impl<T: Transport> Client<T> {
+    /// A client over `transport`, which nobody else uses.
+    pub fn new(transport: T) -> Self {
+        Self {
+            transport,
+            machine: Mutex::new(Machine::new()),
+        }
+    }
+
+    /// The way to the server.
+    pub const fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// What came in that made no sense.
+    pub fn strays(&self) -> Strays {
+        self.machine.lock().strays()
+    }
+
+    /// How many requests wait for their answers.
+    pub fn in_flight(&self) -> usize {
+        self.machine.lock().in_flight()
+    }
+
+    /// The nodes, outside of any transaction.
+    pub const fn tree(&self) -> Tree<'_, T> {
+        Tree::new(self, 0)
+    }
+
+    /// Runs a future (of this client's methods) to its end, and sleeps while it
+    /// waits, for so long at the most.
+    ///
+    /// # Errors
+    /// Those of the future; [`ErrorKind::TimedOut`].
+    pub fn wait<R>(
+        &self,
+        most: Option<Duration>,
+        future: impl Future<Output = Result<R, Error>>,
+    ) -> Result<R, Error> {
+        self.transport
+            .block_on(most, future)
+            .unwrap_or_else(|| Err(ErrorKind::TimedOut.into()))
+    }
+
+    /// Makes the connection anew, as after a migration: requests on their way
+    /// fail, watches are set again and fire.
+    pub fn reconnect(&self) {
+        let mut machine = self.machine.lock();
+        self.transport.reconnect();
+        machine.reset();
+    }
+
+    /// Moves bytes as far as they go.
+    pub(crate) fn pump(&self, machine: &mut Machine) {
+        // Once more after nothing moved: that may be since the link broke.
+        let mut still = 0;
+        while still < 2 {
+            match self.transport.link() {
+                Link::Up => {}
+                Link::Lost => {
+                    machine.reset();
+                    return;
+                }
+                Link::Waiting => return,
+                Link::Dead => {
+                    machine.end();
+                    return;
+                }
+            }
+            let sent = machine.output(|bytes| self.transport.send(bytes));
+            let mut buffer = [0; CHUNK];
+            let received = self.transport.receive(&mut buffer);
+            machine.input(buffer.get(..received).unwrap_or(&[]));
+            if sent == 0 && received == 0 {
+                still += 1;
+            } else {
+                still = 0;
+            }
+        }
+    }
+
+    /// Whoever listened for the server does not any more: another has to.
+    pub(crate) fn pass_on(&self) {
+        let waker = self.machine.lock().any_waker();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Looks for something at the machine, for as long as bytes move; then
+    /// listens for more.
+    pub(crate) fn poll_machine<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut look: impl FnMut(&mut Machine, &mut Context<'_>) -> Option<R>,
+    ) -> Poll<R> {
+        loop {
+            let found = {
+                let mut machine = self.machine.lock();
+                self.pump(&mut machine);
+                look(&mut machine, cx)
+            };
+            if let Some(found) = found {
+                self.pass_on();
+                return Poll::Ready(found);
+            }
+            if self.transport.poll_ready(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Asks, and gives the answer's payload.
+    pub(crate) async fn ask(
+        &self,
+        kind: XsMessageType,
+        tx_id: u32,
+        parts: &[&[u8]],
+    ) -> Result<Vec<u8>, Error> {
+        let id = self.machine.lock().request(kind, tx_id, parts)?;
+        Answer { client: self, id }.await.map_err(Error::from)
+    }
+
+    /// The directory of a domain.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn domain_path(&self, domid: DomId) -> Result<alloc::string::String, Error> {
+        let whose = alloc::format!("{domid}\0");
+        let answer = self
+            .ask(XsMessageType::GET_DOMAIN_PATH, 0, &[whose.as_bytes()])
+            .await?;
+        let text = answer.strip_suffix(b"\0").unwrap_or(&answer);
+        let text = core::str::from_utf8(text).map_err(|_| ErrorKind::Value("text"))?;
+        Ok(text.into())
+    }
+
+    /// Whether the server knows a domain.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn is_domain_introduced(&self, domid: DomId) -> Result<bool, Error> {
+        let whose = alloc::format!("{domid}\0");
+        let kind = XsMessageType::IS_DOMAIN_INTRODUCED;
+        match self.ask(kind, 0, &[whose.as_bytes()]).await?.as_slice() {
+            b"T\0" => Ok(true),
+            b"F\0" => Ok(false),
+            _ => Err(ErrorKind::Protocol("neither T nor F").into()),
+        }
+    }
+
+    /// Tells the server that a domain runs again after a suspend that it
+    /// survived. Domain 0 only.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn resume(&self, domid: DomId) -> Result<(), Error> {
+        let whose = alloc::format!("{domid}\0");
+        self.ask(XsMessageType::RESUME, 0, &[whose.as_bytes()])
+            .await
+            .map(|_| ())
+    }
+
+    /// Ends all of this domain's watches at the server, those of whoever used
+    /// the connection before included: call it before the first watch.
+    ///
+    /// # Errors
+    /// [`Error`]; `ENOSYS` or `EINVAL`: an old server.
+    pub async fn reset_watches(&self) -> Result<(), Error> {
+        self.ask(XsMessageType::RESET_WATCHES, 0, &[b"\0"])
+            .await
+            .map(|_| ())
+    }
+
+    /// The features of the server, as bits.
+    ///
+    /// # Errors
+    /// [`Error`]; `ENOSYS` or `EINVAL`: an old server.
+    pub async fn server_features(&self) -> Result<u32, Error> {
+        let answer = self.ask(XsMessageType::GET_FEATURE, 0, &[]).await?;
+        number(&answer).ok_or_else(|| ErrorKind::Protocol("features are no number").into())
+    }
+
+    /// The names of the quotas that the server has, or (with a name) the value
+    /// of one.
+    ///
+    /// # Errors
+    /// [`Error`]; `ENOSYS` or `EINVAL`: an old server.
+    pub async fn quota(&self, name: Option<&str>) -> Result<Vec<u8>, Error> {
+        let kind = XsMessageType::GET_QUOTA;
+        match name {
+            Some(name) => self.ask(kind, 0, &[name.as_bytes(), b"\0"]).await,
+            None => self.ask(kind, 0, &[]).await,
+        }
+    }
+}
+
+/// The future of an answer. Dropping it leaves nothing behind.
+struct Answer<'c, T: Transport> {
+    client: &'c Client<T>,
+    id: RequestId,
+}
+
+impl<T: Transport> Future for Answer<'_, T> {
+    type Output = Result<Vec<u8>, ErrorKind>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let id = self.id;
+        self.client
+            .poll_machine(cx, |machine, cx| machine.take_answer(id, cx.waker()))
+    }
+}
+
+impl<T: Transport> Drop for Answer<'_, T> {
+    fn drop(&mut self) {
+        // Nothing, if the answer was taken.
+        self.client.machine.lock().forget(self.id);
+        self.client.pass_on();
+    }
+}

@@ -1,0 +1,544 @@
+//! The protocol, without any input or output: bytes in, bytes out.
+//!
+//! Whatever comes in, it does not panic, holds no more memory than its user
+//! asked for (and one message), and tells each request at most one outcome.
+//! Source: `docs/misc/xenstore.txt`, `xen/include/public/io/xs_wire.h`.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    format,
+    string::{String, ToString as _},
+    vec::Vec,
+};
+use core::task::Waker;
+
+use hypercall_abi::io::xs_wire::{XENSTORE_PAYLOAD_MAX, XsMessageType, XsdSockmsg};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::{ErrorKind, error::from_server};
+
+const HEADER: usize = size_of::<XsdSockmsg>();
+/// The most events of one watch that wait to be taken. One more, and they
+/// become a single one that says: look at everything.
+pub const MOST_EVENTS: usize = 1024;
+
+/// Which request an answer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(u32);
+
+/// Which watch an event belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WatchId(u64);
+
+/// Whether a watch tells one path twice before the first was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Repeats {
+    /// Every event as it came.
+    #[default]
+    Keep,
+    /// Events for a path that waits to be taken already are left out.
+    Merge,
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+enum Asker {
+    Caller(Option<Waker>),
+    /// Nobody any more. What the answer opened is closed again.
+    Gone,
+    /// The machine itself: a watch that was set again.
+    Watch(WatchId),
+}
+
+#[derive(Debug)]
+struct Request {
+    kind: XsMessageType,
+    asker: Asker,
+    answer: Option<Result<Vec<u8>, ErrorKind>>,
+}
+
+#[derive(Debug)]
+struct WatchState {
+    path: String,
+    depth: Option<u32>,
+    repeats: Repeats,
+    events: VecDeque<String>,
+    failed: Option<ErrorKind>,
+    waker: Option<Waker>,
+    /// The server may have it.
+    sent: bool,
+}
+
+/// What came in that nobody had asked for, or that made no sense.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// Answers to requests that are not there.
+    pub answers: u64,
+    /// Events of watches that are not there, or without a path.
+    pub events: u64,
+    /// Messages longer than the protocol has them.
+    pub oversized: u64,
+}
+
+/// Where in a message the input is.
+#[derive(Debug, Default)]
+enum Input {
+    #[default]
+    Header,
+    Body(XsdSockmsg),
+    /// So many bytes of a message that is too long.
+    Skip(u32),
+}
+
+/// The client's side of a connection.
+#[derive(Debug, Default)]
+pub struct Machine {
+    output: VecDeque<u8>,
+    input: Input,
+    /// A part of a header or a body.
+    partial: Vec<u8>,
+    requests: BTreeMap<u32, Request>,
+    last_request: u32,
+    watches: BTreeMap<u64, WatchState>,
+    last_watch: u64,
+    strays: Strays,
+    dead: bool,
+}
+
+impl Machine {
+    /// A connection on which nothing was said.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What came in that made no sense.
+    pub const fn strays(&self) -> Strays {
+        self.strays
+    }
+
+    /// How many requests wait for their answers.
+    pub fn in_flight(&self) -> usize {
+        let waits = |request: &&Request| request.answer.is_none();
+        self.requests.values().filter(waits).count()
+    }
+
+    fn put(
+        &mut self,
+        kind: XsMessageType,
+        tx_id: u32,
+        parts: &[&[u8]],
+        asker: Asker,
+    ) -> Result<RequestId, ErrorKind> {
+        if self.dead {
+            return Err(ErrorKind::Disconnected);
+        }
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len > XENSTORE_PAYLOAD_MAX {
+            return Err(ErrorKind::TooLong);
+        }
+        loop {
+            self.last_request = self.last_request.wrapping_add(1);
+            if !self.requests.contains_key(&self.last_request) {
+                break;
+            }
+        }
+        let header = XsdSockmsg {
+            r#type: kind,
+            req_id: self.last_request,
+            tx_id,
+            len: len as u32,
+        };
+        self.output.extend(header.as_bytes());
+        for part in parts {
+            self.output.extend(*part);
+        }
+        let request = Request {
+            kind,
+            asker,
+            answer: None,
+        };
+        self.requests.insert(self.last_request, request);
+        Ok(RequestId(self.last_request))
+    }
+
+    /// Asks: the parts are the payload, in a row.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLong`], [`ErrorKind::Disconnected`].
+    pub fn request(
+        &mut self,
+        kind: XsMessageType,
+        tx_id: u32,
+        parts: &[&[u8]],
+    ) -> Result<RequestId, ErrorKind> {
+        self.put(kind, tx_id, parts, Asker::Caller(None))
+    }
+
+    /// Takes the answer if it is there; otherwise remembers whom to wake.
+    pub fn take_answer(
+        &mut self,
+        id: RequestId,
+        waker: &Waker,
+    ) -> Option<Result<Vec<u8>, ErrorKind>> {
+        let Some(request) = self.requests.get_mut(&id.0) else {
+            return Some(Err(ErrorKind::Disconnected));
+        };
+        if request.answer.is_none() {
+            request.asker = Asker::Caller(Some(waker.clone()));
+            return None;
+        }
+        self.requests.remove(&id.0)?.answer
+    }
+
+    /// The answer is not wanted any more.
+    pub fn forget(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id.0) else {
+            return;
+        };
+        match request.answer.take() {
+            None => request.asker = Asker::Gone,
+            Some(answer) => {
+                let kind = request.kind;
+                self.requests.remove(&id.0);
+                self.undo(kind, answer);
+            }
+        }
+    }
+
+    /// Ends what an answer opened that nobody takes.
+    fn undo(&mut self, kind: XsMessageType, answer: Result<Vec<u8>, ErrorKind>) {
+        if kind == XsMessageType::TRANSACTION_START
+            && let Some(tx_id) = answer.ok().and_then(|text| number(&text))
+        {
+            self.abort(tx_id);
+        }
+    }
+
+    /// Ends a transaction without waiting to hear how.
+    pub fn abort(&mut self, tx_id: u32) {
+        let _dead = self.put(
+            XsMessageType::TRANSACTION_END,
+            tx_id,
+            &[b"F\0"],
+            Asker::Gone,
+        );
+    }
+
+    /// Sets a watch. It stays set across [`reset`](Self::reset).
+    ///
+    /// # Errors
+    /// As for [`request`](Self::request).
+    pub fn watch(
+        &mut self,
+        path: &str,
+        depth: Option<u32>,
+        repeats: Repeats,
+    ) -> Result<(WatchId, RequestId), ErrorKind> {
+        self.last_watch += 1;
+        let id = WatchId(self.last_watch);
+        let request = self.send_watch(id, path, depth, Asker::Caller(None))?;
+        self.watches.insert(
+            id.0,
+            WatchState {
+                path: path.into(),
+                depth,
+                repeats,
+                events: VecDeque::new(),
+                failed: None,
+                waker: None,
+                sent: true,
+            },
+        );
+        Ok((id, request))
+    }
+
+    fn send_watch(
+        &mut self,
+        id: WatchId,
+        path: &str,
+        depth: Option<u32>,
+        asker: Asker,
+    ) -> Result<RequestId, ErrorKind> {
+        let token = token(id);
+        let depth = depth.map(|depth| format!("{depth}\0"));
+        let depth = depth.as_deref().unwrap_or("");
+        let parts: [&[u8]; 5] = [
+            path.as_bytes(),
+            b"\0",
+            token.as_bytes(),
+            b"\0",
+            depth.as_bytes(),
+        ];
+        self.put(XsMessageType::WATCH, 0, &parts, asker)
+    }
+
+    /// Takes the next event: the path that changed. Otherwise remembers whom to
+    /// wake.
+    ///
+    /// # Errors
+    /// The watch could not be set again after the connection was renewed, or
+    /// the connection ended for good.
+    pub fn take_event(
+        &mut self,
+        id: WatchId,
+        waker: Option<&Waker>,
+    ) -> Result<Option<String>, ErrorKind> {
+        let watch = self.watches.get_mut(&id.0).ok_or(ErrorKind::Disconnected)?;
+        if let Some(event) = watch.events.pop_front() {
+            return Ok(Some(event));
+        }
+        if let Some(failed) = watch.failed {
+            return Err(failed);
+        }
+        if let Some(waker) = waker {
+            watch.waker = Some(waker.clone());
+        }
+        Ok(None)
+    }
+
+    /// Ends a watch. Events on their way are strays.
+    pub fn unwatch(&mut self, id: WatchId) {
+        let Some(watch) = self.watches.remove(&id.0) else {
+            return;
+        };
+        if watch.sent {
+            let token = token(id);
+            let parts: [&[u8]; 4] = [watch.path.as_bytes(), b"\0", token.as_bytes(), b"\0"];
+            let _dead = self.put(XsMessageType::UNWATCH, 0, &parts, Asker::Gone);
+        }
+    }
+
+    /// Hands bytes that are to be sent to `send`, which says how many it took.
+    /// Says how many that were.
+    pub fn output(&mut self, send: impl FnOnce(&[u8]) -> usize) -> usize {
+        let (bytes, _) = self.output.as_slices();
+        if bytes.is_empty() {
+            return 0;
+        }
+        let len = bytes.len();
+        let taken = send(bytes).min(len);
+        self.output.drain(..taken);
+        taken
+    }
+
+    /// Whether there is something to send.
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Takes bytes that came in.
+    pub fn input(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let wanted = match &self.input {
+                Input::Header => HEADER - self.partial.len(),
+                Input::Body(header) => header.len as usize - self.partial.len(),
+                Input::Skip(rest) => *rest as usize,
+            };
+            let (now, later) = bytes.split_at(wanted.min(bytes.len()));
+            bytes = later;
+            if let Input::Skip(rest) = &mut self.input {
+                *rest -= now.len() as u32;
+                if *rest == 0 {
+                    self.input = Input::Header;
+                }
+                continue;
+            }
+            self.partial.extend_from_slice(now);
+            if now.len() == wanted {
+                self.advance();
+            }
+        }
+    }
+
+    /// A header or a body is whole.
+    fn advance(&mut self) {
+        match core::mem::take(&mut self.input) {
+            Input::Header => {
+                let Ok(header) = XsdSockmsg::read_from_bytes(&self.partial) else {
+                    return;
+                };
+                self.partial.clear();
+                if header.len as usize > XENSTORE_PAYLOAD_MAX {
+                    self.strays.oversized += 1;
+                    self.answer(
+                        header.req_id,
+                        Err(ErrorKind::Protocol("a message is too long")),
+                    );
+                    self.input = Input::Skip(header.len);
+                } else if header.len == 0 {
+                    self.message(header);
+                } else {
+                    self.input = Input::Body(header);
+                }
+            }
+            Input::Body(header) => self.message(header),
+            Input::Skip(_) => {}
+        }
+    }
+
+    fn message(&mut self, header: XsdSockmsg) {
+        let body = core::mem::take(&mut self.partial);
+        if header.r#type == XsMessageType::WATCH_EVENT {
+            return self.event(&body);
+        }
+        let Some(request) = self.requests.get(&header.req_id) else {
+            self.strays.answers += 1;
+            return;
+        };
+        let answer = if header.r#type == XsMessageType::ERROR {
+            Err(from_server(&body))
+        } else if header.r#type == request.kind {
+            Ok(body)
+        } else {
+            Err(ErrorKind::Protocol("an answer of another type"))
+        };
+        self.answer(header.req_id, answer);
+    }
+
+    fn answer(&mut self, id: u32, answer: Result<Vec<u8>, ErrorKind>) {
+        let Some(request) = self.requests.get_mut(&id) else {
+            return;
+        };
+        if request.answer.is_some() {
+            self.strays.answers += 1;
+            return;
+        }
+        match &mut request.asker {
+            Asker::Caller(waker) => {
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
+                request.answer = Some(answer);
+            }
+            Asker::Gone => {
+                let kind = request.kind;
+                self.requests.remove(&id);
+                self.undo(kind, answer);
+            }
+            Asker::Watch(watch) => {
+                let watch = *watch;
+                self.requests.remove(&id);
+                if let (Err(error), Some(watch)) = (answer, self.watches.get_mut(&watch.0)) {
+                    watch.sent = false;
+                    watch.fail(error);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, body: &[u8]) {
+        let mut texts = body.split(|byte| *byte == 0);
+        let path = texts
+            .next()
+            .and_then(|path| core::str::from_utf8(path).ok());
+        let id = texts.next().and_then(|token| token.strip_prefix(b"w"));
+        let watch = id
+            .and_then(number)
+            .and_then(|id: u64| self.watches.get_mut(&id));
+        let (Some(path), Some(watch)) = (path, watch) else {
+            self.strays.events += 1;
+            return;
+        };
+        watch.push(path);
+    }
+
+    /// The connection begins anew: the server knows nothing of us. Requests on
+    /// their way fail; watches are set again, and each fires.
+    pub fn reset(&mut self) {
+        self.output.clear();
+        self.partial.clear();
+        self.input = Input::Header;
+        self.fail_requests();
+        let watches = self.watches.iter_mut();
+        let again: Vec<_> = watches
+            .map(|(id, watch)| {
+                watch.failed = None;
+                watch.sent = true;
+                (WatchId(*id), watch.path.clone(), watch.depth)
+            })
+            .collect();
+        for (id, path, depth) in again {
+            let _dead = self.send_watch(id, &path, depth, Asker::Watch(id));
+        }
+    }
+
+    /// The connection ended for good: nothing comes any more.
+    pub fn end(&mut self) {
+        self.dead = true;
+        self.output.clear();
+        self.fail_requests();
+        for watch in self.watches.values_mut() {
+            watch.fail(ErrorKind::Disconnected);
+        }
+    }
+
+    fn fail_requests(&mut self) {
+        self.requests.retain(|_, request| match &mut request.asker {
+            Asker::Caller(waker) => {
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
+                if request.answer.is_none() {
+                    request.answer = Some(Err(ErrorKind::Disconnected));
+                }
+                true
+            }
+            Asker::Gone | Asker::Watch(_) => false,
+        });
+    }
+
+    /// Somebody who waits, and so can take the place of one who listened and
+    /// does not any more.
+    pub fn any_waker(&mut self) -> Option<Waker> {
+        let requests =
+            self.requests
+                .values()
+                .filter_map(|request| match (&request.asker, &request.answer) {
+                    (Asker::Caller(Some(waker)), None) => Some(waker),
+                    _ => None,
+                });
+        let watches = self
+            .watches
+            .values()
+            .filter_map(|watch| watch.waker.as_ref());
+        requests.chain(watches).next().cloned()
+    }
+}
+
+impl WatchState {
+    fn push(&mut self, path: &str) {
+        let waits = || self.events.iter().any(|event| event == path);
+        if self.repeats == Repeats::Merge && waits() {
+            return;
+        }
+        if self.events.len() >= MOST_EVENTS {
+            // Its own path stands for all that lies below.
+            self.events.clear();
+            self.events.push_back(self.path.clone());
+        } else {
+            self.events.push_back(path.to_string());
+        }
+        self.wake();
+    }
+
+    fn fail(&mut self, error: ErrorKind) {
+        self.failed = Some(error);
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+fn token(id: WatchId) -> String {
+    format!("w{}", id.0)
+}
+
+/// A number in a text, which may be ended by a zero.
+pub(crate) fn number<T: core::str::FromStr>(text: &[u8]) -> Option<T> {
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    core::str::from_utf8(text).ok()?.parse().ok()
+}

@@ -1,0 +1,423 @@
+//! The client over the ring of the mock hypervisor.
+#![cfg(not(miri))]
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use event_channels::{Channel, Choice, Ports, Throttle};
+use hypercall_abi::{
+    DomId, Errno,
+    io::xs_wire::{XenstoreDomainInterface, XenstoreFeatures},
+    peer::PeerPtr,
+    peer_field,
+    platform::Pages,
+};
+use mock_hypervisor::{Config, Domain, Time, Xen};
+use xenstore_client::{
+    Access, Client, Error, ErrorKind, PathError, Permission, Ring, machine::Repeats,
+};
+
+type Store = Client<Ring<'static, &'static Domain>>;
+
+fn guest(xen: &Xen) -> (&'static Domain, Store) {
+    let domain: &'static Domain = Box::leak(Box::new(xen.domain(Config::default()).unwrap()));
+    // SAFETY: the domain is never freed.
+    let shared = unsafe { PeerPtr::new(domain.shared_info()) };
+    let ports = Ports::new(domain, shared, Choice::Best, Throttle::default()).unwrap();
+    let ports: &'static Ports<&'static Domain> = Box::leak(Box::new(ports));
+    // SAFETY: as above.
+    let start = unsafe { domain.start_info().as_ref() };
+    let channel = Channel::adopt(ports, start.store_evtchn).unwrap();
+    (domain, Client::new(Ring::new(page(domain), channel)))
+}
+
+fn page(domain: &'static Domain) -> PeerPtr<'static, XenstoreDomainInterface> {
+    // SAFETY: the domain is never freed.
+    let start = unsafe { domain.start_info().as_ref() };
+    let page = domain.page_of(start.store_mfn.into()).unwrap();
+    // SAFETY: the store's page, used as peer memory only.
+    unsafe { PeerPtr::new(page.cast()) }
+}
+
+fn alone() -> (Xen, &'static Domain, Store) {
+    let xen = Xen::new(Time::Virtual);
+    let (domain, store) = guest(&xen);
+    (xen, domain, store)
+}
+
+fn errno<R: std::fmt::Debug>(result: Result<R, Error>) -> Option<Errno> {
+    result.unwrap_err().errno()
+}
+
+#[test]
+fn values_are_any_bytes() {
+    let (xen, _, store) = alone();
+    let tree = store.tree();
+    store
+        .wait(None, async {
+            let long = vec![0xa5; 4096 - "data/long\0".len()];
+            for (path, value) in [
+                ("data/text", &b"hello"[..]),
+                ("data/empty", b""),
+                ("data/binary", b"\0\x01\xff\0"),
+                ("data/long", &long),
+            ] {
+                tree.write(path, value).await?;
+                assert_eq!(tree.read(path).await?, value);
+                let whole = format!("/local/domain/1/{path}");
+                assert_eq!(xen.store_read(&whole).unwrap(), value);
+            }
+            let longer = tree.write("data/long", vec![0; 4087]).await;
+            assert_eq!(longer.unwrap_err().kind, ErrorKind::TooLong);
+            assert_eq!(tree.read_text("data/text").await?, "hello");
+            let number: Result<u32, _> = tree.read_as("data/text").await;
+            let error = number.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Value("u32"));
+            assert_eq!(error.to_string(), "data/text: the value is no u32");
+            assert_eq!(tree.try_read("data/none").await?, None);
+            assert_eq!(errno(tree.read("data/none").await), Some(Errno::ENOENT));
+            assert_eq!(
+                errno(tree.write("/local/domain/0/x", b"").await),
+                Some(Errno::EACCES)
+            );
+            tree.remove("data/text").await?;
+            assert!(!tree.exists("data/text").await?);
+            let bad = tree.read("data//text").await.unwrap_err();
+            assert_eq!(bad.kind, ErrorKind::Path(PathError::EmptyName));
+            let long = "a".repeat(3000);
+            let bad = tree.read(&long).await.unwrap_err();
+            assert_eq!(bad.kind, ErrorKind::Path(PathError::TooLong));
+            assert!(tree.read("@releaseDomain").await.is_err());
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(store.in_flight(), 0);
+}
+
+#[test]
+fn long_directories_come_in_parts() {
+    let (_, _, store) = alone();
+    let tree = store.tree();
+    store
+        .wait(None, async {
+            assert_eq!(tree.directory("data").await?, [""; 0]);
+            let names: BTreeSet<String> = (0..1000).map(|n| format!("node-{n}")).collect();
+            for name in &names {
+                tree.mkdir(&format!("data/{name}")).await?;
+            }
+            let list = tree.directory("data").await?;
+            assert_eq!(list.len(), 1000);
+            assert_eq!(list.into_iter().collect::<BTreeSet<_>>(), names);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn permissions_are_what_was_set() {
+    let xen = Xen::new(Time::Virtual);
+    let (first, store) = guest(&xen);
+    let (second, other) = guest(&xen);
+    let path = format!("/local/domain/{}/data/shared", first.domid());
+    let given = [
+        Permission::new(first.domid(), Access::None),
+        Permission::new(second.domid(), Access::Both),
+    ];
+    store
+        .wait(None, async {
+            store.tree().write(&path, b"x").await?;
+            store.tree().set_permissions(&path, &given).await?;
+            assert_eq!(store.tree().permissions(&path).await?, given);
+            let none = store.tree().set_permissions(&path, &[]).await;
+            assert_eq!(errno(none), Some(Errno::EINVAL));
+            Ok(())
+        })
+        .unwrap();
+    let wrote = other.wait(None, other.tree().write(&path, b"y"));
+    wrote.unwrap();
+    assert_eq!(xen.store_read(&path).unwrap(), b"y");
+}
+
+#[test]
+fn watches_tell_everything_and_end() {
+    let (xen, domain, store) = alone();
+    store
+        .wait(None, async {
+            let watch = store.watch("data").await?;
+            let shallow = store.watch_with("data", Some(1), Repeats::Merge).await?;
+            assert_eq!(watch.next().await?, "data");
+            assert_eq!(shallow.next().await?, "data");
+            for value in 0..3 {
+                store.tree().write_as("data/a", value).await?;
+                store.tree().write_as("data/a/b", value).await?;
+            }
+            for _ in 0..3 {
+                assert_eq!(watch.next().await?, "data/a");
+                assert_eq!(watch.next().await?, "data/a/b");
+            }
+            assert_eq!(watch.try_next()?, None);
+            assert_eq!(shallow.next().await?, "data/a");
+            assert_eq!(shallow.try_next()?, None);
+            xen.store_write("/local/domain/1/data/c", b"").unwrap();
+            assert_eq!(watch.next().await?, "data/c");
+            let special = store.watch("@releaseDomain").await?;
+            assert_eq!(special.next().await?, "@releaseDomain");
+            drop(xen.domain(Config::default()).unwrap());
+            assert_eq!(special.next().await?, "@releaseDomain");
+            Ok(())
+        })
+        .unwrap();
+    store.wait(None, store.tree().exists("x")).unwrap();
+    assert_eq!(xen.store_watches(domain.domid()), 0);
+    assert_eq!(store.in_flight(), 0);
+}
+
+#[test]
+fn a_hundred_watches_under_fire() {
+    let (_, _, store) = alone();
+    store
+        .wait(None, async {
+            let mut watches = Vec::new();
+            for index in 0..100 {
+                let watch = store.watch(&format!("data/{index}")).await?;
+                watch.next().await?;
+                watches.push(watch);
+            }
+            let over = loop {
+                match store.watch("data/more").await {
+                    Ok(watch) => watches.push(watch),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(over.errno(), Some(Errno::E2BIG));
+            for round in 0..20 {
+                for index in (0..100).rev() {
+                    let path = format!("data/{index}");
+                    store.tree().write_as(&path, round).await?;
+                }
+            }
+            for (index, watch) in watches.iter().take(100).enumerate() {
+                for _ in 0..20 {
+                    assert_eq!(watch.next().await?, format!("data/{index}"));
+                }
+                assert_eq!(watch.try_next()?, None);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn transactions_are_tried_again_and_ended() {
+    let xen = Xen::new(Time::Virtual);
+    let (_, store) = guest(&xen);
+    let tries = AtomicU32::new(0);
+    let outside = &xen;
+    store
+        .wait(None, async {
+            store.tree().write_as("data/n", 0).await?;
+            let seen = store
+                .transaction(async |tree| {
+                    let n: u32 = tree.read_as("data/n").await?;
+                    if tries.fetch_add(1, Ordering::Relaxed) < 3 {
+                        // Another is faster.
+                        let path = "/local/domain/1/data/n";
+                        outside.store_write(path, b"10").unwrap();
+                    }
+                    tree.write_as("data/n", n + 1).await?;
+                    Ok(n)
+                })
+                .await?;
+            assert_eq!(seen, 10);
+            assert_eq!(store.tree().read_as::<u32>("data/n").await?, 11);
+            assert_eq!(tries.load(Ordering::Relaxed), 4);
+            // Nothing of one that fails.
+            let failed: Result<(), _> = store
+                .transaction(async |tree| {
+                    tree.write("data/n", b"lost").await?;
+                    tree.read("data/none").await.map(|_| ())
+                })
+                .await;
+            assert_eq!(errno(failed), Some(Errno::ENOENT));
+            assert_eq!(store.tree().read_as::<u32>("data/n").await?, 11);
+            // They do not pile up at the server, which allows ten.
+            for _ in 0..30 {
+                let transaction = store.begin().await?;
+                transaction.write("data/n", b"lost").await?;
+            }
+            let all: Result<Vec<_>, Error> = async {
+                let mut all = Vec::new();
+                for _ in 0..10 {
+                    all.push(store.begin().await?);
+                }
+                Ok(all)
+            }
+            .await;
+            assert_eq!(errno(store.begin().await), Some(Errno::ENOSPC));
+            drop(all);
+            store.begin().await?.commit().await?;
+            let never = store
+                .transaction(async |tree| {
+                    tree.read("data/n").await?;
+                    outside.store_write("/local/domain/1/data/n", b"1").unwrap();
+                    tree.write("data/n", b"2").await
+                })
+                .await;
+            assert_eq!(never.unwrap_err().kind, ErrorKind::Conflicts);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn many_requests_are_in_flight() {
+    let (_, _, store) = alone();
+    let tree = store.tree();
+    // More than the ring holds, in both directions.
+    let value = vec![b'v'; 1000];
+    store.wait(None, tree.write("data/v", &value)).unwrap();
+    let mut reads: Vec<_> = (0..20).map(|_| Box::pin(tree.read("data/v"))).collect();
+    store
+        .wait(None, async {
+            let mut done = 0;
+            std::future::poll_fn(|cx| {
+                reads.retain_mut(|read| match read.as_mut().poll(cx) {
+                    std::task::Poll::Ready(answer) => {
+                        assert_eq!(answer.unwrap(), value);
+                        done += 1;
+                        false
+                    }
+                    std::task::Poll::Pending => true,
+                });
+                if reads.is_empty() {
+                    std::task::Poll::Ready(())
+                } else {
+                    std::task::Poll::Pending
+                }
+            })
+            .await;
+            assert_eq!(done, 20);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_server_that_begins_anew_loses_no_watch() {
+    let (xen, domain, store) = alone();
+    store
+        .wait(None, async {
+            let watch = store.watch("data").await?;
+            watch.next().await?;
+            xen.store_restart(domain.domid());
+            assert_eq!(xen.store_watches(domain.domid()), 0);
+            // A change while nobody watches is told, too.
+            xen.store_write("/local/domain/1/data/x", b"").unwrap();
+            assert_eq!(watch.next().await?, "data");
+            assert_eq!(xen.store_watches(domain.domid()), 1);
+            xen.store_write("/local/domain/1/data/y", b"").unwrap();
+            assert_eq!(watch.next().await?, "data/y");
+            // As after a migration.
+            store.reconnect();
+            assert_eq!(watch.next().await?, "data");
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn what_was_in_flight_fails_when_the_server_begins_anew() {
+    let (xen, domain, store) = alone();
+    store
+        .wait(None, async {
+            let mut read = Box::pin(store.tree().read("domid"));
+            let mut restarted = false;
+            let answer = std::future::poll_fn(|cx| {
+                if !restarted {
+                    restarted = true;
+                    xen.store_restart(domain.domid());
+                }
+                read.as_mut().poll(cx)
+            })
+            .await;
+            assert_eq!(answer.unwrap_err().kind, ErrorKind::Disconnected);
+            assert_eq!(store.tree().read("domid").await?, b"1");
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn nonsense_in_the_ring_ends_in_a_new_start_or_in_an_error() {
+    let (_, domain, store) = alone();
+    let index = peer_field!(page(domain), XenstoreDomainInterface, rsp_prod);
+    index.store(0x8000_0000);
+    let read = || store.wait(Some(Duration::from_secs(1)), store.tree().read("domid"));
+    let first = read();
+    assert!(
+        matches!(&first, Err(error) if error.kind == ErrorKind::Disconnected) || first.is_ok(),
+        "{first:?}"
+    );
+    assert_eq!(read().unwrap(), b"1");
+    // A server that cannot begin anew.
+    let features = peer_field!(page(domain), XenstoreDomainInterface, server_features);
+    features.store(XenstoreFeatures::empty().bits());
+    index.store(0x8000_0000);
+    assert_eq!(read().unwrap_err().kind, ErrorKind::Disconnected);
+    assert_eq!(read().unwrap_err().kind, ErrorKind::Disconnected);
+}
+
+#[test]
+fn a_mad_server_hurts_nobody() {
+    let (xen, domain, store) = alone();
+    store
+        .wait(None, async {
+            let watch = store.watch("data").await?;
+            watch.next().await?;
+            // An answer to nobody, and one that is longer than any may be.
+            let mut bytes = vec![2, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, b'x'];
+            bytes.extend([2, 0, 0, 0, 98, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0]);
+            bytes.extend(vec![0; 0x2000]);
+            xen.store_inject(domain.domid(), &bytes);
+            assert_eq!(store.tree().read("domid").await?, b"1");
+            xen.store_write("/local/domain/1/data/x", b"").unwrap();
+            assert_eq!(watch.next().await?, "data/x");
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(store.strays().answers, 1);
+    assert_eq!(store.strays().oversized, 1);
+}
+
+#[test]
+fn a_wait_ends_in_time() {
+    let (_, domain, store) = alone();
+    use hypercall_abi::platform::Clock;
+    let watch = store.wait(None, store.watch("data")).unwrap();
+    store.wait(None, watch.next()).unwrap();
+    let late = store.wait(Some(Duration::from_millis(5)), watch.next());
+    assert_eq!(late.unwrap_err().kind, ErrorKind::TimedOut);
+    assert_eq!(domain.now_ns(), 5_000_000);
+}
+
+#[test]
+fn questions_about_domains_are_answered() {
+    let (_, domain, store) = alone();
+    store
+        .wait(None, async {
+            let me = domain.domid();
+            assert_eq!(store.domain_path(me).await?, "/local/domain/1");
+            assert!(store.is_domain_introduced(me).await?);
+            assert!(!store.is_domain_introduced(DomId(77)).await?);
+            assert_eq!(errno(store.resume(me).await), Some(Errno::EACCES));
+            let features = store.server_features().await;
+            assert_eq!(errno(features), Some(Errno::ENOSYS));
+            assert_eq!(errno(store.quota(None).await), Some(Errno::ENOSYS));
+            let _watch = store.watch("data").await?;
+            store.reset_watches().await
+        })
+        .unwrap();
+}
