@@ -211,6 +211,16 @@ impl Guest {
         events::start(shared, choice, delivery)
     }
 
+    /// The guest's connection to the store, made at the first call.
+    ///
+    /// # Errors
+    /// There is no Xen, or not enough memory.
+    #[cfg(feature = "alloc")]
+    pub fn store(&self) -> Result<&'static crate::Store, Error> {
+        let _ports = self.ports()?;
+        crate::store::start(self.boot_info().store)
+    }
+
     /// The guest's grant table, of version 1, set up at the first call.
     ///
     /// # Errors

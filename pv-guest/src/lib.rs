@@ -20,6 +20,8 @@ pub mod memory;
 #[cfg(target_os = "none")]
 pub mod native;
 pub mod power;
+#[cfg(feature = "alloc")]
+mod store;
 pub mod sync;
 #[cfg(feature = "alloc")]
 pub mod time;
@@ -32,6 +34,10 @@ pub use events::Delivery;
 pub use grant_tables;
 pub use guest::{Guest, HypervisorInfo};
 pub use hypercall_abi as abi;
+#[cfg(feature = "alloc")]
+pub use store::Store;
+#[cfg(feature = "alloc")]
+pub use xenstore_client;
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "none")] {

@@ -58,7 +58,7 @@ fn values_are_any_bytes() {
     let tree = store.tree();
     store
         .wait(None, async {
-            let long = vec![0xa5; 4096 - "data/long\0".len()];
+            let long = vec![0xa5; 2000];
             for (path, value) in [
                 ("data/text", &b"hello"[..]),
                 ("data/empty", b""),
@@ -70,6 +70,11 @@ fn values_are_any_bytes() {
                 let whole = format!("/local/domain/1/{path}");
                 assert_eq!(xen.store_read(&whole).unwrap(), value);
             }
+            let over = tree.write("data/long", vec![0; 4086]).await;
+            assert_eq!(errno(over), Some(Errno::ENOSPC));
+            xen.store_write("/local/domain/1/data/longest", &[7; 4096])
+                .unwrap();
+            assert_eq!(tree.read("data/longest").await?, [7; 4096]);
             let longer = tree.write("data/long", vec![0; 4087]).await;
             assert_eq!(longer.unwrap_err().kind, ErrorKind::TooLong);
             assert_eq!(tree.read_text("data/text").await?, "hello");
@@ -99,14 +104,15 @@ fn values_are_any_bytes() {
 
 #[test]
 fn long_directories_come_in_parts() {
-    let (_, _, store) = alone();
+    let (xen, _, store) = alone();
     let tree = store.tree();
     store
         .wait(None, async {
             assert_eq!(tree.directory("data").await?, [""; 0]);
             let names: BTreeSet<String> = (0..1000).map(|n| format!("node-{n}")).collect();
             for name in &names {
-                tree.mkdir(&format!("data/{name}")).await?;
+                let path = format!("/local/domain/1/data/{name}");
+                xen.store_write(&path, b"").unwrap();
             }
             let list = tree.directory("data").await?;
             assert_eq!(list.len(), 1000);

@@ -3,6 +3,7 @@
 mod basics;
 mod events;
 mod grants;
+mod store;
 mod time;
 
 use pv_guest::Guest;
@@ -13,7 +14,7 @@ pub(crate) type Claim = (&'static str, fn(&Guest) -> Verdict);
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Claim> {
-    let mechanisms = events::ALL.iter().chain(grants::ALL);
+    let mechanisms = events::ALL.iter().chain(grants::ALL).chain(store::ALL);
     basics::ALL.iter().chain(mechanisms).chain(time::ALL)
 }
 

@@ -188,7 +188,9 @@ impl Store {
     }
 
     fn make(&mut self, domid: DomId, tx: u32, change: Change) -> Result<Vec<u8>, StoreError> {
-        self.view(tx)?.check(domid, &change)?;
+        let view = self.view(tx)?;
+        view.check(domid, &change)?;
+        view.check_quota(domid, &change)?;
         let (Change::Write(_, path, _)
         | Change::Mkdir(_, path)
         | Change::Remove(path)

@@ -35,6 +35,10 @@ impl std::fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
+/// What xenstored allows a domain by default.
+const MOST_NODES: usize = 1000;
+const MOST_NODE_BYTES: usize = 2000;
+
 pub(super) type Perms = Vec<(char, DomId)>;
 
 #[derive(Clone, Debug)]
@@ -158,6 +162,39 @@ impl Tree {
             }
         }
         Ok(names)
+    }
+
+    /// What counts of a node: its value and its children's names.
+    fn size(&self, path: &str) -> usize {
+        let value = self.0.get(path).map_or(0, |node| node.value.len());
+        value + self.list(DOM0, path).map_or(0, |names| names.len())
+    }
+
+    /// Whether a change stays within what a domain may have.
+    pub(super) fn check_quota(&self, domid: DomId, change: &Change) -> Result<(), StoreError> {
+        let (path, value) = match change {
+            Change::Write(_, path, value) => (path, value.len()),
+            Change::Mkdir(_, path) => (path, 0),
+            Change::Remove(_) | Change::SetPerms(..) => return Ok(()),
+        };
+        if domid == DOM0 {
+            return Ok(());
+        }
+        let old = self.0.get(path).map_or(0, |node| node.value.len());
+        if self.size(path) - old + value > MOST_NODE_BYTES {
+            return Err(StoreError::ENOSPC);
+        }
+        if self.0.contains_key(path) {
+            return Ok(());
+        }
+        let owned = |node: &&Node| node.perms.first().is_some_and(|(_, owner)| *owner == domid);
+        let name = path.len() - parent(path).len();
+        if self.0.values().filter(owned).count() >= MOST_NODES
+            || self.size(parent(path)) + name > MOST_NODE_BYTES
+        {
+            return Err(StoreError::ENOSPC);
+        }
+        Ok(())
     }
 
     /// Whether a domain may make this change.
