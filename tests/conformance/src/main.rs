@@ -12,10 +12,15 @@
 mod calls;
 mod claims;
 mod faults;
+mod pair;
+
+extern crate alloc;
+
+use alloc::string::String;
 
 use event_channels::Choice;
 use grant_tables::Version;
-use pv_guest::{Delivery, Error, Guest, entry, println};
+use pv_guest::{Current, Delivery, Error, Guest, entry, println};
 
 entry!(main);
 
@@ -50,6 +55,25 @@ fn delivery(guest: &Guest) -> Delivery {
     }
 }
 
+fn two_guests(
+    guest: &Guest,
+    side: fn(pair::Side<'static, Current>) -> Result<String, String>,
+) -> Result<(), Error> {
+    let both = pair::Side {
+        ports: guest.start_ports(choice(guest), delivery(guest))?,
+        table: guest.grants()?,
+        store: guest.store()?,
+    };
+    match side(both) {
+        Ok(done) => println!("{done}"),
+        Err(why) => {
+            println!("FAILED: {why}");
+            return Err(Error::Failed("the two guests did not work together"));
+        }
+    }
+    Ok(())
+}
+
 fn main(guest: Guest) -> Result<(), Error> {
     let options = guest.command_line().split_whitespace();
     if let Some(fault) = options
@@ -61,6 +85,14 @@ fn main(guest: Guest) -> Result<(), Error> {
     }
     if has_option(&guest, "calls") {
         return calls::run(&guest);
+    }
+    for (option, side) in [
+        ("pair=back", pair::back as fn(_) -> _),
+        ("pair=front", pair::front as fn(_) -> _),
+    ] {
+        if has_option(&guest, option) {
+            return two_guests(&guest, side);
+        }
     }
     // Errors show in the claims about them.
     let _ports = guest.start_ports(choice(&guest), delivery(&guest));

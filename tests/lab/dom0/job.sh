@@ -1,18 +1,53 @@
-# Runs one guest: its console is this one, its end is told behind a mark.
+# Runs one guest: its console is this one, its end is told behind a mark. With
+# /job/peer.cfg there is a second, whose console is told afterwards; with
+# /job/xs, somebody else works on the guest's part of the store.
 xl dmesg -c >/dev/null
-if ! xl create -q -p /job/guest.cfg >/job/create.log 2>&1; then
-    cat /job/create.log
-    echo "@@LAB refused"
-    exit
+create() {
+    if ! xl create -q -p "/job/$1.cfg" >/job/create.log 2>&1; then
+        cat /job/create.log
+        echo "@@LAB refused"
+        exit
+    fi
+}
+ended() { # waits for the end of a guest
+    tries=0
+    until grep -q 'reason code' "/var/log/xen/xl-$1.log" || [ $tries -ge "$2" ]; do
+        tries=$((tries + 1))
+        usleep 50000
+    done
+}
+create guest
+domid=$(xl domid guest)
+home=/local/domain/$domid/data
+if [ -f /job/peer.cfg ]; then
+    create peer
+    peer=$(xl domid peer)
+    xenstore-write "$home/peer" "$peer" "/local/domain/$peer/data/peer" "$domid"
+    xl console peer >/job/peer.log 2>&1 </dev/null &
+    (sleep 0.05; xl unpause peer) &
+fi
+if [ -f /job/xs ]; then
+    chmod +x /job/xs
+    xenstore-write "$home/conformance-long" 1000
+    xenstore-chmod "$home/conformance-long" n0 "r$domid"
+    echo "dom0: $(/job/xs --by socket fill "$home/conformance-long" 1000)" >/job/peer.log
+    echo "dom0: $(xenstore-list "$home/conformance-long" | wc -l) by Linux's own tool" >>/job/peer.log
+    xenstore-write "$home/echo" ""
+    (/job/xs --by device --timeout 60 echo "$home/echo"; echo "dom0: echo ended with $?") >>/job/peer.log 2>&1 &
+    (while xenstore-write "$home/noise" "$((noise += 1))"; do :; done) >/dev/null 2>&1 &
+    noise=$!
 fi
 echo "@@LAB begin"
 (sleep 0.05; xl unpause guest) &
 xl console guest
-tries=0
-until grep -q 'reason code' /var/log/xen/xl-guest.log || [ $tries -ge 20 ]; do
-    tries=$((tries + 1))
-    usleep 50000
-done
+ended guest 20
+if [ -f /job/peer.log ]; then
+    [ -f /job/peer.cfg ] && ended peer 100
+    [ -n "$noise" ] && kill "$noise"
+    usleep 200000
+    echo
+    cat /job/peer.log
+fi
 echo
 echo "@@LAB log"
 xl dmesg

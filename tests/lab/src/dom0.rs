@@ -38,6 +38,11 @@ const XEN_TOOLS: [&str; 9] = [
     "xenstore-control",
 ];
 
+/// What the store's tool is called by: it does what its name says.
+const STORE_TOOLS: [&str; 8] = [
+    "read", "write", "list", "ls", "exists", "rm", "chmod", "watch",
+];
+
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const FOLDERS: [&str; 26] = [
     "bin",
@@ -72,7 +77,7 @@ const INIT: &str = include_str!("../dom0/init");
 
 /// What changes the image, for the key of what is kept.
 pub(crate) fn inputs() -> String {
-    format!("{INIT}{MODULES:?}{XEN_TOOLS:?}{FOLDERS:?}")
+    format!("{INIT}{MODULES:?}{XEN_TOOLS:?}{STORE_TOOLS:?}{FOLDERS:?}")
 }
 
 /// Makes the archive.
@@ -103,6 +108,7 @@ pub(crate) fn build(tree: &Path) -> Result<Vec<u8>> {
         let place = places.iter().find(|place| tree.join(place).exists());
         image.program(place.with_context(|| format!("the packages have no {name}"))?)?;
     }
+    image.program("usr/bin/xenstore")?;
     image.file(&format!("{LIBRARIES}/libgcc_s.so.1"))?;
     image.file(&format!("{LIBRARIES}/ld-linux-x86-64.so.2"))?;
     image.all_files(&format!("{xen}/lib"))?;
@@ -123,6 +129,9 @@ pub(crate) fn build(tree: &Path) -> Result<Vec<u8>> {
         if !["busybox", "ip", "bash", "modprobe"].contains(&applet.as_str()) {
             archive.link(&format!("bin/{applet}"), "busybox");
         }
+    }
+    for tool in STORE_TOOLS {
+        archive.link(&format!("bin/xenstore-{tool}"), "/usr/bin/xenstore");
     }
     for (name, content) in &image.files {
         archive.file(name, 0o755, content);

@@ -71,6 +71,27 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
     Ok(path)
 }
 
+const HOST_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds the store's command line for the initial domain, where there are no
+/// libraries for it but its own, and says where it is.
+pub(crate) fn build_store_tool() -> Result<PathBuf> {
+    let target = target_dir().join("static");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(root())
+        .args(["build", "--quiet", "--package", "xenstore-client"])
+        .args(["--example", "xs", "--features", "std"])
+        .args(["--target", HOST_TARGET, "--target-dir"])
+        .arg(&target)
+        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=symbols");
+    let status = cargo.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the store's command line does not build");
+    }
+    Ok(target.join(HOST_TARGET).join("debug/examples/xs"))
+}
+
 /// Adds the compiler's target, if rustup can; cargo says it if it is missing.
 fn ensure_kernel_target() {
     let _cannot = Command::new("rustup")

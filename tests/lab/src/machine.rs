@@ -235,14 +235,14 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
 }
 
 /// Writes the disk by which a job comes in: an archive and nothing more.
-pub(crate) fn write_job(path: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+pub(crate) fn write_job(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, content) in files {
         let mut header = tar::Header::new_ustar();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
         header.set_cksum();
-        archive.append_data(&mut header, name, *content)?;
+        archive.append_data(&mut header, name, content.as_slice())?;
     }
     let archive = archive.into_inner()?;
     if archive.len() as u64 > JOB_DISK_BYTES {

@@ -29,7 +29,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     exit::Ended,
     machine::Start,
-    run::{Debug, Job, Platform, Show},
+    run::{Debug, Job, Platform, Show, With},
     say::say,
     spoil::Spoil,
 };
@@ -99,6 +99,9 @@ struct RunOptions {
     /// Seconds until it is ended
     #[arg(long, value_name = "S", default_value_t = 60)]
     timeout: u64,
+    /// Who else is there (xen-pv and xen-pvh only)
+    #[arg(long, default_value = "nobody")]
+    with: With,
     /// Spoil what the loader hands to the guest (conformance only)
     #[arg(long, value_name = "KIND")]
     spoil: Option<Spoil>,
@@ -160,6 +163,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         memory_mib: options.memory,
         vcpus: options.vcpus,
         command_line: options.cmdline,
+        with: options.with,
         spoil: options.spoil,
         timeout: Duration::from_secs(if options.gdb {
             DEBUGGING_S

@@ -62,6 +62,19 @@ pub(crate) enum Show {
     Kept,
 }
 
+/// Who else is there (on a real Xen).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum With {
+    /// Nobody
+    #[default]
+    Nobody,
+    /// A second guest of the same image, with `pair=back` for a command line;
+    /// each is told the other's number
+    Peer,
+    /// Somebody in domain 0 who works on the guest's part of the store
+    Store,
+}
+
 /// What is to be run.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
@@ -70,6 +83,8 @@ pub(crate) struct Job {
     pub(crate) memory_mib: u32,
     pub(crate) vcpus: u32,
     pub(crate) command_line: String,
+    /// Who else is there.
+    pub(crate) with: With,
     /// How the loader's information is spoilt.
     pub(crate) spoil: Option<Spoil>,
     pub(crate) timeout: Duration,

@@ -9,7 +9,7 @@ use crate::{
     exit::Ended,
     guest::{self, Build},
     machine::Start,
-    run::{Debug, Job, Platform, Show, run},
+    run::{Debug, Job, Platform, Show, With, run},
     say::say,
 };
 
@@ -49,6 +49,7 @@ fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
             memory_mib,
             vcpus: 1,
             command_line: String::new(),
+            with: With::Nobody,
             spoil: None,
             timeout: Duration::from_secs(15),
             start: Start::Restored,

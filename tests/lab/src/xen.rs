@@ -18,22 +18,25 @@ use crate::{
     machine::{Parts, Start, run_folder, write_job},
     names::Names,
     packages,
-    run::{Debug, Job, Platform, Report, Show, Watchdog, announce, feed, invite, show},
+    run::{Debug, Job, Platform, Report, Show, Watchdog, With, announce, feed, invite, show},
     spoil,
 };
 
 const JOB_SCRIPT: &str = include_str!("../dom0/job.sh");
 
-fn configuration(job: &Job) -> String {
+/// The second guest's.
+const PEER_COMMAND_LINE: &str = "pair=back";
+
+fn configuration(job: &Job, name: &str, command_line: &str) -> String {
     let kind = if job.platform == Platform::XenPv {
         "pv"
     } else {
         "pvh"
     };
     // xl reads strings as Python does, in single or double quotes.
-    let command_line = job.command_line.replace(['"', '\n', '\\'], " ");
+    let command_line = command_line.replace(['"', '\n', '\\'], " ");
     format!(
-        "name=\"guest\"\ntype=\"{kind}\"\nkernel=\"/job/image\"\nmemory={}\nvcpus={}\n\
+        "name=\"{name}\"\ntype=\"{kind}\"\nkernel=\"/job/image\"\nmemory={}\nvcpus={}\n\
          cmdline=\"{command_line}\"\ntsc_mode=\"native\"\non_poweroff=\"destroy\"\n\
          on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n",
         job.memory_mib, job.vcpus
@@ -134,19 +137,23 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         parts
     };
     let folder = run_folder()?;
-    let configuration = configuration(job);
+    let own = configuration(job, "guest", &job.command_line);
+    let peer = configuration(job, "peer", PEER_COMMAND_LINE);
     let script = match job.debug {
         Debug::Off => JOB_SCRIPT.to_owned(),
         Debug::Gdb => JOB_SCRIPT.replace("(sleep", "read -r _\n(sleep"),
     };
-    write_job(
-        &folder.path().join("job"),
-        &[
-            ("image", &kernel),
-            ("guest.cfg", configuration.as_bytes()),
-            ("run.sh", script.as_bytes()),
-        ],
-    )?;
+    let mut files: Vec<(&str, Vec<u8>)> = vec![
+        ("image", kernel.clone()),
+        ("guest.cfg", own.into_bytes()),
+        ("run.sh", script.into_bytes()),
+    ];
+    match job.with {
+        With::Nobody => {}
+        With::Peer => files.push(("peer.cfg", peer.into_bytes())),
+        With::Store => files.push(("xs", fs::read(guest::build_store_tool()?)?)),
+    }
+    write_job(&folder.path().join("job"), &files)?;
     let mut machine = parts.start(folder.path(), job.start, job.debug)?;
     if job.debug == Debug::Gdb {
         let socket = folder.path().join("gdb");
@@ -162,7 +169,9 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     let mut input = machine.input()?;
     let mut output = machine.output()?;
     let mut transcript = Transcript::default();
-    let blocks = (kernel.len() + script.len() + configuration.len()) / 65536 + 2;
+    // An archive has a header of 512 bytes for each file, and pads it.
+    let bytes: usize = files.iter().map(|(_, content)| content.len() + 1024).sum();
+    let blocks = bytes / 65536 + 2;
     let start = format!(
         // The shell's prompt stands on the line where the job starts to speak.
         "echo; dd if=/dev/vda bs=64k count={blocks} iflag=direct 2>/dev/null | tar xf - -C /job; \
@@ -316,13 +325,14 @@ mod tests {
             memory_mib: 8,
             vcpus: 1,
             command_line: "a\"\nextra=\"b".into(),
+            with: With::Nobody,
             spoil: None,
             timeout: Duration::ZERO,
             start: Start::Cold,
             show: Show::Kept,
             debug: Debug::Off,
         };
-        let text = configuration(&job);
+        let text = configuration(&job, "guest", &job.command_line);
         assert!(text.contains("cmdline=\"a  extra= b\"\n"));
         assert!(text.contains("type=\"pvh\"\n"));
     }

@@ -44,6 +44,9 @@ pub(super) const ALL: &[Claim] = &[
     ("watches_survive_a_new_connection", |guest| {
         on_store(guest, renewed)
     }),
+    ("others_work_on_the_same_tree", |guest| {
+        on_store(guest, others)
+    }),
 ];
 
 /// The part of the tree that is this guest's to write.
@@ -307,4 +310,29 @@ async fn renewed(store: &Store) -> Result<(), Failure> {
     store.tree().write(&path, b"").await.step("no write")?;
     let event = watch.next().await.step("no event")?;
     ensure(event == path, "another path")
+}
+
+/// Somebody who answers, where there is one: `data/echo`.
+async fn others(store: &Store) -> Result<(), Failure> {
+    let tree = store.tree();
+    if !tree.exists("data/echo").await.step("no look")? {
+        return Ok(());
+    }
+    let watch = store
+        .watch_with("data/echo/answer", None, Repeats::Merge)
+        .await
+        .step("no watch")?;
+    for round in 1..=20_u32 {
+        tree.write_as("data/echo/ask", round)
+            .await
+            .step("no write")?;
+        loop {
+            watch.next().await.step("no event")?;
+            let answer = tree.read_as("data/echo/answer").await;
+            if answer.is_ok_and(|answer: u32| answer == round) {
+                break;
+            }
+        }
+    }
+    tree.write("data/echo/ask", b"end").await.step("no write")
 }

@@ -119,11 +119,11 @@ impl Tree {
         if !is_valid(path) {
             return Err(StoreError::EINVAL);
         }
-        let node = self.0.get(path).ok_or(StoreError::ENOENT)?;
-        if self.may(domid, node, false) {
-            Ok(node)
-        } else {
-            Err(StoreError::EACCES)
+        match self.0.get(path) {
+            Some(node) if self.may(domid, node, false) => Ok(node),
+            // Who may not look there does not learn that there is nothing.
+            None if self.may_see(domid, path) => Err(StoreError::ENOENT),
+            _ => Err(StoreError::EACCES),
         }
     }
 

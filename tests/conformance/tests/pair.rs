@@ -1,0 +1,71 @@
+//! The two guests of `pair`, as two domains of one mock hypervisor.
+
+#[path = "../src/pair.rs"]
+mod pair;
+
+use event_channels::{Channel, Choice, Ports, Throttle};
+use grant_tables::{GrantTable, Version};
+use hypercall_abi::{HypercallNr, peer::PeerPtr, platform::Pages};
+use mock_hypervisor::{Config, Domain, Outcome, Time, Xen};
+use xenstore_client::{Client, Ring};
+
+type World = &'static Domain;
+
+fn leak<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+fn side(domain: World, choice: Choice) -> pair::Side<'static, World> {
+    // SAFETY: the domain is never freed.
+    let shared = unsafe { PeerPtr::new(domain.shared_info()) };
+    let ports = leak(Ports::new(domain, shared, choice, Throttle::default()).unwrap());
+    // SAFETY: as above.
+    let start = unsafe { domain.start_info().as_ref() };
+    let page = domain.page_of(start.store_mfn.into()).unwrap();
+    // SAFETY: the store's page, used as peer memory only.
+    let page = unsafe { PeerPtr::new(page.cast()) };
+    let channel = Channel::adopt(ports, start.store_evtchn).unwrap();
+    pair::Side {
+        ports,
+        table: leak(GrantTable::new(domain, Version::One).unwrap()),
+        store: leak(Client::new(Ring::new(page, channel))),
+    }
+}
+
+#[test]
+fn two_guests_leave_nothing_over() {
+    for choice in [Choice::Best, Choice::TwoLevel] {
+        let xen = Xen::new(Time::Virtual);
+        let [back, front] = [(); 2].map(|()| leak(xen.domain(Config::default()).unwrap()));
+        for (one, other) in [(&back, &front), (&front, &back)] {
+            let path = format!("/local/domain/{}/data/peer", one.domid());
+            xen.store_write(&path, other.domid().to_string().as_bytes())
+                .unwrap();
+        }
+        let run =
+            |domain: World, work: fn(pair::Side<'static, World>) -> Result<String, String>| {
+                move || domain.run(|_| work(side(domain, choice)))
+            };
+        let (back_ended, front_ended) = std::thread::scope(|scope| {
+            let back = scope.spawn(run(back, pair::back));
+            let front = scope.spawn(run(front, pair::front));
+            (back.join().unwrap(), front.join().unwrap())
+        });
+        for ended in [back_ended, front_ended] {
+            let Outcome::Returned(Ok(done)) = ended else {
+                panic!("{ended:?}");
+            };
+            assert!(done.contains("nothing left over"));
+        }
+        // What a round trip costs: each side sends once and sleeps once (or
+        // not even that, if the other was faster).
+        for domain in [back, front] {
+            let calls = domain.calls();
+            let sends = calls[&HypercallNr::EVENT_CHANNEL_OP.0];
+            let sleeps = calls.get(&HypercallNr::SCHED_OP.0).copied().unwrap_or(0);
+            // Others: looking at all ports, twice; the store.
+            assert!(sends < u64::from(pair::ROUND_TRIPS) + 2500, "{calls:?}");
+            assert!(sleeps < u64::from(pair::ROUND_TRIPS) + 1000, "{calls:?}");
+        }
+    }
+}
