@@ -5,6 +5,7 @@ mod cpio;
 mod crash;
 mod dom0;
 mod exit;
+mod fuzz;
 mod guest;
 mod machine;
 mod names;
@@ -74,6 +75,15 @@ enum Action {
         /// Write the index of the crate's documentation anew
         #[arg(long)]
         write_index: bool,
+    },
+    /// Run the fuzz targets, all at once
+    Fuzz {
+        /// Only those whose name contains this
+        #[arg(default_value = "")]
+        target: String,
+        /// For so long
+        #[arg(long, value_name = "S", default_value_t = 60)]
+        seconds: u64,
     },
     /// Say what is missing on this machine, and how to mend it
     Doctor,
@@ -145,6 +155,7 @@ fn main() -> ExitCode {
                 headers,
                 write_index,
             } => abi::report(&headers, write_index),
+            Action::Fuzz { target, seconds } => fuzz::run(&target, seconds).map(|()| 0),
             Action::Doctor => doctor(),
         });
     match result {
