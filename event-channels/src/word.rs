@@ -95,3 +95,47 @@ pub fn unlink(word: &impl EventWord) -> u32 {
         }
     }
 }
+
+/// A word of 64 bits of the 2-level interface, which others change, too.
+pub trait BitsWord {
+    /// Reads it, and what was written before.
+    fn load(&self) -> u64;
+    /// Sets bits, and says what it was.
+    fn fetch_or(&self, bits: u64) -> u64;
+    /// Keeps these bits only, and says what it was.
+    fn fetch_and(&self, bits: u64) -> u64;
+    /// Orders what this side wrote before what it reads next.
+    fn fence(&self) {
+        core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl BitsWord for PeerPtr<'_, u64> {
+    fn load(&self) -> u64 {
+        self.load_acquire().trust()
+    }
+    fn fetch_or(&self, bits: u64) -> u64 {
+        PeerPtr::fetch_or(*self, bits).trust()
+    }
+    fn fetch_and(&self, bits: u64) -> u64 {
+        PeerPtr::fetch_and(*self, bits).trust()
+    }
+}
+
+/// [`unmask_if_quiet`], for the 2-level interface: its bit in each of two
+/// words.
+#[must_use]
+pub fn unmask_bit_if_quiet(pending: &impl BitsWord, mask: &impl BitsWord, bit: u64) -> bool {
+    if pending.load() & bit != 0 {
+        return false;
+    }
+    let before = mask.fetch_and(!bit);
+    // Xen sets the pending bit, then looks at the mask; we the other way round.
+    mask.fence();
+    if before & bit != 0 && pending.load() & bit != 0 {
+        // It came in between, and may have seen the mask.
+        let _before = mask.fetch_or(bit);
+        return false;
+    }
+    true
+}

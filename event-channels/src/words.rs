@@ -81,21 +81,12 @@ impl Words<'_> {
     #[must_use]
     pub(crate) fn unmask_if_quiet(self, port: Port) -> bool {
         match self {
-            Self::TwoLevel(shared) => {
-                if self.is_pending(port) {
-                    return false;
+            Self::TwoLevel(shared) => match (pending(shared, port), mask(shared, port)) {
+                (Some(pending), Some(mask)) => {
+                    word::unmask_bit_if_quiet(&pending, &mask, bit(port))
                 }
-                let Some(word) = mask(shared, port) else {
-                    return false;
-                };
-                let before = word.fetch_and(!bit(port)).trust();
-                if before & bit(port) != 0 && self.is_pending(port) {
-                    // It came in between, and may have seen the mask.
-                    let _before = word.fetch_or(bit(port));
-                    return false;
-                }
-                true
-            }
+                _ => false,
+            },
             Self::Fifo(fifo) => fifo
                 .word(port)
                 .is_some_and(|word| word::unmask_if_quiet(&word)),
