@@ -134,6 +134,7 @@ fn a_timer_rings_at_its_time() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
 fn what_is_not_there_is_told_apart() {
     let (_, ports) = guest(Choice::Best);
     let open = |result: Result<Channel<&Domain>, Error>| result.map(|c| c.port()).unwrap_err();
@@ -167,6 +168,7 @@ fn what_is_not_there_is_told_apart() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
 fn there_are_as_many_ports_as_the_interface_has() {
     for (choice, most) in [(Choice::TwoLevel, 4095), (Choice::Best, 6000)] {
         let xen = Xen::new(Time::Virtual);
@@ -274,6 +276,7 @@ fn events_come_by_priority() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
 fn many_events_of_one_queue_all_arrive() {
     for choice in BOTH {
         let (domain, ports) = guest(choice);
@@ -312,6 +315,7 @@ fn a_port_that_nobody_has_is_counted_and_kept_quiet() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
 fn a_chatty_port_starves_nobody_and_is_held_back() {
     for choice in BOTH {
         let xen = Xen::new(Time::Virtual);
@@ -380,7 +384,7 @@ fn two_domains_ring_at_each_others_door() {
         with_upcalls(front, front_ports);
         let offered = Channel::unbound(back_ports, front.domid()).unwrap();
         let port = offered.port();
-        const ROUNDS: u32 = 2000;
+        const ROUNDS: u32 = if cfg!(miri) { 5 } else { 2000 };
         std::thread::scope(|scope| {
             let echo = scope.spawn(move || {
                 back.run(|_| {

@@ -78,14 +78,15 @@ impl<P: Hypercall + Pages> Batch<'_, P> {
         len: usize,
         told: &mut impl FnMut(usize, GrantStatus),
     ) -> Result<(), Error> {
+        // The hypervisor finds these bytes by their address.
+        let _address = own.as_ptr().expose_provenance();
         let mut done = 0;
         while done < len {
             // SAFETY: within the caller's bytes.
             let at = unsafe { own.add(done) };
             let offset = at.addr().get() % PAGE_SIZE;
-            // SAFETY: the start of the page that holds it; only its address is
-            // used.
-            let page = unsafe { at.sub(offset) };
+            // The start of the page that holds it: only its address is used.
+            let page = NonNull::new(at.as_ptr().wrapping_sub(offset)).ok_or(Error::NotMemory)?;
             let gfn = self.platform.gfn_of(page).ok_or(Error::NotMemory)?;
             let part = (PAGE_SIZE - offset).min(len - done);
             let own_end = GnttabCopyPtr {

@@ -4,6 +4,8 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+#[cfg(any(feature = "critical-section", feature = "embassy"))]
+pub mod adapt;
 pub mod boot_info;
 pub mod clock;
 pub mod console;

@@ -1,7 +1,11 @@
 //! The store from a host's command line: domain 0 of Xen's, or any that has
 //! `/dev/xen/xenbus`.
 
-use std::{error::Error, io::Write, time::Duration};
+use std::{
+    error::Error,
+    io::Write,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use xenstore_client::{Client, Stream, machine::Repeats};
@@ -73,7 +77,8 @@ enum Command {
         /// How many
         count: u64,
     },
-    /// Write whatever is written to PATH/ask to PATH/answer, until it is "end"
+    /// Write whatever is written to PATH/ask to PATH/answer, until it is "end";
+    /// if it begins with "time", followed by the nanoseconds since 1970
     Echo {
         /// The node
         path: String,
@@ -137,9 +142,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             let watch = store.wait(most, store.watch_with(&ask, None, Repeats::Merge))?;
             loop {
                 store.wait(None, watch.next())?;
-                let asked = store.wait(most, tree.try_read(&ask))?.unwrap_or_default();
+                let mut asked = store.wait(most, tree.try_read(&ask))?.unwrap_or_default();
                 if asked == b"end" {
                     break;
+                }
+                if asked.starts_with(b"time") {
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+                    asked.extend(format!(" {}", now.as_nanos()).as_bytes());
                 }
                 store.wait(most, tree.write(&answer, asked))?;
             }

@@ -1,5 +1,4 @@
 //! The client over the ring of the mock hypervisor.
-#![cfg(not(miri))]
 
 use std::{
     collections::BTreeSet,
@@ -53,6 +52,7 @@ fn errno<R: std::fmt::Debug>(result: Result<R, Error>) -> Option<Errno> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
 fn values_are_any_bytes() {
     let (xen, _, store) = alone();
     let tree = store.tree();
@@ -103,6 +103,7 @@ fn values_are_any_bytes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
 fn long_directories_come_in_parts() {
     let (xen, _, store) = alone();
     let tree = store.tree();
@@ -182,6 +183,7 @@ fn watches_tell_everything_and_end() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
 fn a_hundred_watches_under_fire() {
     let (_, _, store) = alone();
     store
@@ -217,6 +219,7 @@ fn a_hundred_watches_under_fire() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
 fn transactions_are_tried_again_and_ended() {
     let xen = Xen::new(Time::Virtual);
     let (_, store) = guest(&xen);
@@ -279,6 +282,7 @@ fn transactions_are_tried_again_and_ended() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
 fn many_requests_are_in_flight() {
     let (_, _, store) = alone();
     let tree = store.tree();

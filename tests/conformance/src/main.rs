@@ -1,17 +1,20 @@
 //! One small test per claim about the guest interface, on whatever hypervisor
 //! runs this kernel. Prints a line for each and ends as they did.
 //!
-//! With `fault=panic|null|stack|loop|return|write-text|execute-data|watchdog|reboot` on the
-//! command line it does that instead, so that the way a guest dies can be
-//! looked at from outside; with `calls`, it makes every harmless call and says
-//! what was answered. `spoil.S` has other entries, which spoil what the
-//! loader hands over.
+//! Words on the command line have it do something else instead:
+//! `fault=panic|null|stack|loop|return|write-text|execute-data|watchdog|reboot`
+//! dies that way, to be looked at from outside; `calls` makes every harmless call
+//! and says what was answered; `measure` tells figures about time; `pair=front`
+//! and `pair=back` work with each other. `ports=2level`, `upcall=vector` and
+//! `grants=2` have the claims tried with the other of two interfaces. `spoil.S`
+//! has other entries, which spoil what the loader hands over.
 #![no_main]
 #![cfg_attr(target_os = "none", no_std)]
 
 mod calls;
 mod claims;
 mod faults;
+mod measure;
 mod pair;
 
 extern crate alloc;
@@ -93,6 +96,9 @@ fn main(guest: Guest) -> Result<(), Error> {
         if has_option(&guest, option) {
             return two_guests(&guest, side);
         }
+    }
+    if has_option(&guest, "measure") {
+        return measure::run(&guest);
     }
     // Errors show in the claims about them.
     let _ports = guest.start_ports(choice(&guest), delivery(&guest));

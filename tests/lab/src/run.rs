@@ -71,7 +71,9 @@ pub(crate) enum With {
     /// A second guest of the same image, with `pair=back` for a command line;
     /// each is told the other's number
     Peer,
-    /// Somebody in domain 0 who works on the guest's part of the store
+    /// Somebody in domain 0 who answers in the guest's part of the store
+    Echo,
+    /// That, and others who work there
     Store,
 }
 

@@ -151,7 +151,12 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     match job.with {
         With::Nobody => {}
         With::Peer => files.push(("peer.cfg", peer.into_bytes())),
-        With::Store => files.push(("xs", fs::read(guest::build_store_tool()?)?)),
+        With::Echo | With::Store => {
+            files.push(("xs", fs::read(guest::build_store_tool()?)?));
+            if job.with == With::Store {
+                files.push(("busy", Vec::new()));
+            }
+        }
     }
     write_job(&folder.path().join("job"), &files)?;
     let mut machine = parts.start(folder.path(), job.start, job.debug)?;

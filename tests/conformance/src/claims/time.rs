@@ -12,7 +12,7 @@ use pv_guest::{
 };
 
 extern crate alloc;
-use alloc::{rc::Rc, vec::Vec};
+use alloc::{boxed::Box, rc::Rc, vec::Vec};
 
 use super::{Claim, ensure, steps};
 use crate::Verdict;
@@ -25,27 +25,77 @@ pub(super) const ALL: &[Claim] = &[
         a_sleep_that_was_dropped_is_gone,
     ),
     ("thousands_sleep_at_once", thousands_sleep_at_once),
+    (
+        "embassy_runs_on_the_same_parking",
+        embassy_runs_on_the_same_parking,
+    ),
 ];
+
+/// Embassy's executor and its time, on the same parking.
+mod embassy {
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    use embassy_executor::task;
+    use embassy_time::{Duration, Timer};
+    use pv_guest::adapt::embassy::Executor;
+
+    pub(super) static TICKS: AtomicU32 = AtomicU32::new(0);
+
+    #[task]
+    pub(super) async fn ticks() {
+        loop {
+            Timer::after(Duration::from_millis(1)).await;
+            TICKS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[task]
+    pub(super) async fn end(executor: &'static Executor) {
+        Timer::after(Duration::from_millis(25)).await;
+        executor.stop();
+    }
+}
+
+fn embassy_runs_on_the_same_parking(_: &Guest) -> Verdict {
+    use core::sync::atomic::Ordering;
+    use pv_guest::adapt::embassy::Executor;
+    steps(|| {
+        let executor: &'static Executor = Box::leak(Box::default());
+        let start = time::now_ns();
+        executor.run(|spawner| {
+            if let (Ok(ticks), Ok(end)) = (embassy::ticks(), embassy::end(executor)) {
+                spawner.spawn(ticks);
+                spawner.spawn(end);
+            }
+        });
+        let took_ns = time::now_ns() - start;
+        ensure(took_ns >= 25_000_000, "it ended too early")?;
+        let ticks = u64::from(embassy::TICKS.load(Ordering::Relaxed));
+        ensure(ticks >= 1, "no tick")?;
+        ensure(ticks <= took_ns / 1_000_000, "too many ticks")
+    })
+}
 
 const MS: Duration = Duration::from_millis(1);
 
 fn sleeps_end_in_their_order(_: &Guest) -> Verdict {
     steps(|| {
-        let start = time::now_ns();
+        // All sleep before the first is due.
+        let start = time::now_ns() + 100_000_000;
         let order = Rc::new(RefCell::new(Vec::new()));
         let executor = Executor::new();
-        for ms in [9_u32, 3, 6, 0] {
+        for ms in [9_u64, 3, 6, 0] {
             let order = Rc::clone(&order);
             executor.spawn(async move {
-                time::sleep(MS * ms).await;
+                time::sleep_until(start + ms * 1_000_000).await;
                 order.borrow_mut().push(ms);
             });
         }
         executor.run();
         ensure(*order.borrow() == [0, 3, 6, 9], "another order")?;
-        let took = time::now_ns() - start;
-        ensure(took >= 9_000_000, "too short")?;
-        ensure(took < 500_000_000, "half a second instead of 9 ms")
+        let end = time::now_ns();
+        ensure(end >= start + 9_000_000, "too short")?;
+        ensure(end < start + 1_000_000_000, "a second instead of 9 ms")
     })
 }
 

@@ -285,6 +285,9 @@ impl World {
             let state = self.domains.get(&used.frame_owner);
             let page = state.and_then(|state| state.memory.ram_of(used.gfn));
             let page = page.ok_or(GrantStatus::BAD_PAGE)?;
+            // As the guest made it known, not as the mock does.
+            let place = std::ptr::with_exposed_provenance_mut(page.as_ptr().expose_provenance());
+            let page = std::ptr::NonNull::new(place).ok_or(GrantStatus::BAD_PAGE)?;
             // SAFETY: a page of a domain that is there while the world is
             // locked.
             let page = unsafe { PeerSlice::new(page, PAGE_SIZE) };
