@@ -3,6 +3,49 @@
 use crate::{console::ring, memory::map::MapError};
 use hypercall_abi::Errno;
 
+/// Another crate's error, and how it is told. Only a guest that can meet the
+/// error has the words for it in its image.
+#[derive(Clone, Copy)]
+pub struct Shown<E> {
+    error: E,
+    show: fn(&E, &mut core::fmt::Formatter<'_>) -> core::fmt::Result,
+}
+
+impl<E: core::fmt::Display> Shown<E> {
+    /// The error, with its own words.
+    pub const fn new(error: E) -> Self {
+        Self {
+            error,
+            show: E::fmt,
+        }
+    }
+}
+
+impl<E> Shown<E> {
+    /// The error.
+    pub const fn error(&self) -> &E {
+        &self.error
+    }
+
+    fn show(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        (self.show)(&self.error, f)
+    }
+}
+
+impl<E: PartialEq> PartialEq for Shown<E> {
+    fn eq(&self, other: &Self) -> bool {
+        self.error == other.error
+    }
+}
+
+impl<E: Eq> Eq for Shown<E> {}
+
+impl<E: core::fmt::Debug> core::fmt::Debug for Shown<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
 /// An error of the guest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,9 +66,9 @@ pub enum Error {
     /// The console's daemon misbehaved.
     Console(ring::Broken),
     /// An event channel failed.
-    Events(event_channels::Error),
+    Events(Shown<event_channels::Error>),
     /// A grant failed.
-    Grants(grant_tables::Error),
+    Grants(Shown<grant_tables::Error>),
     /// Input ended.
     EndOfInput,
     /// Something that this platform does not have.
@@ -42,8 +85,8 @@ impl core::fmt::Display for Error {
             Self::OutOfMemory(what) => write!(f, "not enough memory for {what}"),
             Self::Hypercall { what, errno } => write!(f, "cannot {what}: {errno}"),
             Self::Console(error) => error.fmt(f),
-            Self::Events(error) => error.fmt(f),
-            Self::Grants(error) => error.fmt(f),
+            Self::Events(error) => error.show(f),
+            Self::Grants(error) => error.show(f),
             Self::EndOfInput => f.write_str("the input ended"),
             Self::NotSupported(what) => write!(f, "{what} is not available on this platform"),
             Self::Failed(what) => f.write_str(what),
@@ -57,8 +100,8 @@ impl core::error::Error for Error {
             Self::MemoryMap(error) => Some(error),
             Self::Hypercall { errno, .. } => Some(errno),
             Self::Console(error) => Some(error),
-            Self::Events(error) => Some(error),
-            Self::Grants(error) => Some(error),
+            Self::Events(error) => Some(&error.error),
+            Self::Grants(error) => Some(&error.error),
             _ => None,
         }
     }
@@ -78,13 +121,13 @@ impl From<ring::Broken> for Error {
 
 impl From<event_channels::Error> for Error {
     fn from(error: event_channels::Error) -> Self {
-        Self::Events(error)
+        Self::Events(Shown::new(error))
     }
 }
 
 impl From<grant_tables::Error> for Error {
     fn from(error: grant_tables::Error) -> Self {
-        Self::Grants(error)
+        Self::Grants(Shown::new(error))
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn start(
     let ports = PORTS.try_call_once(|| {
         first = true;
         let platform = crate::current();
-        Ports::new(platform, shared, choice, Throttle::default()).map_err(Error::Events)
+        Ports::new(platform, shared, choice, Throttle::default()).map_err(Error::from)
     })?;
     if first {
         // Its port's bits may lie elsewhere now.

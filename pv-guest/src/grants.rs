@@ -9,5 +9,5 @@ static TABLE: Once<GrantTable<Current>> = Once::new();
 
 /// Sets the table up, once.
 pub(crate) fn start(version: Version) -> Result<&'static GrantTable<Current>, Error> {
-    TABLE.try_call_once(|| GrantTable::new(crate::current(), version).map_err(Error::Grants))
+    TABLE.try_call_once(|| GrantTable::new(crate::current(), version).map_err(Error::from))
 }

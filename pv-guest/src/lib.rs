@@ -30,7 +30,7 @@ pub mod time;
 pub mod trap;
 
 pub use boot_info::{BootInfo, GuestType};
-pub use error::Error;
+pub use error::{Error, Shown};
 pub use event_channels;
 pub use events::Delivery;
 pub use grant_tables;

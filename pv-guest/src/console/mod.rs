@@ -124,14 +124,7 @@ pub(crate) fn print_dying(args: fmt::Arguments<'_>) {
         }
         core::hint::spin_loop();
     }
-    struct Emergency;
-    impl fmt::Write for Emergency {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            emergency(text.as_bytes());
-            Ok(())
-        }
-    }
-    let _infallible: fmt::Result = Emergency.write_fmt(args);
+    let _infallible: fmt::Result = Device::None.write_fmt(args);
 }
 
 /// The longest wait for a daemon that does not read, at the end.

@@ -33,6 +33,7 @@ core::arch::global_asm!(
 unsafe extern "Rust" {
     // What `entry!` defines.
     fn pv_guest_main(guest: Guest) -> Result<(), Error>;
+    #[cfg(feature = "heap")]
     static PV_GUEST_HEAP_BYTES: usize;
 }
 

@@ -82,7 +82,8 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
     let mapped_end = tables.protect(info.memory_map.ram_end())?;
     let ram_end = info.memory_map.ram_end();
     let used_end = tables.map_rest(boot_end, mapped_end, ram_end)?;
-    TABLES.call_once(|| tables);
+    ROOT_PFN.store(tables.root_pfn, Ordering::Relaxed);
+    NO_EXECUTE_BIT.store(tables.no_execute, Ordering::Relaxed);
     window::place_behind(ram_end);
     let image_start = image::image().start - image::VIRT_BASE;
     memory::init(
@@ -238,14 +239,22 @@ impl Batch {
     }
 }
 
-/// The page tables, once all memory is mapped.
-static TABLES: spin::Once<Tables> = spin::Once::new();
+/// Where the page tables are, once all memory is mapped, and their bit for data.
+static ROOT_PFN: AtomicU64 = AtomicU64::new(0);
+static NO_EXECUTE_BIT: AtomicU64 = AtomicU64::new(0);
+
+/// The tables of a guest that runs.
+fn tables() -> Tables {
+    Tables {
+        root_pfn: ROOT_PFN.load(Ordering::Relaxed),
+        boot_tables: 0..0,
+        no_execute: NO_EXECUTE_BIT.load(Ordering::Relaxed),
+    }
+}
 
 /// Makes tables for addresses behind the memory, at which nothing is mapped.
 pub(super) fn make_room(paddr: core::ops::Range<u64>) -> Result<(), Error> {
-    let tables = TABLES
-        .get()
-        .ok_or(Error::OutOfMemory("the first page tables"))?;
+    let tables = tables();
     let mut at = paddr.start;
     while at < paddr.end {
         let (maddr, _, level) = tables.walk(memory::virtual_of(at))?;
@@ -264,8 +273,7 @@ pub(super) fn make_room(paddr: core::ops::Range<u64>) -> Result<(), Error> {
 
 /// Maps a frame that is Xen's, or another's, at a page of the window.
 pub(super) fn map_window(page: NonNull<u8>, gfn: Gfn) -> Result<(), Errno> {
-    let bits = TABLES.get().map_or(0, |tables| tables.bits(Access::Write));
-    let entry = (gfn.0 * PAGE) | bits;
+    let entry = (gfn.0 * PAGE) | tables().bits(Access::Write);
     // SAFETY: nothing was mapped there, and its user reaches it by peer
     // pointers only.
     unsafe { update_va_mapping(&Native, page.addr().get(), entry, Flush::Page) }
