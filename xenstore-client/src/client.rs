@@ -12,7 +12,7 @@ use hypercall_abi::{DomId, io::xs_wire::XsMessageType};
 use spin::Mutex;
 
 use crate::{
-    Error, ErrorKind, Link, Transport, Tree,
+    Error, ErrorKind, Link, Renewal, Transport, Tree,
     machine::{Machine, RequestId, Strays, number},
 };
 
@@ -74,12 +74,16 @@ impl<T: Transport> Client<T> {
             .unwrap_or_else(|| Err(ErrorKind::TimedOut.into()))
     }
 
-    /// Makes the connection anew, as after a migration: requests on their way
-    /// fail, watches are set again and fire.
+    /// What a guest does after it was resumed or migrated: every watch is set
+    /// again, and fires. Where the server can make the connection anew, that is
+    /// done, and requests on their way fail; where it cannot, they go on.
     pub fn reconnect(&self) {
         let mut machine = self.machine.lock();
-        self.transport.reconnect();
-        machine.reset();
+        match self.transport.reconnect() {
+            Renewal::Begun => machine.reset(),
+            Renewal::NotOffered => machine.renew_watches(),
+        }
+        self.pump(&mut machine);
     }
 
     /// Moves bytes as far as they go.

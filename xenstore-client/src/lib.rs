@@ -24,6 +24,6 @@ pub use transaction::Transaction;
 pub use transport::ring::Ring;
 #[cfg(feature = "std")]
 pub use transport::stream::Stream;
-pub use transport::{Link, Transport};
+pub use transport::{Link, Renewal, Transport};
 pub use tree::Tree;
 pub use watch::Watch;

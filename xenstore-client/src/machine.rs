@@ -449,6 +449,18 @@ impl Machine {
         self.partial.clear();
         self.input = Input::Header;
         self.fail_requests();
+        self.send_watches();
+    }
+
+    /// The connection stays, but the server may have forgotten the watches (or
+    /// not): they are set again, and each fires.
+    pub fn renew_watches(&mut self) {
+        // Those that it has not forgotten cannot be set twice.
+        let _dead = self.put(XsMessageType::RESET_WATCHES, 0, &[b"\0"], Asker::Gone);
+        self.send_watches();
+    }
+
+    fn send_watches(&mut self) {
         let watches = self.watches.iter_mut();
         let again: Vec<_> = watches
             .map(|(id, watch)| {

@@ -330,9 +330,17 @@ fn a_server_that_begins_anew_loses_no_watch() {
             assert_eq!(xen.store_watches(domain.domid()), 1);
             xen.store_write("/local/domain/1/data/y", b"").unwrap();
             assert_eq!(watch.next().await?, "data/y");
-            // As after a migration.
+            // As after a migration; and the same with a server that cannot
+            // begin anew.
             store.reconnect();
             assert_eq!(watch.next().await?, "data");
+            let features = peer_field!(page(domain), XenstoreDomainInterface, server_features);
+            features.store(XenstoreFeatures::empty().bits());
+            store.reconnect();
+            assert_eq!(watch.next().await?, "data");
+            assert_eq!(store.tree().read("domid").await?, b"1");
+            assert_eq!(watch.try_next()?, None);
+            assert_eq!(xen.store_watches(domain.domid()), 1);
             Ok(())
         })
         .unwrap();

@@ -49,6 +49,8 @@ pub enum Step {
     },
     /// The connection begins anew.
     Reset,
+    /// It goes on, and the watches are set again.
+    Renew,
     /// The connection ends.
     End,
 }
@@ -131,8 +133,10 @@ pub fn run(steps: &[Step]) {
                 machine.input(body);
             }
             Step::Reset => machine.reset(),
+            Step::Renew => machine.renew_watches(),
             Step::End => machine.end(),
         }
     }
-    assert!(machine.in_flight() <= requests.len() + watches.len() * 64 + steps.len());
+    // One for each request, and for each watch one a step at the most.
+    assert!(machine.in_flight() <= requests.len() + (watches.len() + 1) * (steps.len() + 1));
 }

@@ -1,7 +1,8 @@
-# Runs one guest: its console is this one, its end is told behind a mark. With
-# /job/peer.cfg there is a second, whose console is told afterwards; with
-# /job/xs, somebody answers in the guest's part of the store, and with /job/busy
-# others work there.
+# Runs one guest: its console is this one, its end is told behind a mark. There
+# may be others, whose words are told afterwards: with /job/peer.cfg a second
+# guest, with /job/linux-peer a process of this domain in its place, with /job/xs
+# somebody who answers in the guest's part of the store, and with /job/busy
+# others who work there.
 xl dmesg -c >/dev/null
 create() {
     if ! xl create -q -p "/job/$1.cfg" >/job/create.log 2>&1; then
@@ -26,6 +27,11 @@ if [ -f /job/peer.cfg ]; then
     xenstore-write "$home/peer" "$peer" "/local/domain/$peer/data/peer" "$domid"
     xl console peer >/job/peer.log 2>&1 </dev/null &
     (sleep 0.05; xl unpause peer) &
+fi
+if [ -f /job/linux-peer ]; then
+    chmod +x /job/linux-peer
+    xenstore-write "$home/peer" 0 /local/domain/0/data ""
+    /job/linux-peer back "$domid" 10000 >/job/peer.log 2>&1 &
 fi
 if [ -f /job/xs ]; then
     chmod +x /job/xs

@@ -73,23 +73,39 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
 
 const HOST_TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds the store's command line for the initial domain, where there are no
-/// libraries for it but its own, and says where it is.
-pub(crate) fn build_store_tool() -> Result<PathBuf> {
+/// A program for the initial domain, where there are no libraries for it but
+/// its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tool {
+    /// The store's command line.
+    Store,
+    /// The other side of two guests, as a Linux process.
+    LinuxPeer,
+}
+
+/// Builds one, and says where it is.
+pub(crate) fn build_tool(tool: Tool) -> Result<PathBuf> {
+    let (arguments, place): (&[&str], _) = match tool {
+        Tool::Store => (
+            &["xenstore-client", "--example", "xs", "--features", "std"],
+            "examples/xs",
+        ),
+        Tool::LinuxPeer => (&["linux-peer"], "linux-peer"),
+    };
     let target = target_dir().join("static");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(root())
-        .args(["build", "--quiet", "--package", "xenstore-client"])
-        .args(["--example", "xs", "--features", "std"])
+        .args(["build", "--quiet", "--package"])
+        .args(arguments)
         .args(["--target", HOST_TARGET, "--target-dir"])
         .arg(&target)
         .env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=symbols");
     let status = cargo.status().context("cannot run cargo")?;
     if !status.success() {
-        bail!("the store's command line does not build");
+        bail!("{tool:?} does not build");
     }
-    Ok(target.join(HOST_TARGET).join("debug/examples/xs"))
+    Ok(target.join(HOST_TARGET).join("debug").join(place))
 }
 
 /// Adds the compiler's target, if rustup can; cargo says it if it is missing.

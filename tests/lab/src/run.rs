@@ -71,6 +71,8 @@ pub(crate) enum With {
     /// A second guest of the same image, with `pair=back` for a command line;
     /// each is told the other's number
     Peer,
+    /// The same, as a Linux process in domain 0
+    Linux,
     /// Somebody in domain 0 who answers in the guest's part of the store
     Echo,
     /// That, and others who work there

@@ -135,6 +135,17 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        command_line: "pair=front",
+        with: With::Linux,
+        timeout_s: 90,
+        only_on: XENS,
+        ..scenario(
+            "a guest and Linux",
+            "conformance",
+            &["front: 10000 round trips", "linux back: 10000 round trips"],
+        )
+    },
+    Scenario {
         with: With::Store,
         timeout_s: 90,
         only_on: XENS,

@@ -14,7 +14,7 @@ use anyhow::Result;
 use crate::{
     crash,
     exit::Ended,
-    guest::{self, Build},
+    guest::{self, Build, Tool},
     machine::{Parts, Start, run_folder, write_job},
     names::Names,
     packages,
@@ -151,8 +151,12 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     match job.with {
         With::Nobody => {}
         With::Peer => files.push(("peer.cfg", peer.into_bytes())),
+        With::Linux => {
+            let tool = guest::build_tool(Tool::LinuxPeer)?;
+            files.push(("linux-peer", fs::read(tool)?));
+        }
         With::Echo | With::Store => {
-            files.push(("xs", fs::read(guest::build_store_tool()?)?));
+            files.push(("xs", fs::read(guest::build_tool(Tool::Store)?)?));
             if job.with == With::Store {
                 files.push(("busy", Vec::new()));
             }

@@ -24,6 +24,15 @@ pub enum Link {
     Dead,
 }
 
+/// Whether a connection is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It is: nothing of the old one comes any more.
+    Begun,
+    /// It goes on as it was.
+    NotOffered,
+}
+
 /// A way to the server. Its methods are called by one user at a time, except
 /// for [`block_on`](Self::block_on).
 pub trait Transport {
@@ -40,8 +49,8 @@ pub trait Transport {
     /// now. The last task that asks is the one that is woken.
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// Makes the connection anew (after a migration, say).
-    fn reconnect(&self);
+    /// Makes the connection anew, if the server can do that.
+    fn reconnect(&self) -> Renewal;
 
     /// Runs a future of this client's for so long at the most, and sleeps while
     /// it waits.

@@ -21,7 +21,7 @@ use hypercall_abi::{
     platform::{Clock, Hypercall, Pages, Park},
 };
 
-use super::{Link, Transport};
+use super::{Link, Renewal, Transport};
 
 /// The ring that the toolstack set up for this guest.
 #[derive(Debug)]
@@ -107,12 +107,13 @@ impl<P: Hypercall + Pages + Park + Clock> Transport for Ring<'_, P> {
         if !failed && !self.broken.load(Ordering::Relaxed) {
             return Link::Up;
         }
-        if !features.contains(XenstoreFeatures::RECONNECTION) {
-            self.dead.store(true, Ordering::Relaxed);
-            return Link::Dead;
+        match self.reconnect() {
+            Renewal::Begun => Link::Lost,
+            Renewal::NotOffered => {
+                self.dead.store(true, Ordering::Relaxed);
+                Link::Dead
+            }
         }
-        self.reconnect();
-        Link::Lost
     }
 
     fn send(&self, bytes: &[u8]) -> usize {
@@ -179,12 +180,19 @@ impl<P: Hypercall + Pages + Park + Clock> Transport for Ring<'_, P> {
         self.channel.poll_wait(cx)
     }
 
-    fn reconnect(&self) {
+    fn reconnect(&self) -> Renewal {
+        if !self
+            .server_features()
+            .contains(XenstoreFeatures::RECONNECTION)
+        {
+            return Renewal::NotOffered;
+        }
         self.broken.store(false, Ordering::Relaxed);
         self.asked.store(true, Ordering::Relaxed);
         self.connection().store_release(XENSTORE_RECONNECT);
         fence(Ordering::SeqCst);
         self.notify();
+        Renewal::Begun
     }
 
     fn block_on<F: Future>(&self, most: Option<Duration>, future: F) -> Option<F::Output> {

@@ -20,7 +20,7 @@ use std::{
 
 use core::{future::Future, pin::pin};
 
-use super::{Link, Transport};
+use super::{Link, Renewal, Transport};
 
 /// Where xenstored listens.
 const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"];
@@ -249,8 +249,9 @@ impl Transport for Stream {
         Poll::Pending
     }
 
-    /// A host's connection is never renewed.
-    fn reconnect(&self) {}
+    fn reconnect(&self) -> Renewal {
+        Renewal::NotOffered
+    }
 
     fn block_on<F: Future>(&self, most: Option<Duration>, future: F) -> Option<F::Output> {
         struct Unpark(Thread);

@@ -293,12 +293,6 @@ async fn refused(store: &Store) -> Result<(), Failure> {
 }
 
 async fn renewed(store: &Store) -> Result<(), Failure> {
-    use xenstore_client::{Link, Transport};
-    let features = store.transport().server_features();
-    if !features.contains(hypercall_abi::io::xs_wire::XenstoreFeatures::RECONNECTION) {
-        // Then it must not be tried.
-        return ensure(store.transport().link() == Link::Up, "the link is down");
-    }
     let watch = store
         .watch_with(HOME, None, Repeats::Merge)
         .await
