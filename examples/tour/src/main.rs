@@ -6,10 +6,16 @@ extern crate alloc;
 
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
+use core::time::Duration;
+
 use pv_guest::{
     Error, Guest,
-    abi::platform::{Clock as _, Pages as _},
-    console, entry, println, trap,
+    abi::{DomId, VcpuId, platform::Clock as _},
+    console, entry,
+    event_channels::Channel,
+    executor::{self, Executor},
+    grant_tables::{Page, PeerReads},
+    println, time, trap,
 };
 
 entry!(main);
@@ -45,7 +51,8 @@ fn main(guest: Guest) -> Result<(), Error> {
     }
 
     walk_heap()?;
-    lend_page(&guest)?;
+    meet_others(&guest)?;
+    take_naps();
 
     let before = trap::breakpoints_caught();
     trap::breakpoint();
@@ -80,16 +87,59 @@ fn walk_heap() -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes a page, and asks by which frame a peer would know it.
-fn lend_page(guest: &Guest) -> Result<(), Error> {
-    let page = guest
-        .platform()
-        .alloc(1)
-        .ok_or(Error::OutOfMemory("a page"))?;
-    let gfn = guest.platform().gfn_of(page);
-    // SAFETY: it came from `alloc` just now, and nobody else knows it.
-    unsafe { guest.platform().free(page, 1) };
-    let gfn = gfn.ok_or(Error::Failed("a page has no frame"))?;
-    println!("a page        is frame {:#x} to others", gfn.0);
+/// The three mechanisms by which domains work together; without Xen there are
+/// none.
+fn meet_others(guest: &Guest) -> Result<(), Error> {
+    let Ok(ports) = guest.ports() else {
+        println!("others        there are none");
+        return Ok(());
+    };
+    let bell = Channel::ipi(ports, VcpuId(0))?;
+    bell.notify()?;
+    executor::block_on(bell.wait());
+    println!(
+        "events        {:?}: one was sent and came",
+        ports.interface()
+    );
+
+    let table = guest.grants()?;
+    let mut page = Page::new(table.platform())?;
+    if let Some(words) = page.bytes_mut().get_mut(..5) {
+        words.copy_from_slice(b"hello");
+    }
+    let lent = table.share::<PeerReads>(DomId(0), page)?;
+    println!("grants        a page lent to domain 0 as {}", lent.gref());
+    if lent.end().is_err() {
+        return Err(Error::Failed("domain 0 took the page and keeps it"));
+    }
+
+    let store = guest.store()?;
+    let read = executor::block_on(async {
+        let tree = store.tree();
+        let watch = store.watch("data").await?;
+        tree.write("data/tour", "was here").await?;
+        let mut changed = watch.next().await?;
+        while changed != "data/tour" {
+            changed = watch.next().await?;
+        }
+        tree.remove("data/tour").await?;
+        tree.read_text("name").await
+    });
+    match read {
+        Ok(name) => println!("store         this guest is {name:?} to the toolstack"),
+        Err(error) => println!("store         {error}"),
+    }
     Ok(())
+}
+
+/// Tasks that sleep, side by side.
+fn take_naps() {
+    let start = time::now_ns();
+    let executor = Executor::new();
+    for ms in 1..=10 {
+        executor.spawn(time::sleep(Duration::from_millis(ms)));
+    }
+    executor.run();
+    let took_us = (time::now_ns() - start) / 1000;
+    println!("time          ten tasks slept 55 ms in {took_us} us");
 }

@@ -71,6 +71,12 @@ impl Store {
             domid.to_string().as_bytes(),
             Some(read),
         );
+        let name = format!("guest-{domid}");
+        tree.set(
+            &format!("{home}/name"),
+            name.as_bytes(),
+            Some(vec![('n', DOM0), ('r', domid)]),
+        );
         for name in ["data", "device", "attr", "drivers", "error", "feature"] {
             tree.set(&format!("{home}/{name}"), b"", Some(own.clone()));
         }
