@@ -114,7 +114,7 @@ pub(crate) fn build(tree: &Path) -> Result<Vec<u8>> {
     image.all_files(&format!("{xen}/lib"))?;
     image.file("usr/bin/busybox")?;
     image.file("etc/xen/xl.conf")?;
-    let (order, modules) = modules(tree)?;
+    let (order, modules) = modules(tree, &MODULES)?;
 
     let mut archive = Archive::default();
     for folder in &image.folders {
@@ -251,16 +251,17 @@ fn needed_libraries(content: &[u8]) -> Option<Vec<String>> {
     Some(names.collect())
 }
 
-type Modules = Vec<(String, Vec<u8>)>;
+pub(crate) type Modules = Vec<(String, Vec<u8>)>;
 
-/// The modules, unpacked, and the order in which they load.
-fn modules(tree: &Path) -> Result<(Vec<String>, Modules)> {
+/// Modules with those that they need, unpacked, and the order in which they
+/// load.
+pub(crate) fn modules(tree: &Path, wanted: &[&str]) -> Result<(Vec<String>, Modules)> {
     let mut places = BTreeMap::new();
     for root in ["lib/modules", "usr/lib/modules"] {
         find_modules(&tree.join(root), &mut places)?;
     }
     let mut loaded = Modules::new();
-    for module in MODULES {
+    for module in wanted {
         load(module, &places, &mut loaded)?;
     }
     let order = loaded.iter().map(|(name, _)| name.clone()).collect();

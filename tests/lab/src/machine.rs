@@ -64,6 +64,11 @@ impl Parts {
         Ok(Self { tree, folder })
     }
 
+    /// The kernel of the initial domain.
+    pub(crate) fn linux(&self) -> PathBuf {
+        self.folder.join("linux")
+    }
+
     fn saved(&self) -> PathBuf {
         self.folder.join("saved")
     }

@@ -7,6 +7,7 @@ mod dom0;
 mod exit;
 mod fuzz;
 mod guest;
+mod linux;
 mod machine;
 mod names;
 mod packages;
@@ -91,7 +92,8 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct RunOptions {
-    /// The guest: a package in examples/, or conformance
+    /// The guest: a package in examples/, conformance, or (to compare with, on
+    /// xen-pv and xen-pvh) linux
     #[arg(default_value = "tour")]
     example: String,
     /// What to run it on

@@ -15,6 +15,7 @@ use crate::{
     crash,
     exit::Ended,
     guest::{self, Build, Tool},
+    linux,
     machine::{Parts, Start, run_folder, write_job},
     names::Names,
     packages,
@@ -34,12 +35,23 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
         "pvh"
     };
     // xl reads strings as Python does, in single or double quotes.
-    let command_line = command_line.replace(['"', '\n', '\\'], " ");
+    let (ramdisk, options, least_mib) = if job.guest == linux::NAME {
+        (
+            "ramdisk=\"/job/ramdisk\"\n",
+            linux::OPTIONS,
+            linux::MEMORY_MIB,
+        )
+    } else {
+        ("", "", 0)
+    };
+    let command_line = format!("{options} {command_line}");
+    let command_line = command_line.trim_start().replace(['"', '\n', '\\'], " ");
     format!(
         "name=\"{name}\"\ntype=\"{kind}\"\nkernel=\"/job/image\"\nmemory={}\nvcpus={}\n\
          cmdline=\"{command_line}\"\ntsc_mode=\"native\"\non_poweroff=\"destroy\"\n\
-         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n",
-        job.memory_mib, job.vcpus
+         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n{ramdisk}",
+        job.memory_mib.max(least_mib),
+        job.vcpus
     )
 }
 
@@ -122,7 +134,13 @@ impl Transcript {
 
 /// Runs a guest on a real Xen.
 pub(crate) fn run(job: &Job) -> Result<Report> {
-    let kernel_path = guest::build(&job.guest, Build::Kernel)?;
+    let is_linux = job.guest == linux::NAME;
+    let kernel_path = if is_linux {
+        let _lock = packages::lock()?;
+        Parts::ensure()?.linux()
+    } else {
+        guest::build(&job.guest, Build::Kernel)?
+    };
     let mut kernel = fs::read(&kernel_path)?;
     announce(job, &kernel);
     if let Some(spoil) = job.spoil {
@@ -148,6 +166,9 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         ("guest.cfg", own.into_bytes()),
         ("run.sh", script.into_bytes()),
     ];
+    if is_linux {
+        files.push(("ramdisk", linux::ramdisk(&parts.tree)?));
+    }
     match job.with {
         With::Nobody => {}
         With::Peer => files.push(("peer.cfg", peer.into_bytes())),

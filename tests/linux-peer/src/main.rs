@@ -2,11 +2,16 @@
 //! `/dev/xen/xenbus`, events by `/dev/xen/evtchn`, a page lent by
 //! `/dev/xen/gntalloc` or mapped by `/dev/xen/gntdev`.
 //!
-//! `linux-peer back|front PEER ROUNDS`: `PEER` is the other domain's number.
+//! `linux-peer back|front PEER ROUNDS`: `PEER` is the other domain's number, or
+//! `auto` if `data/peer` says it.
 
 mod devices;
 
-use std::time::{Duration, Instant};
+use std::{
+    str::FromStr,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use hypercall_abi::{DomId, GrantRef, Port};
@@ -21,13 +26,28 @@ fn main() -> Result<()> {
     let [side, peer, rounds] = arguments.as_slice() else {
         bail!("usage: linux-peer back|front PEER ROUNDS");
     };
-    let peer = DomId(peer.parse().context("PEER is no domain")?);
     let rounds = rounds.parse().context("ROUNDS is no number")?;
     let store = Client::new(Stream::device().context("cannot reach the store")?);
+    let peer = DomId(match peer.as_str() {
+        "auto" => wait_for(&store, "data/peer")?,
+        number => number.parse().context("PEER is no domain")?,
+    });
     match side.as_str() {
         "back" => back(&store, peer, rounds),
         "front" => front(&store, peer, rounds),
         other => bail!("{other} is no side"),
+    }
+}
+
+/// Waits until a node has a number that we may read.
+fn wait_for<V: FromStr>(store: &Client<Stream>, path: &str) -> Result<V> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        match store.wait(MOST, store.tree().read_as(path)) {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() > end => return Err(error.into()),
+            Err(_) => sleep(Duration::from_millis(50)),
+        }
     }
 }
 
@@ -65,10 +85,9 @@ fn back(store: &Client<Stream>, peer: DomId, rounds: u32) -> Result<()> {
 }
 
 fn front(store: &Client<Stream>, peer: DomId, rounds: u32) -> Result<()> {
-    let tree = store.tree();
     let theirs = |name| format!("/local/domain/{peer}/data/{name}");
-    let gref = store.wait(MOST, tree.read_as(&theirs("gref")))?;
-    let port = store.wait(MOST, tree.read_as(&theirs("port")))?;
+    let gref = wait_for(store, &theirs("gref"))?;
+    let port = wait_for(store, &theirs("port"))?;
     let page = Mapped::of(peer, GrantRef(gref))?;
     let mut ports = Ports::bind(peer, Port(port))?;
     // It rang when it was bound.

@@ -1,0 +1,41 @@
+//! Linux as a guest, to compare with: `cargo lab run linux`.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    cpio::Archive,
+    dom0,
+    guest::{self, Tool},
+};
+
+/// Its name among the guests.
+pub(crate) const NAME: &str = "linux";
+/// What it needs to start.
+pub(crate) const MEMORY_MIB: u32 = 160;
+/// What its kernel is told besides.
+pub(crate) const OPTIONS: &str = "console=hvc0 quiet mitigations=off";
+
+const INIT: &str = include_str!("../linux/init");
+/// The drivers of what a process may do with other domains.
+const MODULES: [&str; 3] = ["xen-evtchn", "xen-gntdev", "xen-gntalloc"];
+
+/// Its file system.
+pub(crate) fn ramdisk(tree: &Path) -> Result<Vec<u8>> {
+    let (order, modules) = dom0::modules(tree, &MODULES)?;
+    let mut archive = Archive::default();
+    for folder in ["bin", "proc", "dev", "modules"] {
+        archive.directory(folder);
+    }
+    let busybox = fs::read(tree.join("usr/bin/busybox")).context("the packages have no busybox")?;
+    archive.file("bin/busybox", 0o755, &busybox);
+    for (name, content) in &modules {
+        archive.file(&format!("modules/{name}.ko"), 0o644, content);
+    }
+    archive.file("modules/order", 0o644, order.join("\n").as_bytes());
+    let peer = fs::read(guest::build_tool(Tool::LinuxPeer)?)?;
+    archive.file("linux-peer", 0o755, &peer);
+    archive.file("init", 0o755, INIT.as_bytes());
+    Ok(archive.finish())
+}
