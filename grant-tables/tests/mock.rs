@@ -356,6 +356,43 @@ fn a_peer_that_goes_lets_go() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "nothing can be mapped twice")]
+fn a_page_that_is_paged_out_is_asked_for_again_but_not_for_ever() {
+    let pair = Pair::new();
+    let table = pair.table(Version::One);
+    let back = Back::of(&pair.back);
+    let granted = lend::<PeerWrites>(&table, back.domid(), b"late");
+    let front = pair.front.domid();
+    pair.front.page_out(5);
+    let borrowed: Borrowed<_, ReadWrite> =
+        Borrowed::map(&back.table, front, &[granted.gref()]).unwrap();
+    borrowed.check().unwrap();
+    drop(borrowed);
+    let mut page = Page::new(back.table.platform()).unwrap();
+    let mut copy = |uses| {
+        pair.front.page_out(uses);
+        let mut copies = [CopyFrom {
+            peer: front,
+            gref: granted.gref(),
+            offset: 0,
+            target: &mut page.bytes_mut()[..4],
+            status: GrantStatus::OKAY,
+        }];
+        back.table.copy_from(&mut copies).unwrap();
+        let [CopyFrom { status, target, .. }] = copies;
+        (status, target.to_vec())
+    };
+    assert_eq!(copy(5), (GrantStatus::OKAY, b"late".to_vec()));
+    assert_eq!(copy(1_000_000).0, GrantStatus::EAGAIN);
+    let borrowed: Borrowed<_, ReadWrite> =
+        Borrowed::map(&back.table, front, &[granted.gref()]).unwrap();
+    let status = Error::Status(GrantStatus::EAGAIN);
+    assert_eq!(borrowed.check(), Err(status));
+    drop(borrowed);
+    assert!(!granted.is_used());
+}
+
+#[test]
 fn many_threads_share_one_table() {
     let pair = Pair::new();
     let table = pair.table(Version::One);

@@ -348,6 +348,12 @@ impl Domain {
         self.lock().calls.clone()
     }
 
+    /// Has the next so many uses of this domain's grants find their pages paged
+    /// out (`GNTST_eagain`).
+    pub fn page_out(&self, uses: u32) {
+        self.lock().grants.paged_out = uses;
+    }
+
     /// How many ports are open, those of the console and the store included.
     pub fn open_ports(&self) -> usize {
         self.lock().ports.count()

@@ -32,6 +32,8 @@ pub(crate) struct Grants {
     uses: BTreeMap<u32, (u32, u32)>,
     /// What this domain maps of others, by handle.
     pub(crate) maps: Vec<Option<Map>>,
+    /// So many uses of its grants find the page paged out.
+    pub(crate) paged_out: u32,
 }
 
 impl Default for Grants {
@@ -41,6 +43,7 @@ impl Default for Grants {
             frames: 1,
             uses: BTreeMap::new(),
             maps: Vec::new(),
+            paged_out: 0,
         }
     }
 }
@@ -181,6 +184,10 @@ impl World {
     ) -> Result<Use, GrantStatus> {
         let state = self.domains.get_mut(&owner);
         let state = state.ok_or(GrantStatus::BAD_DOMAIN)?;
+        if let Some(rest) = state.grants.paged_out.checked_sub(1) {
+            state.grants.paged_out = rest;
+            return Err(GrantStatus::EAGAIN);
+        }
         let grants = &state.grants;
         let entry = grants.read(&state.memory, gref);
         let entry = entry.ok_or(GrantStatus::BAD_GNTREF)?;
