@@ -75,6 +75,9 @@ impl<P: Hypercall + Pages> core::fmt::Debug for Channel<'_, P> {
     }
 }
 
+/// Where events go that nobody has directed elsewhere.
+const FIRST: VcpuId = VcpuId(0);
+
 /// What is to be done with what was pending before the channel was ours.
 enum Before {
     Forget,
@@ -82,8 +85,14 @@ enum Before {
 }
 
 impl<'t, P: Hypercall + Pages> Channel<'t, P> {
-    fn new(ports: &'t Ports<P>, port: Port, owner: Owner, before: Before) -> Result<Self, Error> {
-        let slot = match ports.enter(port) {
+    fn new(
+        ports: &'t Ports<P>,
+        port: Port,
+        owner: Owner,
+        before: Before,
+        vcpu: VcpuId,
+    ) -> Result<Self, Error> {
+        let slot = match ports.enter(port, vcpu) {
             Ok(slot) => slot,
             Err(error) => {
                 if owner == Owner::Us {
@@ -116,7 +125,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// [`Error::NoPort`], [`Error::NoDomain`], [`Error::NoMemory`].
     pub fn unbound(ports: &'t Ports<P>, remote: DomId) -> Result<Self, Error> {
         let port = event_channel::alloc_unbound(&ports.platform, remote)?;
-        Self::new(ports, port, Owner::Us, Before::Forget)
+        Self::new(ports, port, Owner::Us, Before::Forget, FIRST)
     }
 
     /// Connects to a port that `remote` offers. An event is pending at once, in
@@ -131,7 +140,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         remote_port: Port,
     ) -> Result<Self, Error> {
         let port = event_channel::bind_interdomain(&ports.platform, remote, remote_port)?;
-        Self::new(ports, port, Owner::Us, Before::Keep)
+        Self::new(ports, port, Owner::Us, Before::Keep, FIRST)
     }
 
     /// Receives a virtual interrupt.
@@ -142,7 +151,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// no such interrupt, or not on this vCPU.
     pub fn virq(ports: &'t Ports<P>, virq: Virq, vcpu: VcpuId) -> Result<Self, Error> {
         let port = event_channel::bind_virq(&ports.platform, virq, vcpu)?;
-        Self::new(ports, port, Owner::Us, Before::Forget)
+        Self::new(ports, port, Owner::Us, Before::Forget, vcpu)
     }
 
     /// Lets this guest's vCPUs wake `vcpu`.
@@ -151,7 +160,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// [`Error::NoVcpu`], [`Error::NoPort`], [`Error::NoMemory`].
     pub fn ipi(ports: &'t Ports<P>, vcpu: VcpuId) -> Result<Self, Error> {
         let port = event_channel::bind_ipi(&ports.platform, vcpu)?;
-        Self::new(ports, port, Owner::Us, Before::Forget)
+        Self::new(ports, port, Owner::Us, Before::Forget, vcpu)
     }
 
     /// Receives a physical interrupt that this guest was given.
@@ -161,7 +170,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// [`Error::NoMemory`]; [`Error::NotOffered`]: there is no such interrupt.
     pub fn pirq(ports: &'t Ports<P>, pirq: u32, flags: BindPirqFlags) -> Result<Self, Error> {
         let port = event_channel::bind_pirq(&ports.platform, pirq, flags)?;
-        Self::new(ports, port, Owner::Us, Before::Forget)
+        Self::new(ports, port, Owner::Us, Before::Forget, FIRST)
     }
 
     /// Uses a port that the toolstack bound, and leaves it open. An event is
@@ -170,7 +179,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// [`Error::NoMemory`].
     pub fn adopt(ports: &'t Ports<P>, port: Port) -> Result<Self, Error> {
-        Self::new(ports, port, Owner::Toolstack, Before::Keep)
+        Self::new(ports, port, Owner::Toolstack, Before::Keep, FIRST)
     }
 
     /// The port's number, as the other end is told.
@@ -231,7 +240,18 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// [`Error::NoVcpu`]; [`Error::NotOffered`]: the port is tied to its vCPU.
     pub fn bind_vcpu(&self, vcpu: VcpuId) -> Result<(), Error> {
-        event_channel::bind_vcpu(&self.ports.platform, self.port, vcpu).map_err(Error::from)
+        let words = self.ports.words();
+        let was_masked = words.is_masked(self.port);
+        // An event that comes meanwhile is told to the new vCPU, by unmasking.
+        words.mask(self.port);
+        let bound = event_channel::bind_vcpu(&self.ports.platform, self.port, vcpu);
+        if bound.is_ok() {
+            self.slot.set_vcpu(vcpu);
+        }
+        if !was_masked {
+            self.unmask()?;
+        }
+        bound.map_err(Error::from)
     }
 
     /// Chooses the queue: 0 is served first, 15 last, 7 is where a port starts.

@@ -79,10 +79,16 @@ impl<P: Hypercall + Pages> Ports<P> {
             while bits != 0 {
                 let bit = next_bit(bits, start % WORD_BITS);
                 bits &= !(1 << bit);
+                // All vCPUs share these words; each takes its own.
+                let port = Port(index * WORD_BITS + bit);
+                let slot = self.slots.get(port).filter(|slot| slot.is_open());
+                if slot.is_some_and(|slot| slot.vcpu() != vcpu) {
+                    continue;
+                }
                 let _before = mask.fetch_or(1 << bit);
                 let _before = word.fetch_and(!(1 << bit));
-                last = index * WORD_BITS + bit;
-                self.deliver(Port(last), found);
+                last = port.0;
+                self.deliver(port, found);
             }
         }
         // One further than the last that was served.

@@ -223,11 +223,11 @@ impl<P: Hypercall + Pages> Ports<P> {
     }
 
     /// Makes room for a port that was just bound.
-    pub(crate) fn enter(&self, port: Port) -> Result<&Slot, Error> {
+    pub(crate) fn enter(&self, port: Port, vcpu: VcpuId) -> Result<&Slot, Error> {
         self.grow(port)?;
         let slot = self.slots.make(&self.platform, port);
         let slot = slot.ok_or(Error::NoMemory)?;
-        slot.open();
+        slot.open(vcpu);
         Ok(slot)
     }
 }

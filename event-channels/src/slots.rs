@@ -8,7 +8,7 @@ use core::{
 };
 
 use atomic_waker::AtomicWaker;
-use hypercall_abi::{PAGE_SIZE, Port, platform::Pages};
+use hypercall_abi::{PAGE_SIZE, Port, VcpuId, platform::Pages};
 
 /// One port's.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ use hypercall_abi::{PAGE_SIZE, Port, platform::Pages};
 pub(crate) struct Slot {
     pub(crate) waker: AtomicWaker,
     state: AtomicU32,
+    /// Which vCPU its upcalls go to.
+    vcpu: AtomicU32,
     events: AtomicU32,
     /// When the events were last counted from, and how many there were.
     window_start_ns: AtomicU64,
@@ -34,17 +36,27 @@ impl Slot {
         Self {
             waker: AtomicWaker::new(),
             state: AtomicU32::new(0),
+            vcpu: AtomicU32::new(0),
             events: AtomicU32::new(0),
             window_start_ns: AtomicU64::new(0),
             window_events: AtomicU32::new(0),
         }
     }
 
-    pub(crate) fn open(&self) {
+    pub(crate) fn open(&self, vcpu: VcpuId) {
+        self.set_vcpu(vcpu);
         self.events.store(0, Ordering::Relaxed);
         self.window_start_ns.store(0, Ordering::Relaxed);
         self.window_events.store(0, Ordering::Relaxed);
         self.state.store(OPEN, Ordering::Release);
+    }
+
+    pub(crate) fn vcpu(&self) -> VcpuId {
+        VcpuId(self.vcpu.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_vcpu(&self, vcpu: VcpuId) {
+        self.vcpu.store(vcpu.0, Ordering::Release);
     }
 
     pub(crate) fn close(&self) {

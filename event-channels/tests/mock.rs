@@ -409,6 +409,43 @@ fn two_domains_ring_at_each_others_door() {
 }
 
 #[test]
+fn each_vcpu_gets_its_own_events() {
+    for choice in BOTH {
+        let xen = Xen::new(Time::Virtual);
+        let config = Config {
+            vcpus: 2,
+            ..Config::default()
+        };
+        let domain: &'static Domain = Box::leak(Box::new(xen.domain(config).unwrap()));
+        let ports = Ports::new(domain, shared(domain), choice, Throttle::default()).unwrap();
+        let second = VcpuId(1);
+        let infos = peer_field!(shared(domain), SharedInfo, vcpu_info);
+        // Before it was added it gets nothing.
+        assert_eq!(ports.dispatch(second).events, 0);
+        ports.add_vcpu(second, infos.get(1).unwrap()).unwrap();
+        ports.add_vcpu(second, infos.get(1).unwrap()).unwrap();
+        assert_eq!(
+            ports.add_vcpu(VcpuId(32), infos.get(1).unwrap()),
+            Err(Error::NoVcpu)
+        );
+        let ipi = Channel::ipi(&ports, second).unwrap();
+        let moved = Channel::unbound(&ports, DomId::SELF).unwrap();
+        let other = Channel::interdomain(&ports, DomId::SELF, moved.port()).unwrap();
+        moved.bind_vcpu(second).unwrap();
+        assert_eq!(moved.bind_vcpu(VcpuId(2)), Err(Error::NoVcpu));
+        assert_eq!(ipi.bind_vcpu(VCPU), Err(Error::NotOffered));
+        for channel in [&ipi, &moved] {
+            channel.unmask().unwrap();
+        }
+        ipi.notify().unwrap();
+        other.notify().unwrap();
+        assert_eq!(ports.dispatch(VCPU).events, 0);
+        assert_eq!(ports.dispatch(second).events, 2);
+        assert!(ipi.take() && moved.take());
+    }
+}
+
+#[test]
 fn the_table_can_be_looked_at() {
     let (_, ports) = guest(Choice::TwoLevel);
     let channel = Channel::ipi(ports, VCPU).unwrap();

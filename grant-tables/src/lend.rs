@@ -4,7 +4,7 @@ use core::{marker::PhantomData, mem::ManuallyDrop, ops::Range, slice};
 
 use hypercall_abi::{
     DomId, GrantRef, PAGE_SIZE,
-    grant_table::entry::GrantFlags,
+    grant_table::{GnttabSwapGrantRef, GrantStatus, entry::GrantFlags, swap},
     peer::PeerSlice,
     platform::{Hypercall, Pages},
 };
@@ -149,6 +149,31 @@ impl<P: Hypercall + Pages> GrantTable<P> {
         let flags = (A::FLAGS - GrantFlags::PERMIT_ACCESS) | GrantFlags::TRANSITIVE;
         self.write_transitive(gref, peer, owner, theirs, flags);
         Ok(Forwarded { table: self, gref })
+    }
+
+    /// Exchanges the references of two grants: each page is granted by the
+    /// other's.
+    ///
+    /// # Errors
+    /// [`Error::Status`] with `EAGAIN`: a peer uses one of them just now;
+    /// [`Error::Other`]: the hypervisor cannot do that.
+    pub fn swap<'t, A: Access>(
+        &self,
+        one: &mut Granted<'t, P, A>,
+        other: &mut Granted<'t, P, A>,
+    ) -> Result<(), Error> {
+        let mut ops = [GnttabSwapGrantRef {
+            ref_a: one.gref(),
+            ref_b: other.gref(),
+            status: GrantStatus::GENERAL_ERROR,
+            ..GnttabSwapGrantRef::default()
+        }];
+        swap(self.platform(), &mut ops)?;
+        ops[0].status.check().map_err(Error::Status)?;
+        // A reference goes home where it came from.
+        core::mem::swap(&mut one.gref, &mut other.gref);
+        core::mem::swap(&mut one.home, &mut other.home);
+        Ok(())
     }
 
     /// Sets `count` references aside, so that a driver never finds the table

@@ -218,6 +218,31 @@ fn the_table_grows_to_its_limit_and_tells_when_it_is_full() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "nothing can be mapped twice")]
+fn two_grants_change_places() {
+    for version in BOTH {
+        let pair = Pair::new();
+        let table = pair.table(version);
+        let back = Back::of(&pair.back);
+        let front = pair.front.domid();
+        let mut one = lend::<PeerReads>(&table, back.domid(), b"1");
+        let mut other = lend::<PeerReads>(&table, back.domid(), b"2");
+        let refs = [one.gref(), other.gref()];
+        table.swap(&mut one, &mut other).unwrap();
+        assert_eq!([other.gref(), one.gref()], refs);
+        let borrowed: Borrowed<_, ReadOnly> = Borrowed::map(&back.table, front, &refs).unwrap();
+        let mut text = [0];
+        borrowed.page(0).unwrap().copy_to(0, &mut text);
+        assert_eq!(&text, b"2");
+        let used = table.swap(&mut one, &mut other);
+        assert_eq!(used, Err(Error::Status(GrantStatus::EAGAIN)));
+        drop(borrowed);
+        assert_eq!(one.end().unwrap().bytes()[0], b'1');
+        assert_eq!(other.end().unwrap().bytes()[0], b'2');
+    }
+}
+
+#[test]
 fn copies_go_both_ways_and_across_pages() {
     for version in BOTH {
         let pair = Pair::new();

@@ -150,6 +150,32 @@ impl Grants {
         !self.uses.is_empty()
     }
 
+    /// Puts each of two entries into the other's place, unless one is used.
+    pub(crate) fn swap(&self, memory: &Memory, a: GrantRef, b: GrantRef) -> GrantStatus {
+        let (Some(at_a), Some(at_b)) = (self.entry_offset(a), self.entry_offset(b)) else {
+            return GrantStatus::BAD_GNTREF;
+        };
+        if self.uses.contains_key(&a.0) || self.uses.contains_key(&b.0) {
+            return GrantStatus::EAGAIN;
+        }
+        let bytes = if self.version == 2 {
+            V2_BYTES
+        } else {
+            V1_BYTES
+        };
+        for offset in (0..bytes).step_by(8) {
+            let words = (
+                Self::word::<u64>(memory, at_a + offset),
+                Self::word::<u64>(memory, at_b + offset),
+            );
+            if let (Some(one), Some(other)) = words {
+                let before = one.load_acquire().trust();
+                one.store_release(other.swap(before).trust());
+            }
+        }
+        GrantStatus::OKAY
+    }
+
     /// Keeps a mapping, and says its handle.
     pub(crate) fn track(&mut self, map: Map) -> u32 {
         let free = self.maps.iter().position(Option::is_none);

@@ -26,6 +26,7 @@ pub(super) const ALL: &[Claim] = &[
     ("hundreds_are_mapped_at_once", |guest| {
         mapping(guest, hundreds)
     }),
+    ("two_grants_change_places", |guest| on_table(guest, swapped)),
     ("the_table_grows", |guest| on_table(guest, grows)),
     ("a_part_of_a_page_is_copied", |guest| on_table(guest, parts)),
 ];
@@ -224,6 +225,28 @@ fn hundreds(table: Table, me: DomId) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+fn swapped(table: Table, me: DomId) -> Result<(), &'static str> {
+    let mut one = lend::<PeerReads>(table, me, b"1")?;
+    let mut other = lend::<PeerReads>(table, me, b"2")?;
+    let gref = one.gref();
+    table
+        .swap(&mut one, &mut other)
+        .map_err(|_| "they cannot be swapped")?;
+    ensure(other.gref() == gref, "the references are as they were")?;
+    let mut target = Page::new(table.platform()).map_err(|_| "no page")?;
+    let mut list = [CopyFrom {
+        peer: me,
+        gref,
+        offset: 0,
+        target: target.bytes_mut().get_mut(..1).ok_or("no room")?,
+        status: GrantStatus::GENERAL_ERROR,
+    }];
+    table.copy_from(&mut list).map_err(|_| "no copy")?;
+    let [CopyFrom { status, target, .. }] = list;
+    ensure(status == GrantStatus::OKAY, "it was not copied")?;
+    ensure(target == b"2", "the pages are as they were")
 }
 
 fn grows(table: Table, _: DomId) -> Result<(), &'static str> {
