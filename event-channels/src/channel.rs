@@ -187,6 +187,11 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         self.port
     }
 
+    /// The ports that it is one of.
+    pub const fn ports(&self) -> &'t Ports<P> {
+        self.ports
+    }
+
     /// The world beneath.
     pub const fn platform(&self) -> &P {
         &self.ports.platform

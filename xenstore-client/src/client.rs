@@ -1,10 +1,10 @@
 //! The client: one machine over one transport.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 use core::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use spin::Mutex;
 
 use crate::{
     Error, ErrorKind, Link, Renewal, Transport, Tree,
+    hub::Hub,
     machine::{Machine, RequestId, Strays, number},
 };
 
@@ -28,6 +29,7 @@ const CHUNK: usize = 512;
 pub struct Client<T: Transport> {
     pub(crate) transport: T,
     pub(crate) machine: Mutex<Machine>,
+    hub: Arc<Hub>,
 }
 
 impl<T: Transport> Client<T> {
@@ -36,6 +38,7 @@ impl<T: Transport> Client<T> {
         Self {
             transport,
             machine: Mutex::new(Machine::new()),
+            hub: Arc::default(),
         }
     }
 
@@ -115,14 +118,6 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    /// Whoever listened for the server does not any more: another has to.
-    pub(crate) fn pass_on(&self) {
-        let waker = self.machine.lock().any_waker();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
     /// Looks for something at the machine, for as long as bytes move; then
     /// listens for more.
     pub(crate) fn poll_machine<R>(
@@ -137,10 +132,12 @@ impl<T: Transport> Client<T> {
                 look(&mut machine, cx)
             };
             if let Some(found) = found {
-                self.pass_on();
                 return Poll::Ready(found);
             }
-            if self.transport.poll_ready(cx).is_pending() {
+            self.hub.add(cx.waker());
+            let all = Waker::from(Arc::clone(&self.hub));
+            let mut all = Context::from_waker(&all);
+            if self.transport.poll_ready(&mut all).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -251,6 +248,5 @@ impl<T: Transport> Drop for Answer<'_, T> {
     fn drop(&mut self) {
         // Nothing, if the answer was taken.
         self.client.machine.lock().forget(self.id);
-        self.client.pass_on();
     }
 }

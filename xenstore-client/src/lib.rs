@@ -7,6 +7,7 @@ extern crate std;
 
 mod client;
 mod error;
+mod hub;
 pub mod machine;
 mod path;
 mod perms;

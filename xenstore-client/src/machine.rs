@@ -498,23 +498,6 @@ impl Machine {
             Asker::Gone | Asker::Watch(_) => false,
         });
     }
-
-    /// Somebody who waits, and so can take the place of one who listened and
-    /// does not any more.
-    pub fn any_waker(&mut self) -> Option<Waker> {
-        let requests =
-            self.requests
-                .values()
-                .filter_map(|request| match (&request.asker, &request.answer) {
-                    (Asker::Caller(Some(waker)), None) => Some(waker),
-                    _ => None,
-                });
-        let watches = self
-            .watches
-            .values()
-            .filter_map(|watch| watch.waker.as_ref());
-        requests.chain(watches).next().cloned()
-    }
 }
 
 impl WatchState {

@@ -111,11 +111,8 @@ impl<T: Transport> futures_core::Stream for Watch<'_, T> {
 
 impl<T: Transport> Drop for Watch<'_, T> {
     fn drop(&mut self) {
-        {
-            let mut machine = self.client.machine.lock();
-            machine.unwatch(self.id);
-            self.client.pump(&mut machine);
-        }
-        self.client.pass_on();
+        let mut machine = self.client.machine.lock();
+        machine.unwatch(self.id);
+        self.client.pump(&mut machine);
     }
 }

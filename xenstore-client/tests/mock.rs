@@ -422,6 +422,49 @@ fn a_wait_ends_in_time() {
 }
 
 #[test]
+fn one_who_looked_last_and_left_keeps_nobody_waiting() {
+    use hypercall_abi::{VcpuId, platform::Park, xen::VcpuInfo};
+    use std::{
+        sync::{Arc, atomic::AtomicBool},
+        task::{Context, Wake, Waker},
+    };
+
+    struct Flag(AtomicBool);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+
+    let (xen, domain, store) = alone();
+    let ports = store.transport().ports();
+    domain.on_upcall(move || {
+        ports.dispatch(VcpuId(0));
+    });
+    // SAFETY: the domain is never freed.
+    let shared: PeerPtr<'_, hypercall_abi::xen::SharedInfo> =
+        unsafe { PeerPtr::new(domain.shared_info()) };
+    let vcpus = peer_field!(shared, hypercall_abi::xen::SharedInfo, vcpu_info);
+    peer_field!(vcpus.get(0).unwrap(), VcpuInfo, evtchn_upcall_mask).store(0);
+    let waiting = store.wait(None, store.watch("data/waiting")).unwrap();
+    let leaving = store.wait(None, store.watch("data/leaving")).unwrap();
+    for watch in [&waiting, &leaving] {
+        store.wait(None, watch.next()).unwrap();
+    }
+    let woken = Arc::new(Flag(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    assert!(waiting.poll_event(&mut cx).is_pending());
+    let mut gone = Context::from_waker(Waker::noop());
+    assert!(leaving.poll_event(&mut gone).is_pending());
+    xen.store_write("/local/domain/1/data/waiting", b"")
+        .unwrap();
+    domain.idle(Some(1_000), &|| woken.0.load(Ordering::Acquire));
+    assert!(woken.0.load(Ordering::Acquire), "nobody was told");
+    assert!(waiting.poll_event(&mut cx).is_ready());
+}
+
+#[test]
 fn questions_about_domains_are_answered() {
     let (_, domain, store) = alone();
     store

@@ -133,6 +133,8 @@ impl Park for Native {
         let before = upcalls::hold();
         if !has_work() {
             timer::sleep(deadline_ns);
+            // The sleep let upcalls through.
+            let _open = upcalls::hold();
         }
         upcalls::restore(before);
     }

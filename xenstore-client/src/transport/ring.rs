@@ -10,7 +10,7 @@ use core::{
     time::Duration,
 };
 
-use event_channels::{Channel, Wait};
+use event_channels::{Channel, Ports, Wait};
 use hypercall_abi::{
     io::xs_wire::{
         XENSTORE_CONNECTED, XENSTORE_ERROR_NONE, XENSTORE_RECONNECT, XENSTORE_RING_SIZE,
@@ -48,6 +48,11 @@ impl<'t, P: Hypercall + Pages> Ring<'t, P> {
             broken: AtomicBool::new(false),
             dead: AtomicBool::new(false),
         }
+    }
+
+    /// The ports that its channel is one of.
+    pub const fn ports(&self) -> &'t Ports<P> {
+        self.channel.ports()
     }
 
     /// What the server can do.
