@@ -161,7 +161,7 @@ impl core::fmt::Debug for Errno {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self.name() {
             Some(name) => f.write_str(name),
-            None => write!(f, "Errno({})", self.number()),
+            None => write!(f, "Errno({})", u32::from(self.number())),
         }
     }
 }

@@ -103,7 +103,9 @@ pub struct Version {
 
 impl core::fmt::Display for Version {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
+        // An image with words for one size of numbers is smaller.
+        let (major, minor) = (u32::from(self.major), u32::from(self.minor));
+        write!(f, "{major}.{minor}")
     }
 }
 

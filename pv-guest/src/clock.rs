@@ -1,5 +1,7 @@
 //! Xen's clock for guests: the time stamp counter, and how to read it.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use hypercall_abi::{
     peer::PeerPtr,
     peer_field,
@@ -58,6 +60,24 @@ pub fn system_time_ns(info: PeerPtr<'_, VcpuTimeInfo>, tsc: impl Fn() -> u64) ->
     0
 }
 
+/// A clock that never goes back. Xen keeps the time of each processor of its own
+/// and corrects it once a second, so a vCPU that moves to another one may read
+/// less than before.
+#[derive(Debug)]
+pub struct Monotonic(AtomicU64);
+
+impl Monotonic {
+    /// One that nobody has read.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// The time, when a clock says `now_ns`: no less than ever before.
+    pub fn at_least(&self, now_ns: u64) -> u64 {
+        self.0.fetch_max(now_ns, Ordering::Relaxed).max(now_ns)
+    }
+}
+
 /// The wall clock when the host booted, in nanoseconds since 1970.
 pub fn boot_wall_clock_ns(shared: PeerPtr<'_, SharedInfo>) -> u64 {
     for _ in 0..TRIES {
@@ -85,6 +105,15 @@ mod tests {
         assert_eq!(ticks_since(1_000, 5_000), 4_000);
         assert_eq!(ticks_since(u64::MAX - 999, 1_000), 2_000);
         assert_eq!(ticks_since(5_000, 4_999), 0);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_stands_still() {
+        let clock = Monotonic::new();
+        assert_eq!(
+            [7, 5, 6, 8, 8].map(|ns| clock.at_least(ns)),
+            [7, 7, 7, 8, 8]
+        );
     }
 
     #[test]

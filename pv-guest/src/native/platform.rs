@@ -23,6 +23,7 @@ const _: () = assert!(size_of::<Native>() == 0);
 
 /// The shared page, once it is mapped.
 static SHARED_INFO: Once<PeerPtr<'static, SharedInfo>> = Once::new();
+static LATEST: clock::Monotonic = clock::Monotonic::new();
 
 /// Tells where the shared page is.
 pub(super) fn set_shared_info(page: PeerPtr<'static, SharedInfo>) {
@@ -146,7 +147,8 @@ impl Clock for Native {
             Some(page) => {
                 let vcpus = peer_field!(*page, SharedInfo, vcpu_info);
                 vcpus.get(0).map_or(0, |vcpu| {
-                    clock::system_time_ns(peer_field!(vcpu, VcpuInfo, time), tsc::read)
+                    let time = peer_field!(vcpu, VcpuInfo, time);
+                    LATEST.at_least(clock::system_time_ns(time, tsc::read))
                 })
             }
             None => tsc::since_start_ns(),
