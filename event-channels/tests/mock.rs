@@ -385,25 +385,23 @@ fn two_domains_ring_at_each_others_door() {
         let offered = Channel::unbound(back_ports, front.domid()).unwrap();
         let port = offered.port();
         const ROUNDS: u32 = if cfg!(miri) { 5 } else { 2000 };
-        std::thread::scope(|scope| {
-            let echo = scope.spawn(move || {
-                back.run(|_| {
-                    for _ in 0..ROUNDS {
-                        assert_eq!(offered.wait_blocking(None), Wait::Event);
-                        offered.notify().unwrap();
-                    }
-                });
-            });
-            front.run(|_| {
-                let channel = Channel::interdomain(front_ports, back.domid(), port).unwrap();
-                assert!(channel.take());
-                for _ in 0..ROUNDS {
-                    channel.notify().unwrap();
-                    block_on(front, front_ports, channel.wait());
-                }
-            });
-            echo.join().unwrap();
-        });
+        let echo = move |_: &Domain| {
+            for _ in 0..ROUNDS {
+                assert_eq!(offered.wait_blocking(None), Wait::Event);
+                offered.notify().unwrap();
+            }
+        };
+        let ring = |_: &Domain| {
+            let channel = Channel::interdomain(front_ports, back.domid(), port).unwrap();
+            assert!(channel.take());
+            for _ in 0..ROUNDS {
+                channel.notify().unwrap();
+                block_on(front, front_ports, channel.wait());
+            }
+        };
+        for ended in xen.run(vec![(back, Box::new(echo)), (front, Box::new(ring))]) {
+            assert!(matches!(ended, Outcome::Returned(())));
+        }
         assert_eq!(front.open_ports(), 2);
     }
 }

@@ -3,19 +3,21 @@
 //!
 //! Words on the command line have it do something else instead:
 //! `fault=panic|null|stack|loop|return|write-text|execute-data|watchdog|reboot`
-//! dies that way, to be looked at from outside; `calls` makes every harmless call
-//! and says what was answered; `measure` tells figures about time; `pair=front`
-//! and `pair=back` work with each other. `ports=2level`, `upcall=vector` and
-//! `grants=2` have the claims tried with the other of two interfaces. `spoil.S`
-//! has other entries, which spoil what the loader hands over.
+//! dies that way, to be looked at from outside; `measure` tells figures about
+//! time; `pair=front` and `pair=back` work with each other. `ports=2level`,
+//! `upcall=vector` and `grants=2` have the claims tried with the other of two
+//! interfaces; [`suite`] has the words that choose among them. `spoil.S` has other
+//! entries, which spoil what the loader hands over.
 #![no_main]
 #![cfg_attr(target_os = "none", no_std)]
 
 mod calls;
+mod claim;
 mod claims;
 mod faults;
 mod measure;
 mod pair;
+mod suite;
 
 extern crate alloc;
 
@@ -29,13 +31,6 @@ entry!(main);
 
 #[cfg(target_os = "none")]
 core::arch::global_asm!(include_str!("spoil.S"), options(att_syntax));
-
-/// How a claim turned out.
-enum Verdict {
-    Ok,
-    Failed(&'static str),
-    Skipped(&'static str),
-}
 
 fn has_option(guest: &Guest, wanted: &str) -> bool {
     let mut options = guest.command_line().split_whitespace();
@@ -86,8 +81,9 @@ fn main(guest: Guest) -> Result<(), Error> {
         println!("fault: {fault}");
         return faults::run(&guest, fault);
     }
-    if has_option(&guest, "calls") {
-        return calls::run(&guest);
+    if has_option(&guest, "list") {
+        suite::list();
+        return Ok(());
     }
     for (option, side) in [
         ("pair=back", pair::back as fn(_) -> _),
@@ -105,26 +101,5 @@ fn main(guest: Guest) -> Result<(), Error> {
     if has_option(&guest, "grants=2") {
         let _table = guest.start_grants(Version::Two);
     }
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (name, claim) in claims::all() {
-        match claim(&guest) {
-            Verdict::Ok => {
-                passed += 1;
-                println!("test {name} ... ok");
-            }
-            Verdict::Failed(why) => {
-                failed += 1;
-                println!("test {name} ... FAILED: {why}");
-            }
-            Verdict::Skipped(why) => {
-                skipped += 1;
-                println!("test {name} ... skipped ({why})");
-            }
-        }
-    }
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    if failed > 0 {
-        return Err(Error::Failed("a claim does not hold"));
-    }
-    Ok(())
+    suite::run(&guest)
 }

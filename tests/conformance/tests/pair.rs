@@ -42,16 +42,16 @@ fn two_guests_leave_nothing_over() {
             xen.store_write(&path, other.domid().to_string().as_bytes())
                 .unwrap();
         }
-        let run =
+        let work =
             |domain: World, work: fn(pair::Side<'static, World>) -> Result<String, String>| {
-                move || domain.run(|_| work(side(domain, choice)))
+                let work = move |_: &Domain| work(side(domain, choice));
+                (
+                    domain,
+                    Box::new(work) as Box<dyn FnOnce(&Domain) -> _ + Send>,
+                )
             };
-        let (back_ended, front_ended) = std::thread::scope(|scope| {
-            let back = scope.spawn(run(back, pair::back));
-            let front = scope.spawn(run(front, pair::front));
-            (back.join().unwrap(), front.join().unwrap())
-        });
-        for ended in [back_ended, front_ended] {
+        let ended = xen.run(vec![work(back, pair::back), work(front, pair::front)]);
+        for ended in ended {
             let Outcome::Returned(Ok(done)) = ended else {
                 panic!("{ended:?}");
             };

@@ -252,6 +252,33 @@ impl Xen {
     }
 }
 
+/// A domain, and the code of the guest in it.
+pub type Guest<'a, T> = (&'a Domain, Box<dyn FnOnce(&Domain) -> T + Send + 'a>);
+
+impl Xen {
+    /// Runs the code of several guests at the same time, each on a thread of its
+    /// own, and says how each ended. Virtual time stands still until all of them
+    /// have begun.
+    ///
+    /// # Panics
+    /// If one of them does.
+    pub fn run<'a, T: Send + 'a>(&self, guests: Vec<Guest<'a, T>>) -> Vec<Outcome<T>> {
+        self.0.lock().runners += guests.len();
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for (domain, guest) in guests {
+                let thread = std::thread::Builder::new().name(format!("domain {}", domain.domid));
+                threads.push(thread.spawn_scoped(scope, move || domain.run_counted(guest)));
+            }
+            let ended = threads.into_iter().map(|thread| match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(error) => panic!("no thread for a guest: {error}"),
+            });
+            ended.collect()
+        })
+    }
+}
+
 impl Drop for Domain {
     fn drop(&mut self) {
         let mut world = self.xen.0.lock();
@@ -365,9 +392,15 @@ impl Domain {
         self.lock().unknown.clone()
     }
 
-    /// Runs a guest's code, and says how it ended.
+    /// Runs a guest's code, and says how it ended. See [`Xen::run`] for guests
+    /// that need each other.
     pub fn run<T>(&self, guest: impl FnOnce(&Self) -> T) -> Outcome<T> {
         self.xen.0.lock().runners += 1;
+        self.run_counted(guest)
+    }
+
+    /// The same, of one who is counted among the runners.
+    fn run_counted<T>(&self, guest: impl FnOnce(&Self) -> T) -> Outcome<T> {
         let ended = catch_unwind(AssertUnwindSafe(|| guest(self)));
         let mut world = self.xen.0.lock();
         world.runners -= 1;

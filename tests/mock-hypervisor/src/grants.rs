@@ -14,6 +14,7 @@ use hypercall_abi::{
 
 use crate::{
     memory::{Access, Memory, STATUS_PAGES, TABLE_PAGES},
+    ports::DOM0,
     world::World,
 };
 
@@ -208,6 +209,15 @@ impl World {
         access: Access,
         hops: u32,
     ) -> Result<Use, GrantStatus> {
+        if owner == DOM0 {
+            // It has a table of one page and grants nothing.
+            let known = (gref.0 as usize) < PAGE_SIZE / V1_BYTES;
+            return Err(if known {
+                GrantStatus::GENERAL_ERROR
+            } else {
+                GrantStatus::BAD_GNTREF
+            });
+        }
         let state = self.domains.get_mut(&owner);
         let state = state.ok_or(GrantStatus::BAD_DOMAIN)?;
         if let Some(rest) = state.grants.paged_out.checked_sub(1) {

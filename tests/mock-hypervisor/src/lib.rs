@@ -12,6 +12,6 @@ mod ports;
 mod store;
 mod world;
 
-pub use domain::{Config, Domain, NoMemory, OnShutdown, Outcome, Shutdown, Time};
+pub use domain::{Config, Domain, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time};
 pub use store::StoreError;
 pub use world::Xen;

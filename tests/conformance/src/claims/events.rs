@@ -11,35 +11,29 @@ use hypercall_abi::{
 };
 use pv_guest::{Current, Guest, executor::block_on, time};
 
-use super::{Claim, NO_XEN, WAIT_NS, ensure, steps};
-use crate::Verdict;
+use crate::claim::{Group, NO_XEN, Verdict, WAIT_NS, claims, ensure, skip};
 
-pub(super) const ALL: &[Claim] = &[
-    ("channels_carry_events", |guest| on_ports(guest, carry)),
-    ("closed_channels_carry_none", |guest| {
-        on_ports(guest, closed)
-    }),
-    ("masked_events_stay_pending", |guest| {
-        on_ports(guest, masked)
-    }),
-    ("upcalls_wake_who_waits", |guest| on_ports(guest, upcalls)),
-    ("upcalls_come_once_an_event", |guest| on_ports(guest, once)),
-    ("events_come_by_priority", |guest| {
-        on_ports(guest, priorities)
-    }),
-    ("hundreds_of_ports_all_ring", |guest| {
-        on_ports(guest, hundreds)
-    }),
-    ("a_stray_port_does_no_harm", |guest| on_ports(guest, stray)),
-    ("timer_rings_at_its_time", |guest| on_ports(guest, timer)),
-];
+pub(super) const GROUP: Group = Group {
+    name: "events",
+    claims: claims! {
+        on_ports(channels_carry_events): "event_channel.h: EVTCHNOP_send",
+        on_ports(closed_channels_carry_none): "event_channel.h: EVTCHNOP_close",
+        on_ports(masked_events_stay_pending): "event_channel.h: EVTCHNOP_unmask",
+        on_ports(upcalls_wake_who_waits): "xen.h: vcpu_info, evtchn_upcall_pending",
+        on_ports(upcalls_come_once_an_event): "xen.h: shared_info, evtchn_pending",
+        on_ports(events_come_by_priority): "event_channel.h: EVTCHNOP_set_priority",
+        on_ports(hundreds_of_ports_all_ring): "event_channel.h: EVTCHNOP_expand_array",
+        on_ports(a_stray_port_does_no_harm): "event_channel.h: EVTCHNOP_send",
+        on_ports(timer_rings_at_its_time): "vcpu.h: VCPUOP_set_singleshot_timer",
+    },
+};
 
 type Table = &'static Ports<Current>;
 
-fn on_ports(guest: &Guest, claim: fn(Table) -> Result<(), &'static str>) -> Verdict {
+fn on_ports(guest: &Guest, claim: fn(Table) -> Verdict) -> Verdict {
     match guest.ports() {
-        Ok(ports) => steps(|| claim(ports)),
-        Err(_) => Verdict::Skipped(NO_XEN),
+        Ok(ports) => claim(ports),
+        Err(_) => skip(NO_XEN),
     }
 }
 
@@ -53,7 +47,7 @@ fn bell(ports: Table) -> Result<Channel<'static, Current>, &'static str> {
 }
 
 /// Both ends of a channel.
-fn carry(ports: Table) -> Result<(), &'static str> {
+fn channels_carry_events(ports: Table) -> Verdict {
     let offered = Channel::unbound(ports, DomId::SELF).map_err(|_| "no port")?;
     let bound = Channel::interdomain(ports, DomId::SELF, offered.port())
         .map_err(|_| "an offered port cannot be bound")?;
@@ -80,7 +74,7 @@ fn carry(ports: Table) -> Result<(), &'static str> {
 }
 
 /// `EVTCHNOP_close`.
-fn closed(ports: Table) -> Result<(), &'static str> {
+fn closed_channels_carry_none(ports: Table) -> Verdict {
     let offered = Channel::unbound(ports, DomId::SELF).map_err(|_| "no port")?;
     let bound = Channel::interdomain(ports, DomId::SELF, offered.port());
     drop(bound);
@@ -96,7 +90,7 @@ fn closed(ports: Table) -> Result<(), &'static str> {
 }
 
 /// `EVTCHNOP_unmask`.
-fn masked(ports: Table) -> Result<(), &'static str> {
+fn masked_events_stay_pending(ports: Table) -> Verdict {
     let bell = bell(ports)?;
     bell.mask();
     bell.notify().map_err(|_| "it cannot be sent on")?;
@@ -108,7 +102,7 @@ fn masked(ports: Table) -> Result<(), &'static str> {
 }
 
 /// `evtchn_upcall_pending`, xen.h.
-fn upcalls(ports: Table) -> Result<(), &'static str> {
+fn upcalls_wake_who_waits(ports: Table) -> Verdict {
     let bell = bell(ports)?;
     let deadline = Duration::from_nanos(WAIT_NS);
     block_on(async {
@@ -133,7 +127,7 @@ fn upcalls(ports: Table) -> Result<(), &'static str> {
 }
 
 /// A port that is pending makes no second upcall.
-fn once(ports: Table) -> Result<(), &'static str> {
+fn upcalls_come_once_an_event(ports: Table) -> Verdict {
     let bell = bell(ports)?;
     bell.unmask().map_err(|_| "a port cannot be unmasked")?;
     for _ in 0..10 {
@@ -145,7 +139,7 @@ fn once(ports: Table) -> Result<(), &'static str> {
 }
 
 /// `EVTCHNOP_set_priority`.
-fn priorities(ports: Table) -> Result<(), &'static str> {
+fn events_come_by_priority(ports: Table) -> Verdict {
     let bell = bell(ports)?;
     let set = bell.set_priority(3);
     match ports.interface() {
@@ -158,7 +152,7 @@ fn priorities(ports: Table) -> Result<(), &'static str> {
 }
 
 /// More than a word of bits, or a link of a queue.
-fn hundreds(ports: Table) -> Result<(), &'static str> {
+fn hundreds_of_ports_all_ring(ports: Table) -> Verdict {
     const PORTS: usize = 300;
     let mut bells = [const { None }; PORTS];
     for slot in &mut bells {
@@ -180,7 +174,7 @@ fn hundreds(ports: Table) -> Result<(), &'static str> {
 }
 
 /// A port that nobody has.
-fn stray(ports: Table) -> Result<(), &'static str> {
+fn a_stray_port_does_no_harm(ports: Table) -> Verdict {
     let platform = ports.platform();
     let port = event_channel::bind_ipi(platform, VcpuId(0)).map_err(|_| "no port")?;
     let before = ports.spurious();
@@ -196,7 +190,7 @@ fn stray(ports: Table) -> Result<(), &'static str> {
 const SKEW_NS: u64 = 1_000_000;
 
 /// `VIRQ_TIMER`, xen.h, and `VCPUOP_set_singleshot_timer`, vcpu.h.
-fn timer(ports: Table) -> Result<(), &'static str> {
+fn timer_rings_at_its_time(ports: Table) -> Verdict {
     let platform = ports.platform();
     let Ok(timer) = Channel::virq(ports, Virq::TIMER, VcpuId(0)) else {
         // The guest's own sleeps have it: they must be as exact.

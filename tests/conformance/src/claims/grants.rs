@@ -8,47 +8,41 @@ use grant_tables::{
 use hypercall_abi::{DomId, GrantRef, PAGE_SIZE, grant_table::GrantStatus};
 use pv_guest::{Current, Guest, GuestType};
 
-use super::{Claim, NO_XEN, ensure, steps};
-use crate::Verdict;
+use crate::claim::{Group, NO_XEN, Verdict, claims, ensure, skip};
 
-pub(super) const ALL: &[Claim] = &[
-    ("a_lent_page_can_be_mapped", |guest| mapping(guest, mapped)),
-    ("a_page_in_use_is_kept", |guest| mapping(guest, kept)),
-    ("read_only_grants_are_not_written", |guest| {
-        mapping(guest, read_only)
-    }),
-    ("grants_of_nothing_are_refused", |guest| {
-        mapping(guest, nothing)
-    }),
-    ("copies_cross_pages_both_ways", |guest| {
-        on_table(guest, copies)
-    }),
-    ("hundreds_are_mapped_at_once", |guest| {
-        mapping(guest, hundreds)
-    }),
-    ("two_grants_change_places", |guest| on_table(guest, swapped)),
-    ("the_table_grows", |guest| on_table(guest, grows)),
-    ("a_part_of_a_page_is_copied", |guest| on_table(guest, parts)),
-];
+pub(super) const GROUP: Group = Group {
+    name: "grants",
+    claims: claims! {
+        mapping(a_lent_page_can_be_mapped): "grant_table.h: GNTTABOP_map_grant_ref",
+        mapping(a_page_in_use_is_kept): "grant_table.h: GTF_reading, GTF_writing",
+        mapping(read_only_grants_are_not_written): "grant_table.h: GTF_readonly",
+        mapping(grants_of_nothing_are_refused): "grant_table.h: GNTTABOP_map_grant_ref",
+        on_table(copies_cross_pages_both_ways): "grant_table.h: GNTTABOP_copy",
+        mapping(hundreds_are_mapped_at_once): "grant_table.h: GNTTABOP_map_grant_ref",
+        on_table(two_grants_change_places): "grant_table.h: GNTTABOP_swap_grant_ref",
+        on_table(the_table_grows): "grant_table.h: GNTTABOP_setup_table",
+        on_table(a_part_of_a_page_is_copied): "grant_table.h: grant_entry_v2, sub_page",
+    },
+};
 
 type Table = &'static GrantTable<Current>;
 
-fn on_table(guest: &Guest, claim: fn(Table, DomId) -> Result<(), &'static str>) -> Verdict {
+fn on_table(guest: &Guest, claim: fn(Table, DomId) -> Verdict) -> Verdict {
     match (guest.grants(), guest.domid()) {
-        (Ok(table), Ok(domid)) => steps(|| {
+        (Ok(table), Ok(domid)) => {
             claim(table, domid)?;
             ensure(
                 table.release_quarantine() == 0,
                 "a page stays in quarantine",
             )
-        }),
-        _ => Verdict::Skipped(NO_XEN),
+        }
+        _ => skip(NO_XEN),
     }
 }
 
 /// A claim that maps grants of this very domain: where Xen moves a page when
 /// its own domain maps it, it takes two domains (see `pair`).
-fn mapping(guest: &Guest, claim: fn(Table, DomId) -> Result<(), &'static str>) -> Verdict {
+fn mapping(guest: &Guest, claim: fn(Table, DomId) -> Verdict) -> Verdict {
     if guest.guest_type() == GuestType::Pvh {
         return on_table(guest, |table, me| {
             let mapped = Borrowed::<_, ReadOnly>::map(table, me, &[GrantRef(8)]);
@@ -70,7 +64,7 @@ fn lend<A: Access>(
     table.share(peer, page).map_err(|_| "it cannot be lent")
 }
 
-fn mapped(table: Table, me: DomId) -> Result<(), &'static str> {
+fn a_lent_page_can_be_mapped(table: Table, me: DomId) -> Verdict {
     let granted = lend::<PeerWrites>(table, me, b"hello")?;
     let borrowed =
         Borrowed::<_, ReadWrite>::map(table, me, &[granted.gref()]).map_err(|_| "no mapping")?;
@@ -86,14 +80,14 @@ fn mapped(table: Table, me: DomId) -> Result<(), &'static str> {
     ensure(page.bytes().starts_with(b"HELLO"), "the page is another")
 }
 
-fn kept(table: Table, me: DomId) -> Result<(), &'static str> {
+fn a_page_in_use_is_kept(table: Table, me: DomId) -> Verdict {
     let granted = lend::<PeerWrites>(table, me, b"")?;
     let gref = granted.gref();
     let borrowed = Borrowed::<_, ReadWrite>::map(table, me, &[gref]).map_err(|_| "no mapping")?;
     borrowed.check().map_err(|_| "it was not mapped")?;
     ensure(granted.is_used(), "the use bits are clear")?;
     let Err(InUse(granted)) = granted.end() else {
-        return Err("a page was given back that is mapped");
+        return Err("a page was given back that is mapped".into());
     };
     drop(granted);
     ensure(table.quarantined() == 1, "it is not in quarantine")?;
@@ -103,7 +97,7 @@ fn kept(table: Table, me: DomId) -> Result<(), &'static str> {
     ensure(table.release_quarantine() == 0, "it was not released")
 }
 
-fn read_only(table: Table, me: DomId) -> Result<(), &'static str> {
+fn read_only_grants_are_not_written(table: Table, me: DomId) -> Verdict {
     let mut granted = lend::<PeerReads>(table, me, b"look")?;
     let writing =
         Borrowed::<_, ReadWrite>::map(table, me, &[granted.gref()]).map_err(|_| "no mapping")?;
@@ -125,7 +119,7 @@ fn read_only(table: Table, me: DomId) -> Result<(), &'static str> {
     ensure(&text == b"book", "what the owner writes is not seen")
 }
 
-fn nothing(table: Table, me: DomId) -> Result<(), &'static str> {
+fn grants_of_nothing_are_refused(table: Table, me: DomId) -> Verdict {
     let other = lend::<PeerReads>(table, DomId(0x7fe0), b"")?;
     let far = GrantRef(1 << 30);
     let ended = lend::<PeerReads>(table, me, b"")?;
@@ -148,7 +142,7 @@ fn nothing(table: Table, me: DomId) -> Result<(), &'static str> {
     )
 }
 
-fn copies(table: Table, me: DomId) -> Result<(), &'static str> {
+fn copies_cross_pages_both_ways(table: Table, me: DomId) -> Verdict {
     let lent = lend::<PeerWrites>(table, me, b"0123456789")?;
     // Own memory: the stack, the heap, anything.
     let mut own = [0_u8; 2 * PAGE_SIZE];
@@ -166,9 +160,10 @@ fn copies(table: Table, me: DomId) -> Result<(), &'static str> {
     }];
     match table.copy_from(&mut list) {
         Ok(()) => {}
-        // A process's stack is no memory of its domain.
-        Err(Error::NotMemory) if cfg!(not(target_os = "none")) => return Ok(()),
-        Err(_) => return Err("no copy"),
+        Err(Error::NotMemory) if cfg!(not(target_os = "none")) => {
+            return skip("a process's stack is no memory of its domain");
+        }
+        Err(_) => return Err("no copy".into()),
     }
     let [CopyFrom { target, status, .. }] = list;
     ensure(status == GrantStatus::OKAY, "it was not copied")?;
@@ -202,7 +197,7 @@ fn copies(table: Table, me: DomId) -> Result<(), &'static str> {
     ensure(page.bytes().starts_with(b"0123"), "too many bytes")
 }
 
-fn hundreds(table: Table, me: DomId) -> Result<(), &'static str> {
+fn hundreds_are_mapped_at_once(table: Table, me: DomId) -> Verdict {
     const PAGES: usize = 100;
     let mut lent = [const { None }; PAGES];
     let mut refs = [GrantRef(0); PAGES];
@@ -227,7 +222,7 @@ fn hundreds(table: Table, me: DomId) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn swapped(table: Table, me: DomId) -> Result<(), &'static str> {
+fn two_grants_change_places(table: Table, me: DomId) -> Verdict {
     let mut one = lend::<PeerReads>(table, me, b"1")?;
     let mut other = lend::<PeerReads>(table, me, b"2")?;
     let gref = one.gref();
@@ -249,7 +244,7 @@ fn swapped(table: Table, me: DomId) -> Result<(), &'static str> {
     ensure(target == b"2", "the pages are as they were")
 }
 
-fn grows(table: Table, _: DomId) -> Result<(), &'static str> {
+fn the_table_grows(table: Table, _: DomId) -> Verdict {
     let wanted = 3000.min(table.most_references());
     let before = table.references() - table.free_references();
     let all = table.reserve(wanted).map_err(|_| "it does not grow")?;
@@ -261,15 +256,17 @@ fn grows(table: Table, _: DomId) -> Result<(), &'static str> {
     )
 }
 
-fn parts(table: Table, me: DomId) -> Result<(), &'static str> {
+fn a_part_of_a_page_is_copied(table: Table, me: DomId) -> Verdict {
     let mut page = Page::new(table.platform()).map_err(|_| "no page")?;
     for (slot, byte) in page.bytes_mut().iter_mut().skip(100).zip(b"part") {
         *slot = *byte;
     }
     let part = match table.share_part::<PeerReads>(me, page, 100..104) {
         Ok(part) => part,
-        Err(Error::NeedsVersion2) if table.version() == Version::One => return Ok(()),
-        Err(_) => return Err("it cannot be lent"),
+        Err(Error::NeedsVersion2) if table.version() == Version::One => {
+            return skip("the table is of version 1");
+        }
+        Err(_) => return Err("it cannot be lent".into()),
     };
     let own = table.forward::<PeerReads>(me, me, part.gref());
     let own = own.map_err(|_| "it cannot be forwarded")?;

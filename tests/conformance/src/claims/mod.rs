@@ -1,55 +1,28 @@
-//! The claims. Each names the header that makes it.
+//! The claims, by the part of the interface that they are about.
 
-mod basics;
+mod clocks;
+mod discovery;
 mod events;
 mod grants;
+mod memory;
+mod ports;
 mod store;
-mod time;
+mod tasks;
+mod traps;
+mod vcpus;
 
-use pv_guest::Guest;
+use crate::claim::Group;
 
-use crate::Verdict;
-
-pub(crate) type Claim = (&'static str, fn(&Guest) -> Verdict);
-
-/// All of them.
-pub(crate) fn all() -> impl Iterator<Item = &'static Claim> {
-    let mechanisms = events::ALL.iter().chain(grants::ALL).chain(store::ALL);
-    basics::ALL.iter().chain(mechanisms).chain(time::ALL)
-}
-
-fn check(holds: bool, why: &'static str) -> Verdict {
-    if holds {
-        Verdict::Ok
-    } else {
-        Verdict::Failed(why)
-    }
-}
-
-/// A claim of several steps, the first of which that fails says why.
-fn steps(claim: impl FnOnce() -> Result<(), &'static str>) -> Verdict {
-    match claim() {
-        Ok(()) => Verdict::Ok,
-        Err(why) => Verdict::Failed(why),
-    }
-}
-
-/// That one step holds.
-fn ensure(holds: bool, why: &'static str) -> Result<(), &'static str> {
-    if holds { Ok(()) } else { Err(why) }
-}
-
-/// Why a claim about Xen cannot be tried, where there is no Xen.
-const NO_XEN: &str = "no Xen";
-
-macro_rules! needs_xen {
-    ($guest:expr) => {
-        if $guest.guest_type() == GuestType::Bare {
-            return Skipped(NO_XEN);
-        }
-    };
-}
-use needs_xen;
-
-/// A time in which an event that was sent must have come.
-const WAIT_NS: u64 = 1_000_000_000;
+/// All of them, in the order in which they are tried.
+pub(crate) const ALL: &[Group] = &[
+    discovery::GROUP,
+    memory::GROUP,
+    traps::GROUP,
+    vcpus::GROUP,
+    clocks::GROUP,
+    ports::GROUP,
+    events::GROUP,
+    grants::GROUP,
+    store::GROUP,
+    tasks::GROUP,
+];

@@ -15,88 +15,62 @@ use hypercall_abi::Errno;
 use pv_guest::{Guest, Store, executor::block_on, time};
 use xenstore_client::{Access, Error, ErrorKind, Permission, machine::Repeats};
 
-use super::{Claim, NO_XEN};
-use crate::Verdict;
+use crate::claim::{Group, NO_XEN, Stop, Verdict, claims, ensure, skip};
 
-pub(super) const ALL: &[Claim] = &[
-    ("values_are_any_bytes", |guest| on_store(guest, values)),
-    ("a_thousand_nodes_are_listed", |guest| {
-        on_store(guest, thousand)
-    }),
-    ("permissions_are_what_was_set", |guest| {
-        on_store(guest, permissions)
-    }),
-    ("watches_fire_once_when_set", |guest| {
-        on_store(guest, watches)
-    }),
-    ("a_hundred_watches_under_fire", |guest| {
-        on_store(guest, hundred)
-    }),
-    ("transactions_in_conflict_all_end", |guest| {
-        on_store(guest, transactions)
-    }),
-    ("requests_may_be_in_flight_together", |guest| {
-        on_store(guest, together)
-    }),
-    ("what_is_refused_is_told_apart", |guest| {
-        on_store(guest, refused)
-    }),
-    ("watches_survive_a_new_connection", |guest| {
-        on_store(guest, renewed)
-    }),
-    ("others_work_on_the_same_tree", |guest| {
-        on_store(guest, others)
-    }),
-];
+pub(super) const GROUP: Group = Group {
+    name: "store",
+    claims: claims! {
+        on_store(values_are_any_bytes): "docs/misc/xenstore.txt: WRITE, READ",
+        on_store(a_thousand_nodes_are_listed): "docs/misc/xenstore.txt: DIRECTORY",
+        on_store(a_list_that_is_too_long_comes_in_parts): "docs/misc/xenstore.txt: DIRECTORY_PART",
+        on_store(permissions_are_what_was_set): "docs/misc/xenstore.txt: GET_PERMS, SET_PERMS",
+        on_store(watches_fire_once_when_set): "docs/misc/xenstore.txt: WATCH",
+        on_store(a_hundred_watches_under_fire): "docs/misc/xenstore.txt: WATCH_EVENT",
+        on_store(transactions_in_conflict_all_end): "docs/misc/xenstore.txt: TRANSACTION_END",
+        on_store(requests_may_be_in_flight_together): "docs/misc/xenstore.txt: req_id",
+        on_store(what_is_refused_is_told_apart): "docs/misc/xenstore.txt: errors",
+        on_store(watches_survive_a_new_connection): "docs/misc/xenstore-ring.txt: reconnection",
+        on_store(others_work_on_the_same_tree): "docs/misc/xenstore.txt",
+    },
+};
 
 /// The part of the tree that is this guest's to write.
 const HOME: &str = "data/conformance";
 /// The longest that a claim may take.
 const MOST: Duration = Duration::from_secs(60);
 
-type Failure = (&'static str, Option<Error>);
-
 /// Names the step that failed.
 trait Step<T> {
-    fn step(self, step: &'static str) -> Result<T, Failure>;
+    fn step(self, step: &'static str) -> Result<T, Stop>;
 }
 
 impl<T> Step<T> for Result<T, Error> {
-    fn step(self, step: &'static str) -> Result<T, Failure> {
-        self.map_err(|error| (step, Some(error)))
+    fn step(self, step: &'static str) -> Result<T, Stop> {
+        self.map_err(|error| format!("{step}: {error}").into())
     }
 }
 
-fn ensure(holds: bool, why: &'static str) -> Result<(), Failure> {
-    if holds { Ok(()) } else { Err((why, None)) }
-}
-
-fn on_store(guest: &Guest, claim: impl AsyncFn(&Store) -> Result<(), Failure>) -> Verdict {
+fn on_store(guest: &Guest, claim: impl AsyncFn(&Store) -> Verdict) -> Verdict {
     let Ok(store) = guest.store() else {
-        return Verdict::Skipped(NO_XEN);
+        return skip(NO_XEN);
     };
     let tree = store.tree();
     let ended = block_on(time::timeout(MOST, async {
         tree.write(HOME, b"").await.step("the guest has no data/")?;
-        claim(store).await?;
+        let verdict = claim(store).await;
         tree.remove(HOME).await.step("it cannot be tidied up")?;
         // What was dropped is answered before this is.
         tree.exists(HOME).await.step("it does not go on")?;
+        verdict?;
         ensure(store.in_flight() == 0, "requests are left over")
     }));
     match ended {
-        Ok(Ok(())) => Verdict::Ok,
-        Ok(Err((why, error))) => {
-            if let Some(error) = error {
-                pv_guest::println!("  {error}");
-            }
-            Verdict::Failed(why)
-        }
-        Err(_) => Verdict::Failed("it does not end"),
+        Ok(ended) => ended,
+        Err(_) => Err("it does not end".into()),
     }
 }
 
-async fn values(store: &Store) -> Result<(), Failure> {
+async fn values_are_any_bytes(store: &Store) -> Verdict {
     let tree = store.tree();
     // xenstored's own limit for a node, by default.
     let long = vec![0xa5; 1900];
@@ -122,7 +96,7 @@ async fn values(store: &Store) -> Result<(), Failure> {
     )
 }
 
-async fn thousand(store: &Store) -> Result<(), Failure> {
+async fn a_thousand_nodes_are_listed(store: &Store) -> Verdict {
     let tree = store.tree();
     // A domain may have 1000, of which some are there already; and the names
     // below one node must fit into 2 KiB.
@@ -139,25 +113,27 @@ async fn thousand(store: &Store) -> Result<(), Failure> {
         names.sort();
         ensure(names == wanted, "other nodes")?;
     }
-    // A list that does not fit into one message, if somebody who may have
-    // longer ones made it.
+    Ok(())
+}
+
+/// Only who may have longer lists than a guest can have made one.
+async fn a_list_that_is_too_long_comes_in_parts(store: &Store) -> Verdict {
+    let tree = store.tree();
     let long = format!("{HOME}-long");
     let Some(count) = tree.try_read(&long).await.step("no count")? else {
-        return Ok(());
+        return skip("nobody made a list that is too long");
     };
     let names = tree.directory(&long).await.step("no list in parts")?;
     ensure(
         names.len().to_string().into_bytes() == count,
         "parts are lost",
-    )?;
-    pv_guest::println!("  {} nodes in one list", names.len());
-    Ok(())
+    )
 }
 
-async fn permissions(store: &Store) -> Result<(), Failure> {
+async fn permissions_are_what_was_set(store: &Store) -> Verdict {
     let tree = store.tree();
     let before = tree.permissions(HOME).await.step("they cannot be read")?;
-    let owner = before.first().ok_or(("there is no owner", None))?;
+    let owner = before.first().ok_or("there is no owner")?;
     let given = [
         Permission::new(owner.domid, Access::None),
         Permission::new(hypercall_abi::DomId(0), Access::Read),
@@ -169,7 +145,7 @@ async fn permissions(store: &Store) -> Result<(), Failure> {
     ensure(now == given, "others were set")
 }
 
-async fn watches(store: &Store) -> Result<(), Failure> {
+async fn watches_fire_once_when_set(store: &Store) -> Verdict {
     let watch = store.watch(HOME).await.step("no watch")?;
     let first = watch.next().await.step("it does not fire")?;
     ensure(first == HOME, "another path at first")?;
@@ -188,7 +164,7 @@ async fn watches(store: &Store) -> Result<(), Failure> {
     special.next().await.step("it does not fire").map(|_| ())
 }
 
-async fn hundred(store: &Store) -> Result<(), Failure> {
+async fn a_hundred_watches_under_fire(store: &Store) -> Verdict {
     const ROUNDS: usize = 3;
     let tree = store.tree();
     let mut watches = Vec::new();
@@ -216,7 +192,7 @@ async fn hundred(store: &Store) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn transactions(store: &Store) -> Result<(), Failure> {
+async fn transactions_in_conflict_all_end(store: &Store) -> Verdict {
     let tree = store.tree();
     let path = &format!("{HOME}/count");
     tree.write(path, b"0").await.step("no write")?;
@@ -248,7 +224,7 @@ async fn transactions(store: &Store) -> Result<(), Failure> {
     ensure(count == 100, "an aborted change was made")
 }
 
-async fn together(store: &Store) -> Result<(), Failure> {
+async fn requests_may_be_in_flight_together(store: &Store) -> Verdict {
     let tree = store.tree();
     let value = vec![b'v'; 1000];
     let path = &format!("{HOME}/value");
@@ -273,7 +249,7 @@ async fn together(store: &Store) -> Result<(), Failure> {
     ensure(good == 20, "another value")
 }
 
-async fn refused(store: &Store) -> Result<(), Failure> {
+async fn what_is_refused_is_told_apart(store: &Store) -> Verdict {
     let tree = store.tree();
     let none = tree.read("data/none-such").await;
     ensure(
@@ -292,7 +268,7 @@ async fn refused(store: &Store) -> Result<(), Failure> {
     )
 }
 
-async fn renewed(store: &Store) -> Result<(), Failure> {
+async fn watches_survive_a_new_connection(store: &Store) -> Verdict {
     let watch = store
         .watch_with(HOME, None, Repeats::Merge)
         .await
@@ -307,10 +283,10 @@ async fn renewed(store: &Store) -> Result<(), Failure> {
 }
 
 /// Somebody who answers, where there is one: `data/echo`.
-async fn others(store: &Store) -> Result<(), Failure> {
+async fn others_work_on_the_same_tree(store: &Store) -> Verdict {
     let tree = store.tree();
     if !tree.exists("data/echo").await.step("no look")? {
-        return Ok(());
+        return skip("nobody else works there");
     }
     let watch = store
         .watch_with("data/echo/answer", None, Repeats::Merge)
