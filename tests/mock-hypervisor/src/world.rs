@@ -54,6 +54,8 @@ pub(crate) struct World {
     sleepers: usize,
     /// How often sleepers were roused.
     roused: u64,
+    /// Until when those who sleep would sleep at the most, and how many.
+    deadlines: BTreeMap<u64, usize>,
     last: u16,
 }
 
@@ -102,29 +104,38 @@ impl Host {
         until_ns: Option<u64>,
     ) -> Option<MutexGuard<'a, World>> {
         let now_ns = self.now_ns(&world);
+        if let Some(until_ns) = until_ns {
+            *world.deadlines.entry(until_ns).or_default() += 1;
+        }
         let timers = world.domains.values().filter_map(State::next_ns);
-        let next_ns = timers.chain(until_ns).min();
+        let deadlines = world.deadlines.keys().next().copied();
+        let next_ns = timers.chain(deadlines).min();
         world.sleepers += 1;
         let roused = world.roused;
         let rest = next_ns.map(|next| next.saturating_sub(now_ns));
-        let mut world = match (self.time, rest) {
+        let (mut world, slept) = match (self.time, rest) {
             // Somebody else still runs: time stands.
-            (Time::Virtual, _) if world.sleepers < world.runners => self.wait(world, None),
+            (Time::Virtual, _) if world.sleepers < world.runners => (self.wait(world, None), true),
             (Time::Virtual, Some(rest_ns)) => {
                 world.virtual_ns = world.virtual_ns.saturating_add(rest_ns);
                 self.rouse(&mut world);
-                world
+                (world, true)
             }
-            (Time::Virtual, None) => {
-                world.sleepers -= 1;
-                return None;
-            }
-            (Time::Real, rest) => self.wait(world, rest.map(Duration::from_nanos)),
+            (Time::Virtual, None) => (world, false),
+            (Time::Real, rest) => (self.wait(world, rest.map(Duration::from_nanos)), true),
         };
         if world.roused == roused {
             world.sleepers -= 1;
         }
-        Some(world)
+        if let Some(until_ns) = until_ns
+            && let Some(count) = world.deadlines.get_mut(&until_ns)
+        {
+            *count -= 1;
+            if *count == 0 {
+                world.deadlines.remove(&until_ns);
+            }
+        }
+        slept.then_some(world)
     }
 
     /// Wakes all who sleep: each looks for itself whether it was meant. Until

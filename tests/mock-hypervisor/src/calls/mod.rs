@@ -135,7 +135,7 @@ fn vm_assist(command: usize, help: usize) -> Result<usize, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, Outcome};
+    use crate::{Config, Outcome, Time, Xen};
     use hypercall_abi::{
         Port,
         event_channel::{self, EVTCHNOP_SEND},
@@ -318,6 +318,25 @@ mod tests {
         let ipi = event_channel::bind_ipi(&domain, VcpuId(0)).unwrap();
         event_channel::send(&domain, ipi).unwrap();
         domain.park(&[ipi], None);
+    }
+
+    #[test]
+    fn who_sleeps_to_a_time_keeps_others_from_a_deadlock() {
+        let xen = Xen::new(Time::Virtual);
+        let [one, other] = [(); 2].map(|()| xen.domain(Config::default()).unwrap());
+        let offered = event_channel::alloc_unbound(&one, other.domid()).unwrap();
+        let waits = |one: &Domain| one.park(&[offered], None);
+        let naps = |other: &Domain| {
+            for nap in 1..=100 {
+                other.park(&[], Some(nap * 1_000_000));
+            }
+            let bound = event_channel::bind_interdomain(other, one.domid(), offered).unwrap();
+            event_channel::send(other, bound).unwrap();
+        };
+        for ended in xen.run(vec![(&one, Box::new(waits)), (&other, Box::new(naps))]) {
+            assert!(matches!(ended, Outcome::Returned(())));
+        }
+        assert_eq!(one.now_ns(), 100_000_000);
     }
 
     #[test]
