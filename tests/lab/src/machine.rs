@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::{dom0, packages, qmp::Qmp, run::Debug};
+use crate::{dom0, packages, packages::XenVersion, qmp::Qmp, run::Debug};
 
 /// Bytes of the disk by which a job comes in. A saved machine wants the same
 /// size again.
@@ -28,17 +28,22 @@ const LINUX_OPTIONS: &str = "console=hvc0 rdinit=/init net.ifnames=0 quiet rodat
 /// The parts of the machine, built and kept.
 #[derive(Debug)]
 pub(crate) struct Parts {
+    /// Xen, its tools and its kernel.
     pub(crate) tree: PathBuf,
+    /// QEMU.
+    machine_tree: PathBuf,
     folder: PathBuf,
 }
 
 impl Parts {
     /// Gets and builds what is not there yet. Call it with the lab's lock.
-    pub(crate) fn ensure() -> Result<Self> {
-        let tree = packages::ensure_tree()?;
+    pub(crate) fn ensure(version: XenVersion) -> Result<Self> {
+        let machine_tree = packages::ensure_tree()?;
+        let tree = packages::ensure_xen(version)?;
         let inputs = format!(
-            "{}{XEN_OPTIONS}{LINUX_OPTIONS}{JOB_DISK_BYTES}",
-            dom0::inputs()
+            "{}{XEN_OPTIONS}{LINUX_OPTIONS}{JOB_DISK_BYTES}{}",
+            dom0::inputs(),
+            version.name()
         );
         let key: String = Sha256::digest(inputs.as_bytes())
             .iter()
@@ -61,7 +66,11 @@ impl Parts {
             fs::rename(folder.join("linux.new"), folder.join("linux"))?;
             bar.finish_and_clear();
         }
-        Ok(Self { tree, folder })
+        Ok(Self {
+            tree,
+            machine_tree,
+            folder,
+        })
     }
 
     /// The kernel of the initial domain.
@@ -113,7 +122,7 @@ impl Parts {
     /// Starts the machine: `folder` holds its job and its socket.
     pub(crate) fn start(&self, folder: &Path, start: Start, debug: Debug) -> Result<Machine> {
         let socket = folder.join("qmp");
-        let mut command = packages::qemu(&self.tree);
+        let mut command = packages::qemu(&self.machine_tree);
         command
             .args([
                 "-M",

@@ -9,20 +9,23 @@ mod fuzz;
 mod guest;
 mod linux;
 mod machine;
+mod matrix;
 mod names;
 mod packages;
 mod qmp;
+mod report;
 mod run;
 mod say;
 mod scenario;
 mod size;
 mod spoil;
+mod test;
 mod xen;
 
 use std::{
     path::PathBuf,
     process::{Command, ExitCode},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -31,6 +34,8 @@ use clap::{Parser, Subcommand};
 use crate::{
     exit::Ended,
     machine::Start,
+    matrix::Column,
+    packages::XenVersion,
     run::{Debug, Job, Platform, Show, With},
     say::say,
     spoil::Spoil,
@@ -58,9 +63,20 @@ enum Action {
             default_value = "mock,qemu,xen-pv,xen-pvh"
         )]
         on: Vec<Platform>,
-        /// Only scenarios whose name contains this
+        /// The versions of Xen, where it is a real one
+        #[arg(long, value_delimiter = ',', default_value = "4.20")]
+        xen: Vec<XenVersion>,
+        /// Only scenarios and claims whose name contains this
         #[arg(long, default_value = "")]
         filter: String,
+        /// Write the table of claims, too, and say where
+        #[arg(long, value_delimiter = ',', value_name = "FORM")]
+        report: Vec<report::Form>,
+    },
+    /// Write a new claim, with all that belongs to it
+    NewTest {
+        /// The part of the interface, and the claim: events::ports_ring, say
+        name: String,
     },
     /// Tell the size of a guest, and the least memory in which it boots
     Size {
@@ -99,6 +115,9 @@ struct RunOptions {
     /// What to run it on
     #[arg(long, default_value = "mock")]
     on: Platform,
+    /// Which Xen, where it is a real one
+    #[arg(long, default_value = "4.20")]
+    xen: XenVersion,
     /// Its memory
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     memory: u32,
@@ -151,7 +170,13 @@ fn main() -> ExitCode {
         .context("cannot watch for signals")
         .and_then(|()| match cli.command {
             Action::Run(options) => run_guest(options),
-            Action::Test { on, filter } => test(&on, &filter),
+            Action::Test {
+                on,
+                xen,
+                filter,
+                report,
+            } => test::run(&columns(&on, &xen), &filter, &report),
+            Action::NewTest { name } => test::new(&name),
             Action::Size { example } => size::report(&example),
             Action::Abi {
                 headers,
@@ -173,6 +198,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
     let job = Job {
         guest: options.example,
         platform: options.on,
+        xen: options.xen,
         memory_mib: options.memory,
         vcpus: options.vcpus,
         command_line: options.cmdline,
@@ -210,83 +236,19 @@ fn run_guest(options: RunOptions) -> Result<u8> {
     Ok(report.ended.status())
 }
 
-/// The host's own tests: all libraries, and what is not among them.
-const HOST_TESTS: [&[&str]; 3] = [
-    &[],
-    &["--package", "conformance"],
-    &[
-        "--package",
-        "xenstore-client",
-        "--features",
-        "std",
-        "--tests",
-    ],
-];
-
-fn test(platforms: &[Platform], filter: &str) -> Result<u8> {
-    let mut failures = Vec::new();
-    if filter.is_empty() {
-        for arguments in HOST_TESTS {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let status = Command::new(cargo)
-                .current_dir(guest::root())
-                .arg("test")
-                .args(arguments)
-                .status()
-                .context("cannot run cargo test")?;
-            if !status.success() {
-                failures.push(format!("host: cargo test {} failed", arguments.join(" ")));
-            }
-        }
-    }
-    if filter.is_empty() && abi::report(&[], false)? != 0 {
-        failures.push("hypercall-abi is not what Xen's headers say".to_owned());
-    }
-    let scenarios: Vec<_> = scenario::ALL
-        .iter()
-        .filter(|scenario| scenario.name.contains(filter))
-        .collect();
-    let mut table = Vec::new();
-    let mut passed = 0;
-    for scenario in &scenarios {
-        let mut row = format!("{:16}", scenario.name);
-        for platform in platforms {
-            if !scenario.is_for(*platform) {
-                row.push_str(&format!("{:>10}", "-"));
-                continue;
-            }
-            let start = Instant::now();
-            let result = scenario.check(*platform);
-            let verdict = if result.is_ok() { "ok" } else { "FAILED" };
-            let seconds = start.elapsed().as_secs_f32();
-            say!(
-                "{} on {} ... {verdict} ({seconds:.1} s)",
-                scenario.name,
-                platform.name()
-            );
-            row.push_str(&format!("{verdict:>10}"));
-            match result {
-                Ok(()) => passed += 1,
-                Err(why) => {
-                    failures.push(format!("{} on {}: {why}", scenario.name, platform.name()));
-                }
-            }
-        }
-        table.push(row);
-    }
-    for failure in &failures {
-        say!("\nFAILED: {failure}");
-    }
-    let names: String = platforms
-        .iter()
-        .map(|p| format!("{:>10}", p.name()))
-        .collect();
-    say!("\n{:16}{names}", "scenario");
-    for row in table {
-        say!("{row}");
-    }
-    say!("\n{passed} passed, {} failed", failures.len());
-    Ok(u8::from(!failures.is_empty()))
+/// Each platform, on each version of Xen that it has.
+fn columns(platforms: &[Platform], versions: &[XenVersion]) -> Vec<Column> {
+    let of = |platform: &Platform| {
+        let count = if platform.is_xen() { versions.len() } else { 1 };
+        let versions = versions.iter().chain(&[XenVersion::V4_20]).take(count);
+        let platform = *platform;
+        let column = move |xen: &XenVersion| Column {
+            platform,
+            xen: *xen,
+        };
+        versions.map(column).collect::<Vec<_>>()
+    };
+    platforms.iter().flat_map(of).collect()
 }
 
 fn doctor() -> Result<u8> {

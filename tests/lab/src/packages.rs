@@ -15,8 +15,33 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::guest;
 
 const SUITE: &str = "trixie";
+const OLDER_SUITE: &str = "bookworm";
 const PACKAGES: &str = "qemu-system-x86,seabios,xen-hypervisor-4.20-amd64,xen-utils-4.20,\
                         xenstore-utils,linux-image-amd64,busybox-static,iproute2,bash,libxen-dev";
+const OLDER_PACKAGES: &str = "xen-hypervisor-4.17-amd64,xen-utils-4.17,xenstore-utils,\
+                              linux-image-amd64,busybox-static,iproute2,bash";
+
+/// The version of Xen that guests run on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum XenVersion {
+    /// Debian 13's
+    #[default]
+    #[value(name = "4.20")]
+    V4_20,
+    /// Debian 12's
+    #[value(name = "4.17")]
+    V4_17,
+}
+
+impl XenVersion {
+    /// Its number.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::V4_20 => "4.20",
+            Self::V4_17 => "4.17",
+        }
+    }
+}
 
 /// The host's tools that the lab needs, and the packages that have them.
 pub(crate) const TOOLS: [(&str, &str); 2] = [("mmdebstrap", "mmdebstrap"), ("xz", "xz-utils")];
@@ -99,10 +124,23 @@ pub(crate) fn ensure_tree() -> Result<PathBuf> {
     )
 }
 
+/// The unpacked packages of a Xen, its tools and a kernel.
+pub(crate) fn ensure_xen(version: XenVersion) -> Result<PathBuf> {
+    match version {
+        XenVersion::V4_20 => ensure_tree(),
+        XenVersion::V4_17 => ensure_unpacked(
+            "tree-4.17",
+            OLDER_SUITE,
+            OLDER_PACKAGES,
+            "fetching Xen 4.17, its tools and a kernel",
+        ),
+    }
+}
+
 /// Xen's headers, of each version that Debian has, by name.
 pub(crate) fn ensure_headers() -> Result<Vec<(String, PathBuf)>> {
     let mut trees = Vec::new();
-    for (name, suite) in [("Xen 4.20", SUITE), ("Xen 4.17", "bookworm")] {
+    for (name, suite) in [("Xen 4.20", SUITE), ("Xen 4.17", OLDER_SUITE)] {
         let folder = format!("headers-{suite}");
         let message = format!("fetching the headers of {name}");
         let lab = cache().join("tree");

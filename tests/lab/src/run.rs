@@ -21,7 +21,7 @@ use crate::{
     guest::{self, Build},
     machine::{Start, run_folder, spawn},
     names::Names,
-    packages,
+    packages::{self, XenVersion},
     spoil::{self, Spoil},
     xen,
 };
@@ -48,6 +48,11 @@ impl Platform {
             Self::XenPvh => "xen-pvh",
             Self::Qemu => "qemu",
         }
+    }
+
+    /// Whether it is a real Xen.
+    pub(crate) const fn is_xen(self) -> bool {
+        matches!(self, Self::XenPv | Self::XenPvh)
     }
 }
 
@@ -84,6 +89,8 @@ pub(crate) enum With {
 pub(crate) struct Job {
     pub(crate) guest: String,
     pub(crate) platform: Platform,
+    /// Which Xen, where it is a real one.
+    pub(crate) xen: XenVersion,
     pub(crate) memory_mib: u32,
     pub(crate) vcpus: u32,
     pub(crate) command_line: String,

@@ -9,6 +9,7 @@ use crate::{
     exit::Ended,
     guest::{self, Build},
     machine::Start,
+    packages::XenVersion,
     run::{Debug, Job, Platform, Show, With, run},
     say::say,
 };
@@ -46,6 +47,7 @@ fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
         let job = Job {
             guest: guest.to_owned(),
             platform,
+            xen: XenVersion::default(),
             memory_mib,
             vcpus: 1,
             command_line: String::new(),

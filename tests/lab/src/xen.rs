@@ -137,7 +137,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     let is_linux = job.guest == linux::NAME;
     let kernel_path = if is_linux {
         let _lock = packages::lock()?;
-        Parts::ensure()?.linux()
+        Parts::ensure(job.xen)?.linux()
     } else {
         guest::build(&job.guest, Build::Kernel)?
     };
@@ -148,7 +148,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     }
     let parts = {
         let _lock = packages::lock()?;
-        let parts = Parts::ensure()?;
+        let parts = Parts::ensure(job.xen)?;
         if job.start == Start::Restored {
             parts.ensure_saved()?;
         }
@@ -352,6 +352,7 @@ mod tests {
         let job = Job {
             guest: "hello".into(),
             platform: Platform::XenPvh,
+            xen: packages::XenVersion::default(),
             memory_mib: 8,
             vcpus: 1,
             command_line: "a\"\nextra=\"b".into(),

@@ -1,0 +1,360 @@
+//! The claims of `conformance`, tried on each platform: a table of claim by
+//! platform. A claim that ends its guest is told, and the rest goes on in a new
+//! one.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    exit::Ended,
+    machine::Start,
+    packages::{XenVersion, progress},
+    run::{Debug, Job, Platform, Report, Show, With, run},
+};
+
+/// What claims are tried on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    pub(crate) platform: Platform,
+    pub(crate) xen: XenVersion,
+}
+
+impl Column {
+    /// Its name in the table.
+    pub(crate) fn name(self) -> String {
+        if self.platform.is_xen() && self.xen != XenVersion::default() {
+            format!("{} {}", self.platform.name(), self.xen.name())
+        } else {
+            self.platform.name().to_owned()
+        }
+    }
+}
+
+/// How a claim turned out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Passed,
+    /// It does not hold: why.
+    Failed(String),
+    /// It is not made there: why.
+    Skipped(String),
+    /// It ended the guest: how, and its last words.
+    Crashed(String),
+}
+
+impl Verdict {
+    /// In a word.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::Passed => "ok",
+            Self::Failed(_) => "FAILED",
+            Self::Skipped(_) => "skipped",
+            Self::Crashed(_) => "CRASHED",
+        }
+    }
+
+    /// What there is to say about it.
+    pub(crate) fn why(&self) -> &str {
+        match self {
+            Self::Passed => "",
+            Self::Failed(why) | Self::Skipped(why) | Self::Crashed(why) => why,
+        }
+    }
+
+    /// Whether it is a defect.
+    pub(crate) const fn is_bad(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Crashed(_))
+    }
+}
+
+/// One claim, on all platforms.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    /// `group::name`.
+    pub(crate) name: String,
+    /// Who makes it.
+    pub(crate) source: String,
+    /// For each column.
+    pub(crate) verdicts: Vec<Verdict>,
+}
+
+impl Row {
+    /// The part of the interface that it is about.
+    pub(crate) fn group(&self) -> &str {
+        self.name
+            .split_once("::")
+            .map_or(&*self.name, |(group, _)| group)
+    }
+
+    /// Whether the platforms differ, apart from those that have no Xen at all.
+    pub(crate) fn differs(&self) -> bool {
+        let have_xen = self.verdicts.iter().filter(|told| told.why() != NO_XEN);
+        let mut words = have_xen.map(Verdict::word);
+        let first = words.next();
+        words.any(|word| Some(word) != first)
+    }
+}
+
+/// All claims, on all platforms.
+#[derive(Clone, Debug)]
+pub(crate) struct Matrix {
+    pub(crate) columns: Vec<String>,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Matrix {
+    /// How many verdicts are of this kind, in a column.
+    pub(crate) fn count(&self, column: usize, wanted: impl Fn(&Verdict) -> bool) -> usize {
+        let verdicts = self.rows.iter().filter_map(|row| row.verdicts.get(column));
+        verdicts.filter(|verdict| wanted(verdict)).count()
+    }
+
+    /// The defects, a line each.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let mut failures = Vec::new();
+        for row in &self.rows {
+            for (verdict, column) in row.verdicts.iter().zip(&self.columns) {
+                if verdict.is_bad() {
+                    let word = verdict.word();
+                    failures.push(format!(
+                        "{} on {column}: {word}: {}",
+                        row.name,
+                        verdict.why()
+                    ));
+                }
+            }
+        }
+        failures
+    }
+
+    /// As text: a line for each claim that differs or does not hold, then how
+    /// many there are.
+    pub(crate) fn to_text(&self) -> String {
+        let width = |name: &str| name.len().max(9) + 1;
+        let mut text = format!("{:58}", "claim");
+        for column in &self.columns {
+            text.push_str(&format!("{column:>0$}", width(column)));
+        }
+        text.push('\n');
+        let bad = |row: &&Row| row.differs() || row.verdicts.iter().any(Verdict::is_bad);
+        for row in self.rows.iter().filter(bad) {
+            text.push_str(&format!("{:58}", row.name));
+            let mut reasons: Vec<String> = Vec::new();
+            for (verdict, column) in row.verdicts.iter().zip(&self.columns) {
+                text.push_str(&format!("{:>1$}", verdict.word(), width(column)));
+                let why = verdict.why().lines().next().unwrap_or("").to_owned();
+                if !why.is_empty() && !reasons.contains(&why) {
+                    reasons.push(why);
+                }
+            }
+            text.push_str(&format!("  {}\n", reasons.join("; ")));
+        }
+        let alike = self.rows.iter().filter(|row| !bad(row)).count();
+        text.push_str(&format!("({alike} claims are told alike by all)\n"));
+        type Kind = (&'static str, fn(&Verdict) -> bool);
+        let kinds: [Kind; 4] = [
+            ("passed", |verdict| *verdict == Verdict::Passed),
+            ("failed", |verdict| matches!(verdict, Verdict::Failed(_))),
+            ("crashed", |verdict| matches!(verdict, Verdict::Crashed(_))),
+            ("skipped", |verdict| matches!(verdict, Verdict::Skipped(_))),
+        ];
+        for (kind, wanted) in kinds {
+            text.push_str(&format!("{kind:58}"));
+            for (index, column) in self.columns.iter().enumerate() {
+                text.push_str(&format!("{:>1$}", self.count(index, wanted), width(column)));
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// What claims say where there is no Xen.
+const NO_XEN: &str = "no Xen";
+
+/// How often a new guest is started for what the last one did not try.
+const MOST_GUESTS: usize = 50;
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+fn job(column: Column, command_line: String) -> Job {
+    Job {
+        guest: "conformance".to_owned(),
+        platform: column.platform,
+        xen: column.xen,
+        memory_mib: 32,
+        vcpus: 1,
+        command_line,
+        with: With::Nobody,
+        spoil: None,
+        timeout: TIMEOUT,
+        start: Start::Restored,
+        show: Show::Kept,
+        debug: Debug::Off,
+    }
+}
+
+/// The claims' names and sources, in their order.
+fn list() -> Result<Vec<(String, String)>> {
+    let mock = Column {
+        platform: Platform::Mock,
+        xen: XenVersion::default(),
+    };
+    let report = run(&job(mock, "list".to_owned()))?;
+    let claims = report.console.lines().filter_map(|line| {
+        let (name, source) = line.strip_prefix("claim ")?.split_once('\t')?;
+        Some((name.to_owned(), source.to_owned()))
+    });
+    Ok(claims.collect())
+}
+
+/// Tries those claims whose name contains `filter`; `extra` goes to the guests,
+/// too.
+pub(crate) fn try_all(columns: &[Column], filter: &str, extra: &str) -> Result<Matrix> {
+    let claims: Vec<_> = list()?
+        .into_iter()
+        .filter(|(name, _)| name.contains(filter))
+        .collect();
+    let mut rows: Vec<Row> = claims
+        .into_iter()
+        .map(|(name, source)| Row {
+            name,
+            source,
+            verdicts: Vec::new(),
+        })
+        .collect();
+    if !rows.is_empty() {
+        for column in columns {
+            let bar = progress(&format!("{} claims on {}", rows.len(), column.name()));
+            let mut told = try_on(*column, filter, extra)?;
+            bar.finish_and_clear();
+            for row in &mut rows {
+                let verdict = told.remove(&row.name);
+                let nobody = || Verdict::Crashed("it was not tried".to_owned());
+                row.verdicts.push(verdict.unwrap_or_else(nobody));
+            }
+        }
+    }
+    Ok(Matrix {
+        columns: columns.iter().map(|column| column.name()).collect(),
+        rows,
+    })
+}
+
+fn try_on(column: Column, filter: &str, extra: &str) -> Result<BTreeMap<String, Verdict>> {
+    let mut told = BTreeMap::new();
+    let mut after = String::new();
+    for _ in 0..MOST_GUESTS {
+        let mut words = extra.to_owned();
+        for (key, value) in [("only", filter), ("after", &after)] {
+            if !value.is_empty() {
+                words.push_str(&format!(" {key}={value}"));
+            }
+        }
+        let report = run(&job(column, words.trim().to_owned()))?;
+        match read(&report, &mut told) {
+            None => return Ok(told),
+            Some(unfinished) => after = unfinished,
+        }
+    }
+    bail!("{MOST_GUESTS} guests crashed on {}", column.name())
+}
+
+/// Takes the verdicts out of what a guest said. The claim that it did not come
+/// back from, if there is one.
+fn read(report: &Report, told: &mut BTreeMap<String, Verdict>) -> Option<String> {
+    let lines: Vec<&str> = report.console.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
+        let Some((name, verdict)) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.split_once(" ... "))
+        else {
+            continue;
+        };
+        let verdict = if verdict == "ok" {
+            Verdict::Passed
+        } else if let Some(why) = verdict.strip_prefix("FAILED: ") {
+            Verdict::Failed(why.to_owned())
+        } else if let Some(why) = verdict.strip_prefix("skipped (") {
+            Verdict::Skipped(why.trim_end_matches(')').to_owned())
+        } else {
+            // The rest is what the guest said as it went.
+            let mut words = vec![ended(&report.ended), verdict.to_owned()];
+            words.extend(
+                lines[at + 1..]
+                    .iter()
+                    .take(20)
+                    .map(|line| (*line).to_owned()),
+            );
+            words.extend(report.diagnosis.clone());
+            told.insert(name.to_owned(), Verdict::Crashed(words.join("\n")));
+            return Some(name.to_owned());
+        };
+        told.insert(name.to_owned(), verdict);
+    }
+    None
+}
+
+fn ended(ended: &Ended) -> String {
+    format!("the guest ended by {ended}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(console: &str) -> Report {
+        Report {
+            ended: Ended::Shutdown(3),
+            console: console.to_owned(),
+            hypervisor_log: Vec::new(),
+            diagnosis: None,
+        }
+    }
+
+    #[test]
+    fn verdicts_are_read() {
+        let mut told = BTreeMap::new();
+        let report = report(
+            "noise\ntest a::b ... ok\ntest a::c ... skipped (no (real) Xen)\n\
+             test a::d ... FAILED: it is 1, not 2\n3 passed\n",
+        );
+        assert_eq!(read(&report, &mut told), None);
+        assert_eq!(told["a::b"], Verdict::Passed);
+        assert_eq!(told["a::c"], Verdict::Skipped("no (real) Xen".into()));
+        assert_eq!(told["a::d"], Verdict::Failed("it is 1, not 2".into()));
+    }
+
+    #[test]
+    fn a_claim_without_a_verdict_ended_the_guest() {
+        let mut told = BTreeMap::new();
+        let report = report("test a::b ... ok\ntest a::c ... FATAL: page fault\nrip 7\n");
+        assert_eq!(read(&report, &mut told), Some("a::c".into()));
+        assert!(told["a::c"].why().contains("page fault\nrip 7"));
+        assert!(told["a::c"].why().starts_with("the guest ended by crash"));
+    }
+
+    #[test]
+    fn only_differences_are_listed() {
+        let row = |name: &str, verdicts: &[Verdict]| Row {
+            name: name.into(),
+            source: "xen.h".into(),
+            verdicts: verdicts.to_vec(),
+        };
+        let no_xen = Verdict::Skipped("no Xen".into());
+        let skipped = Verdict::Skipped("no leaves".into());
+        let matrix = Matrix {
+            columns: vec!["mock".into(), "qemu".into()],
+            rows: vec![
+                row("a::alike", &[Verdict::Passed, Verdict::Passed]),
+                row("a::xen", &[Verdict::Passed, no_xen]),
+                row("a::other", &[Verdict::Passed, skipped]),
+                row("a::bad", &[Verdict::Failed("x".into()), Verdict::Passed]),
+            ],
+        };
+        let text = matrix.to_text();
+        assert!(!text.contains("a::alike") && text.contains("(2 claims are told alike"));
+        assert!(text.contains("skipped  no leaves"));
+        assert_eq!(matrix.failures(), ["a::bad on mock: FAILED: x"]);
+    }
+}

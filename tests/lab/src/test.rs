@@ -1,0 +1,174 @@
+//! All tests: the host's own, the scenarios, and the claims.
+
+use std::{fs, process::Command, time::Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    abi, guest,
+    matrix::{self, Column, Verdict},
+    report::{self, Form},
+    say::say,
+    scenario,
+};
+
+/// The host's own tests: all libraries, and what is not among them.
+const HOST_TESTS: [&[&str]; 3] = [
+    &[],
+    &["--package", "conformance"],
+    &[
+        "--package",
+        "xenstore-client",
+        "--features",
+        "std",
+        "--tests",
+    ],
+];
+
+/// Runs all tests.
+pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8> {
+    let mut failures = Vec::new();
+    if filter.is_empty() {
+        for arguments in HOST_TESTS {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let status = Command::new(cargo)
+                .current_dir(guest::root())
+                .arg("test")
+                .args(arguments)
+                .status()
+                .context("cannot run cargo test")?;
+            if !status.success() {
+                failures.push(format!("host: cargo test {} failed", arguments.join(" ")));
+            }
+        }
+    }
+    if filter.is_empty() && abi::report(&[], false)? != 0 {
+        failures.push("hypercall-abi is not what Xen's headers say".to_owned());
+    }
+    let scenarios: Vec<_> = scenario::ALL
+        .iter()
+        .filter(|scenario| scenario.name.contains(filter))
+        .collect();
+    let mut table = Vec::new();
+    let mut passed = 0;
+    for scenario in &scenarios {
+        let mut row = format!("{:24}", scenario.name);
+        for column in columns {
+            if !scenario.is_for(column.platform) {
+                row.push_str(&format!("{:>12}", "-"));
+                continue;
+            }
+            let start = Instant::now();
+            let result = scenario.check(*column);
+            let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+            let seconds = start.elapsed().as_secs_f32();
+            say!(
+                "{} on {} ... {verdict} ({seconds:.1} s)",
+                scenario.name,
+                column.name()
+            );
+            row.push_str(&format!("{verdict:>12}"));
+            match result {
+                Ok(()) => passed += 1,
+                Err(why) => {
+                    failures.push(format!("{} on {}: {why}", scenario.name, column.name()));
+                }
+            }
+        }
+        table.push(row);
+    }
+    if filter.is_empty() {
+        for column in columns {
+            if let Err(why) = isolation(*column) {
+                failures.push(format!("isolation on {}: {why:#}", column.name()));
+            } else {
+                passed += 1;
+            }
+        }
+    }
+    let start = Instant::now();
+    let matrix = matrix::try_all(columns, filter, "")?;
+    if !matrix.rows.is_empty() {
+        say!("\n{}", matrix.to_text());
+        let seconds = start.elapsed().as_secs_f32();
+        say!("{} claims tried in {seconds:.1} s", matrix.rows.len());
+        passed += matrix.rows.len() * matrix.columns.len() - matrix.failures().len();
+        failures.extend(matrix.failures());
+    }
+    for form in forms {
+        say!("report: {}", report::write(&matrix, *form)?.display());
+    }
+    for failure in &failures {
+        say!("\nFAILED: {failure}");
+    }
+    if !scenarios.is_empty() {
+        let names: String = columns
+            .iter()
+            .map(|column| format!("{:>12}", column.name()))
+            .collect();
+        say!("\n{:24}{names}", "scenario");
+        for row in table {
+            say!("{row}");
+        }
+    }
+    say!("\n{passed} passed, {} failed", failures.len());
+    Ok(u8::from(!failures.is_empty()))
+}
+
+/// That a claim which ends its guest takes no other with it.
+fn isolation(column: Column) -> Result<()> {
+    const ENDS: &str = "memory::pages_are_zeroed_and_apart";
+    let matrix = matrix::try_all(&[column], "memory::", &format!("crash-in={ENDS}"))?;
+    for row in &matrix.rows {
+        let crashed = matches!(row.verdicts.first(), Some(Verdict::Crashed(_)));
+        if crashed != (row.name == ENDS) {
+            bail!("{} is told wrongly", row.name);
+        }
+    }
+    if matrix.rows.len() < 2 {
+        bail!("too few claims are left to tell");
+    }
+    Ok(())
+}
+
+/// Writes the skeleton of a new claim.
+pub(crate) fn new(name: &str) -> Result<u8> {
+    let Some((group, claim)) = name.split_once("::") else {
+        bail!("a claim is named GROUP::NAME, like events::ports_ring");
+    };
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && word
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    if !is_word(group) || !is_word(claim) {
+        bail!("names are of lower-case letters, digits and underscores");
+    }
+    let claims = guest::root().join("tests/conformance/src/claims");
+    let path = claims.join(format!("{group}.rs"));
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!(
+            "there is no group {group}: a group is a file of {}",
+            claims.display()
+        )
+    })?;
+    if text.contains(&format!("fn {claim}(")) {
+        bail!("{group} has {claim} already");
+    }
+    let list_end = "    },\n};\n";
+    let Some(at) = text.find(list_end) else {
+        bail!("{} has no list of claims", path.display());
+    };
+    let (list, rest) = text.split_at(at);
+    let text = format!(
+        "{list}        on_xen({claim}): \"HEADER.h: WHAT\",\n{rest}\n\
+         fn {claim}(guest: &Guest) -> Verdict {{\n    \
+             let _platform = guest.platform();\n    \
+             ensure(false, \"it is not written yet\")\n}}\n"
+    );
+    fs::write(&path, text)?;
+    say!("{}: {claim} is there, and fails", path.display());
+    say!("write it, name its source, then: cargo lab test --filter {name}");
+    Ok(0)
+}
