@@ -13,7 +13,7 @@ use object::{Object, ObjectSection};
 use crate::cpio::Archive;
 
 /// Kernel modules that dom0 loads; what they need comes with them.
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 11] = [
     "xenfs",
     "xen-privcmd",
     "xen-evtchn",
@@ -23,6 +23,7 @@ const MODULES: [&str; 10] = [
     "xen-netback",
     "loop",
     "bridge",
+    "virtio_pci",
     "virtio_blk",
 ];
 

@@ -252,6 +252,14 @@ fn try_on(column: Column, filter: &str, extra: &str) -> Result<BTreeMap<String, 
             }
         }
         let report = run(&job(column, words.trim().to_owned()))?;
+        if !report.console.contains("test ") && report.ended != Ended::Shutdown(0) {
+            bail!(
+                "{}: {}\n{}",
+                column.name(),
+                ended(&report.ended),
+                report.console
+            );
+        }
         match read(&report, &mut told) {
             None => return Ok(told),
             Some(unfinished) => after = unfinished,

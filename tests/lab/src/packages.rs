@@ -21,6 +21,9 @@ const PACKAGES: &str = "qemu-system-x86,seabios,xen-hypervisor-4.20-amd64,xen-ut
 const OLDER_PACKAGES: &str = "xen-hypervisor-4.17-amd64,xen-utils-4.17,xenstore-utils,\
                               linux-image-amd64,busybox-static,iproute2,bash";
 
+/// As mmdebstrap's own package installs it.
+const MERGED_USR: &str = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr";
+
 /// The version of Xen that guests run on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum XenVersion {
@@ -168,7 +171,8 @@ fn ensure_unpacked(folder: &str, suite: &str, packages: &str, message: &str) -> 
         fs::remove_dir_all(&unfinished)?;
     }
     let output = Command::new("mmdebstrap")
-        .args(["--variant=extract", "--include"])
+        // Old packages still have files in /lib; the lab looks in /usr/lib.
+        .args(["--variant=extract", MERGED_USR, "--include"])
         .arg(packages)
         .arg(suite)
         .arg(&unfinished)

@@ -11,18 +11,19 @@ mod others;
 mod pv;
 mod sched;
 mod vcpu;
-mod version;
+mod versions;
 
 use alloc::{format, string::String};
 
 use hypercall_abi::{
     DomId, Errno, Gfn, HypercallNr, Port, VcpuId,
     platform::{Hypercall, Pages},
+    version,
 };
 use pv_guest::{Guest, GuestType};
 
 use crate::{
-    claim::{NO_XEN, Verdict, skip},
+    claim::{NO_XEN, Verdict, refused, skip},
     suite::{Case, Test},
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Row {
     run: fn(&P) -> Answer,
     pv: Expect,
     hvm: Expect,
+    /// The first minor version of Xen 4 that has it.
+    since: u16,
 }
 
 const NOT_PV: Expect = Fails(&[Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::EINVAL]);
@@ -83,6 +86,7 @@ const fn split(
         run,
         pv,
         hvm,
+        since: 0,
     }
 }
 
@@ -132,7 +136,7 @@ const TABLES: [Table; 9] = [
     Table {
         hypercall: "xen_version",
         source: "version.h",
-        rows: version::ROWS,
+        rows: versions::ROWS,
     },
     Table {
         hypercall: "sched_op",
@@ -188,6 +192,14 @@ pub(crate) fn cases() -> impl Iterator<Item = Case> {
 }
 
 impl Row {
+    /// Older versions do not have it.
+    const fn since(self, minor: u16) -> Self {
+        Self {
+            since: minor,
+            ..self
+        }
+    }
+
     /// `hypercall::CALL(with_what)`.
     fn name(&self, hypercall: &str) -> String {
         let call = self.call.replace(' ', "_");
@@ -206,6 +218,14 @@ impl Row {
             GuestType::Pvh => self.hvm,
         };
         let answer = (self.run)(guest.platform());
+        if let Some((minor, since)) = version::version(guest.platform())
+            .ok()
+            .map(|version| (version.minor, self.since))
+            .filter(|(minor, since)| minor < since)
+        {
+            refused(answer, Errno::ENOSYS)?;
+            return skip(format!("since Xen 4.{since}, and this is 4.{minor}"));
+        }
         match (expected, answer) {
             (Done | Depends(_), Ok(())) => Ok(()),
             (Fails(errors) | Depends(errors), Err(error)) if errors.contains(&error) => Ok(()),

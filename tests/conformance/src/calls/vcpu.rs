@@ -84,7 +84,8 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { vcpu::register_runstate_phys_area(p, VCPU, 1 << 50) }
         },
         Fails(&[Errno::EINVAL, Errno::ENXIO, Errno::ENOENT]),
-    ),
+    )
+    .since(18),
     both(
         "VCPUOP_register_vcpu_time_phys_area",
         "no such frame",
@@ -93,7 +94,8 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { vcpu::register_vcpu_time_phys_area(p, VCPU, 1 << 50) }
         },
         Fails(&[Errno::EINVAL, Errno::ENXIO, Errno::ENOENT]),
-    ),
+    )
+    .since(18),
     both(
         "VCPUOP_set_periodic_timer",
         "too short",

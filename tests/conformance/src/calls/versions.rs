@@ -91,13 +91,15 @@ pub(super) const ROWS: &[Row] = &[
         "",
         |p| check(version::long_text(p, LongText::Extraversion, &mut [0; 64])?.len() < 100),
         Done,
-    ),
+    )
+    .since(20),
     both(
         "XENVER_extraversion2",
         "no room",
         |p| done(version::long_text(p, LongText::Capabilities, &mut [0; 1])),
         Fails(&[Errno::ENOBUFS]),
-    ),
+    )
+    .since(20),
     both(
         "XENVER_capabilities2",
         "",
@@ -108,19 +110,22 @@ pub(super) const ROWS: &[Row] = &[
             )
         },
         Done,
-    ),
+    )
+    .since(20),
     both(
         "XENVER_changeset2",
         "",
         |p| done(version::long_text(p, LongText::Changeset, &mut [0; 64])),
         Done,
-    ),
+    )
+    .since(20),
     both(
         "XENVER_commandline2",
         "",
         |p| done(version::long_text(p, LongText::CommandLine, &mut [0; 600])),
         Fails(&[Errno::EPERM]),
-    ),
+    )
+    .since(20),
     both(
         "XENVER_*",
         "unknown",
