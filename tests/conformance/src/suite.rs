@@ -7,7 +7,7 @@
 
 use alloc::{format, string::String};
 
-use pv_guest::{Error, Guest, print, println};
+use pv_guest::{Error, Guest, println};
 
 use crate::{calls, claim::Stop, claim::Verdict, claims};
 
@@ -63,8 +63,6 @@ pub(crate) fn run(guest: &Guest) -> Result<(), Error> {
         if !case.name.contains(only) {
             continue;
         }
-        // What ends here without a verdict has ended the guest.
-        print!("test {} ... ", case.name);
         if crash_in == Some(case.name.as_str()) {
             panic!("as the command line wished");
         }
@@ -72,18 +70,20 @@ pub(crate) fn run(guest: &Guest) -> Result<(), Error> {
             Test::Claim(test) => test(guest),
             Test::Call(row) => row.check(guest),
         };
+        // One line, and at once: others write to the same terminal.
+        let name = &case.name;
         match verdict {
             Ok(()) => {
                 passed += 1;
-                println!("ok");
+                println!("test {name} ... ok");
             }
             Err(Stop::Failed(why)) => {
                 failed += 1;
-                println!("FAILED: {why}");
+                println!("test {name} ... FAILED: {why}");
             }
             Err(Stop::Skipped(why)) => {
                 skipped += 1;
-                println!("skipped ({why})");
+                println!("test {name} ... skipped ({why})");
             }
         }
     }

@@ -175,6 +175,8 @@ const NO_XEN: &str = "no Xen";
 
 /// How often a new guest is started for what the last one did not try.
 const MOST_GUESTS: usize = 50;
+/// How many in a row may tell nothing.
+const MOST_MUTE: usize = 4;
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 fn job(column: Column, command_line: String) -> Job {
@@ -226,7 +228,8 @@ pub(crate) fn try_all(columns: &[Column], filter: &str, extra: &str) -> Result<M
     if !rows.is_empty() {
         for column in columns {
             let bar = progress(&format!("{} claims on {}", rows.len(), column.name()));
-            let mut told = try_on(*column, filter, extra)?;
+            let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+            let mut told = try_on(*column, &names, filter, extra)?;
             bar.finish_and_clear();
             for row in &mut rows {
                 let verdict = told.remove(&row.name);
@@ -241,9 +244,15 @@ pub(crate) fn try_all(columns: &[Column], filter: &str, extra: &str) -> Result<M
     })
 }
 
-fn try_on(column: Column, filter: &str, extra: &str) -> Result<BTreeMap<String, Verdict>> {
+fn try_on(
+    column: Column,
+    names: &[&str],
+    filter: &str,
+    extra: &str,
+) -> Result<BTreeMap<String, Verdict>> {
     let mut told = BTreeMap::new();
     let mut after = String::new();
+    let mut mute = 0;
     for _ in 0..MOST_GUESTS {
         let mut words = extra.to_owned();
         for (key, value) in [("only", filter), ("after", &after)] {
@@ -252,17 +261,20 @@ fn try_on(column: Column, filter: &str, extra: &str) -> Result<BTreeMap<String, 
             }
         }
         let report = run(&job(column, words.trim().to_owned()))?;
-        if !report.console.contains("test ") && report.ended != Ended::Shutdown(0) {
-            bail!(
-                "{}: {}\n{}",
-                column.name(),
-                ended(&report.ended),
-                report.console
-            );
-        }
-        match read(&report, &mut told) {
+        let before = told.len();
+        match read(&report, names, &mut told) {
             None => return Ok(told),
             Some(unfinished) => after = unfinished,
+        }
+        // More than the one that ended it?
+        mute = if told.len() > before + 1 { 0 } else { mute + 1 };
+        if mute == MOST_MUTE {
+            bail!(
+                "{MOST_MUTE} guests in a row said nothing on {}; the last: {}\n{}",
+                column.name(),
+                report.ended,
+                report.console
+            );
         }
     }
     bail!("{MOST_GUESTS} guests crashed on {}", column.name())
@@ -270,46 +282,51 @@ fn try_on(column: Column, filter: &str, extra: &str) -> Result<BTreeMap<String, 
 
 /// Takes the verdicts out of what a guest said. The claim that it did not come
 /// back from, if there is one.
-fn read(report: &Report, told: &mut BTreeMap<String, Verdict>) -> Option<String> {
-    let lines: Vec<&str> = report.console.lines().collect();
-    for (at, line) in lines.iter().enumerate() {
-        let Some((name, verdict)) = line
+fn read(report: &Report, names: &[&str], told: &mut BTreeMap<String, Verdict>) -> Option<String> {
+    let mut last_words = Vec::new();
+    for line in report.console.lines() {
+        let told_now = line
             .strip_prefix("test ")
-            .and_then(|rest| rest.split_once(" ... "))
-        else {
-            continue;
-        };
-        let verdict = if verdict == "ok" {
-            Verdict::Passed
-        } else if let Some(why) = verdict.strip_prefix("FAILED: ") {
-            Verdict::Failed(why.to_owned())
-        } else if let Some(why) = verdict.strip_prefix("skipped (") {
-            Verdict::Skipped(why.trim_end_matches(')').to_owned())
+            .and_then(|rest| rest.split_once(" ... "));
+        if let Some((name, verdict)) = told_now
+            && let Some(verdict) = verdict_of(verdict)
+        {
+            told.insert(name.to_owned(), verdict);
+            last_words.clear();
+        } else if line.contains(" passed, ") {
+            return None;
         } else {
-            // The rest is what the guest said as it went.
-            let mut words = vec![ended(&report.ended), verdict.to_owned()];
-            words.extend(
-                lines[at + 1..]
-                    .iter()
-                    .take(20)
-                    .map(|line| (*line).to_owned()),
-            );
-            words.extend(report.diagnosis.clone());
-            told.insert(name.to_owned(), Verdict::Crashed(words.join("\n")));
-            return Some(name.to_owned());
-        };
-        told.insert(name.to_owned(), verdict);
+            last_words.push(line.to_owned());
+        }
     }
-    None
+    // They are tried in their order: it was the first without a verdict.
+    let untold = names.iter().find(|name| !told.contains_key(**name))?;
+    last_words.truncate(20);
+    last_words.insert(0, format!("the guest ended by {}", report.ended));
+    last_words.extend(report.diagnosis.clone());
+    told.insert(
+        (*untold).to_owned(),
+        Verdict::Crashed(last_words.join("\n")),
+    );
+    Some((*untold).to_owned())
 }
 
-fn ended(ended: &Ended) -> String {
-    format!("the guest ended by {ended}")
+fn verdict_of(text: &str) -> Option<Verdict> {
+    if text == "ok" {
+        Some(Verdict::Passed)
+    } else if let Some(why) = text.strip_prefix("FAILED: ") {
+        Some(Verdict::Failed(why.to_owned()))
+    } else {
+        let why = text.strip_prefix("skipped (")?.strip_suffix(')')?;
+        Some(Verdict::Skipped(why.to_owned()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NAMES: [&str; 3] = ["a::b", "a::c", "a::d"];
 
     fn report(console: &str) -> Report {
         Report {
@@ -325,9 +342,9 @@ mod tests {
         let mut told = BTreeMap::new();
         let report = report(
             "noise\ntest a::b ... ok\ntest a::c ... skipped (no (real) Xen)\n\
-             test a::d ... FAILED: it is 1, not 2\n3 passed\n",
+             test a::d ... FAILED: it is 1, not 2\n1 passed, 1 failed\n",
         );
-        assert_eq!(read(&report, &mut told), None);
+        assert_eq!(read(&report, &NAMES, &mut told), None);
         assert_eq!(told["a::b"], Verdict::Passed);
         assert_eq!(told["a::c"], Verdict::Skipped("no (real) Xen".into()));
         assert_eq!(told["a::d"], Verdict::Failed("it is 1, not 2".into()));
@@ -336,8 +353,8 @@ mod tests {
     #[test]
     fn a_claim_without_a_verdict_ended_the_guest() {
         let mut told = BTreeMap::new();
-        let report = report("test a::b ... ok\ntest a::c ... FATAL: page fault\nrip 7\n");
-        assert_eq!(read(&report, &mut told), Some("a::c".into()));
+        let report = report("test a::b ... ok\nFATAL: page fault\nrip 7\n");
+        assert_eq!(read(&report, &NAMES, &mut told), Some("a::c".into()));
         assert!(told["a::c"].why().contains("page fault\nrip 7"));
         assert!(told["a::c"].why().starts_with("the guest ended by crash"));
     }

@@ -5,6 +5,7 @@ mod discovery;
 mod events;
 mod grants;
 mod memory;
+mod pagetables;
 mod ports;
 mod store;
 mod tasks;
@@ -17,6 +18,7 @@ use crate::claim::Group;
 pub(crate) const ALL: &[Group] = &[
     discovery::GROUP,
     memory::GROUP,
+    pagetables::GROUP,
     traps::GROUP,
     vcpus::GROUP,
     clocks::GROUP,
