@@ -87,10 +87,10 @@ impl Row {
             .map_or(&*self.name, |(group, _)| group)
     }
 
-    /// Whether the platforms differ, apart from those that have no Xen at all.
+    /// Whether the platforms differ, apart from those that the claim is not for.
     pub(crate) fn differs(&self) -> bool {
-        let have_xen = self.verdicts.iter().filter(|told| told.why() != NO_XEN);
-        let mut words = have_xen.map(Verdict::word);
+        let meant = |told: &&Verdict| !NOT_FOR_IT.contains(&told.why());
+        let mut words = self.verdicts.iter().filter(meant).map(Verdict::word);
         let first = words.next();
         words.any(|word| Some(word) != first)
     }
@@ -170,8 +170,8 @@ impl Matrix {
     }
 }
 
-/// What claims say where there is no Xen.
-const NO_XEN: &str = "no Xen";
+/// What claims say on a platform that they are not for.
+const NOT_FOR_IT: [&str; 3] = ["no Xen", "for PV guests only", "for PVH guests only"];
 
 /// How often a new guest is started for what the last one did not try.
 const MOST_GUESTS: usize = 50;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use hypercall_abi::{
-    DomId, Mfn, PAGE_SIZE, Port,
+    DomId, Mfn, PAGE_SIZE, Port, VcpuId,
     peer::PeerPtr,
     peer_field,
     sched::ShutdownReason,
@@ -19,7 +19,7 @@ use zerocopy::FromZeros;
 
 use crate::{
     Xen,
-    calls::Timers,
+    calls::{RunTimes, Timers},
     console::Console,
     grants::Grants,
     memory::Memory,
@@ -120,6 +120,8 @@ pub(crate) struct State {
     pub(crate) store: Ring,
     pub(crate) store_port: Port,
     pub(crate) timers: Timers,
+    pub(crate) run_times: RunTimes,
+    pub(crate) debug_registers: [u64; 8],
     pub(crate) shutdown: Option<Shutdown>,
     pub(crate) calls: BTreeMap<u32, u64>,
     pub(crate) unknown: BTreeMap<(u32, usize), u64>,
@@ -181,15 +183,16 @@ impl Xen {
         let mut page = || memory.alloc(1).ok_or(NoMemory);
         let start_page = page()?.cast::<StartInfo>();
         let shared_page = page()?.cast::<SharedInfo>();
-        let console_page = page()?.cast();
-        let store_page = page()?.cast();
+        let console_page = page()?.cast::<SharedInfo>();
+        let store_page = page()?.cast::<SharedInfo>();
+        let own = |page| memory.own_of(page).ok_or(NoMemory);
         // SAFETY: pages of the domain's memory, which outlives `state`, and
         // are from now on used as peer memory only.
-        let shared = unsafe { PeerPtr::new(shared_page) };
+        let shared = unsafe { PeerPtr::new(own(shared_page)?) };
         // SAFETY: as above.
-        let console = unsafe { PeerPtr::new(console_page) };
+        let console = unsafe { PeerPtr::new(own(console_page)?.cast()) };
         // SAFETY: as above.
-        let store = unsafe { PeerPtr::new(store_page) };
+        let store = unsafe { PeerPtr::new(own(store_page)?.cast()) };
         // No upcall before the guest is ready for one.
         if let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) {
             peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store(1);
@@ -221,6 +224,7 @@ impl Xen {
         }
         // SAFETY: a fresh page of the domain's.
         unsafe { start_page.write(start) };
+        let now_ns = self.0.now_ns(&world);
         world.store.introduce(domid);
         world.domains.insert(
             domid,
@@ -233,6 +237,8 @@ impl Xen {
                 store: Ring::new(store),
                 store_port,
                 timers: Timers::default(),
+                run_times: RunTimes::new(now_ns),
+                debug_registers: [0; 8],
                 shutdown: None,
                 calls: BTreeMap::new(),
                 unknown: BTreeMap::new(),
@@ -327,9 +333,7 @@ impl Domain {
         let Some(upcall) = self.upcall.get() else {
             return;
         };
-        // SAFETY: the page lives as long as the domain.
-        let shared: PeerPtr<'_, SharedInfo> = unsafe { PeerPtr::new(self.shared_info) };
-        let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) else {
+        let Some(vcpu) = self.first_vcpu() else {
             return;
         };
         let mask = peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask);
@@ -338,6 +342,11 @@ impl Domain {
             upcall();
             mask.store_release(0);
         }
+    }
+
+    /// The first vCPU's words.
+    pub(crate) fn first_vcpu(&self) -> Option<PeerPtr<'_, VcpuInfo>> {
+        self.lock().ports.vcpu_info(VcpuId(0))
     }
 
     /// The guest's start information.

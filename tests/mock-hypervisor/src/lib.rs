@@ -3,6 +3,7 @@
 mod calls;
 mod console;
 mod domain;
+mod frames;
 mod grants;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod hosted;

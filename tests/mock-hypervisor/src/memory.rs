@@ -1,8 +1,10 @@
 //! A domain's memory, and the way to what a hypercall's arguments point to.
 
-use std::ptr::NonNull;
+use std::{ptr::NonNull, sync::atomic::AtomicU64};
 
-use hypercall_abi::{DomId, Errno, Gfn, PAGE_SIZE};
+use hypercall_abi::{DomId, Errno, Gfn, PAGE_SIZE, peer::PeerSlice};
+
+use crate::frames::Frames;
 
 /// The machine frame of the first domain's first page: not zero, so that a
 /// guest which confuses its two kinds of frames is found out.
@@ -23,6 +25,8 @@ const WINDOW_PAGES: usize = 4096;
 pub(crate) struct Memory {
     block: Block,
     first_mfn: u64,
+    /// What the hypervisor knows of each frame.
+    pub(crate) frames: Frames,
     /// For each page of the guest's, whether it was given out.
     taken: Vec<bool>,
     /// For each page of the window, whether it was given out.
@@ -41,6 +45,7 @@ impl Memory {
         Some(Self {
             block: Block::new(nr_pages.checked_add(XEN_PAGES)?, WINDOW_PAGES)?,
             first_mfn: FIRST_MFN + u64::from(domid.0 - 1) * MFNS_PER_DOMAIN,
+            frames: Frames::new(nr_pages),
             taken: vec![false; nr_pages],
             reserved: vec![false; WINDOW_PAGES],
         })
@@ -50,9 +55,22 @@ impl Memory {
         self.taken.len()
     }
 
+    /// Where the guest has a page, unless it put another one there.
     fn page(&self, index: usize) -> NonNull<u8> {
         // SAFETY: all callers name a page of the block's.
         unsafe { self.block.start.add(index * PAGE_SIZE) }
+    }
+
+    /// Where the hypervisor has it.
+    fn own_page(&self, index: usize) -> NonNull<u8> {
+        // SAFETY: as above.
+        unsafe { self.block.own.add(index * PAGE_SIZE) }
+    }
+
+    /// Where the hypervisor has what the guest has at `page`.
+    pub(crate) fn own_of<T>(&self, page: NonNull<T>) -> Option<NonNull<T>> {
+        let index = self.index_of(page.cast())?;
+        Some(self.own_page(index).cast())
     }
 
     pub(crate) fn alloc(&mut self, count: usize) -> Option<NonNull<u8>> {
@@ -61,10 +79,9 @@ impl Memory {
         }
         let first = find(&self.taken, count)?;
         self.taken[first..first + count].fill(true);
-        let page = self.page(first);
         // SAFETY: pages of the domain's that nobody else has.
-        unsafe { page.write_bytes(0, count * PAGE_SIZE) };
-        Some(page)
+        unsafe { self.own_page(first).write_bytes(0, count * PAGE_SIZE) };
+        Some(self.page(first))
     }
 
     pub(crate) fn free(&mut self, first: NonNull<u8>, count: usize) {
@@ -89,21 +106,81 @@ impl Memory {
             .map(|index| Gfn(self.first_mfn + index as u64))
     }
 
-    /// The page of a frame, if it is this domain's.
-    pub(crate) fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
+    /// The number of a frame's page, if it is this domain's.
+    fn index_of_gfn(&self, gfn: Gfn) -> Option<usize> {
         let index = usize::try_from(gfn.0.checked_sub(self.first_mfn)?).ok()?;
-        (index < self.block.nr_pages).then(|| self.page(index))
+        (index < self.block.nr_pages).then_some(index)
     }
 
-    /// A page of the guest's own memory: not one of its tables.
+    /// The page of a frame, if it is this domain's, as the guest sees it.
+    pub(crate) fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
+        self.index_of_gfn(gfn).map(|index| self.page(index))
+    }
+
+    /// The number of a page of the guest's own memory: not one of its tables.
+    pub(crate) fn ram_index(&self, gfn: Gfn) -> Option<usize> {
+        self.index_of_gfn(gfn)
+            .filter(|index| *index < self.nr_pages())
+    }
+
+    /// A page of the guest's own memory, as the hypervisor sees it.
     pub(crate) fn ram_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
-        let index = usize::try_from(gfn.0.checked_sub(self.first_mfn)?).ok()?;
-        (index < self.nr_pages()).then(|| self.page(index))
+        self.ram_index(gfn).map(|index| self.own_page(index))
+    }
+
+    /// The frame of a page.
+    pub(crate) fn gfn_of_index(&self, index: usize) -> Gfn {
+        Gfn(self.first_mfn + index as u64)
     }
 
     /// A page that the hypervisor keeps for the domain.
     pub(crate) fn xen_page(&self, index: usize) -> Option<NonNull<u8>> {
-        (index < XEN_PAGES).then(|| self.page(self.nr_pages() + index))
+        (index < XEN_PAGES).then(|| self.own_page(self.nr_pages() + index))
+    }
+
+    /// Its frame.
+    pub(crate) fn xen_gfn(&self, index: usize) -> Option<Gfn> {
+        (index < XEN_PAGES).then(|| self.gfn_of_index(self.nr_pages() + index))
+    }
+
+    /// The number of the page that the guest has at an address of its own.
+    pub(crate) fn index_at(&self, address: usize) -> Option<usize> {
+        let offset = address.checked_sub(self.block.start.addr().get())?;
+        Some(offset / PAGE_SIZE).filter(|index| *index < self.nr_pages())
+    }
+
+    /// An entry of a page of entries.
+    pub(crate) fn entry(&self, table: usize, index: usize) -> &AtomicU64 {
+        let place = self.own_page(table).cast::<AtomicU64>();
+        // SAFETY: both callers name a page of the guest's and one of its 512
+        // words; whoever else writes there does it atomically or not at all.
+        unsafe { place.add(index & 511).as_ref() }
+    }
+
+    /// Fills a page with zeroes, or with another's bytes.
+    pub(crate) fn fill(&self, index: usize, source: Option<usize>) {
+        let target = self.own_page(index);
+        match source {
+            // SAFETY: two pages of the domain's; the guest asked for it.
+            Some(source) => unsafe { self.own_page(source).copy_to(target, PAGE_SIZE) },
+            // SAFETY: as above.
+            None => unsafe { target.write_bytes(0, PAGE_SIZE) },
+        }
+    }
+
+    /// Writes bytes into a page, up to its end.
+    pub(crate) fn write(&self, index: usize, offset: usize, bytes: &[u8]) {
+        let page = self.own_page(index);
+        // SAFETY: a page of the domain's, as peer memory.
+        let page = unsafe { PeerSlice::new(page, PAGE_SIZE) };
+        if let Some(place) = page.get(offset, bytes.len()) {
+            let _all = place.copy_from(bytes);
+        }
+    }
+
+    /// Puts a page where the guest has the page `at`, or none.
+    pub(crate) fn show(&self, at: usize, page: Option<(usize, Access)>) -> Option<()> {
+        self.block.show(at, page)
     }
 
     /// Addresses for other domains' pages.
@@ -137,7 +214,7 @@ impl Memory {
     /// frame.
     pub(crate) fn map(&self, address: u64, owner: &Self, gfn: Gfn, access: Access) -> Option<()> {
         let index = self.window_index(address)?;
-        let source = owner.index_of(owner.ram_of(gfn)?)?;
+        let source = owner.ram_index(gfn)?;
         self.block.map(index, &owner.block, source, access)
     }
 
@@ -160,7 +237,10 @@ pub(crate) enum Access {
 #[derive(Debug)]
 struct Block {
     file: std::os::fd::OwnedFd,
+    /// Where the guest sees it: it may map it otherwise.
     start: NonNull<u8>,
+    /// Where the hypervisor does.
+    own: NonNull<u8>,
     nr_pages: usize,
     window: NonNull<u8>,
     window_pages: usize,
@@ -216,6 +296,7 @@ impl Block {
         let both = libc::PROT_READ | libc::PROT_WRITE;
         let fd = file.as_raw_fd();
         let start = map_at(std::ptr::null_mut(), len, both, libc::MAP_SHARED, fd, 0)?;
+        let own = map_at(std::ptr::null_mut(), len, both, libc::MAP_SHARED, fd, 0)?;
         let nothing = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let window_len = window_pages * PAGE_SIZE;
         let window = map_at(
@@ -229,6 +310,7 @@ impl Block {
         Some(Self {
             file,
             start,
+            own,
             nr_pages,
             window,
             window_pages,
@@ -256,6 +338,20 @@ impl Block {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
         map_at(self.slot(index), PAGE_SIZE, libc::PROT_NONE, flags, -1, 0).map(|_| ())
     }
+
+    fn show(&self, at: usize, page: Option<(usize, Access)>) -> Option<()> {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the caller names a page of the block.
+        let place = unsafe { self.start.add(at * PAGE_SIZE) }.as_ptr();
+        let (source, protection) = match page {
+            None => (at, libc::PROT_NONE),
+            Some((source, Access::Read)) => (source, libc::PROT_READ),
+            Some((source, Access::Write)) => (source, libc::PROT_READ | libc::PROT_WRITE),
+        };
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        let (file, offset) = (self.file.as_raw_fd(), source * PAGE_SIZE);
+        map_at(place, PAGE_SIZE, protection, flags, file, offset).map(|_| ())
+    }
 }
 
 #[cfg(not(miri))]
@@ -263,6 +359,8 @@ impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: mapped in `new` with this length; the domain is gone.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.nr_pages * PAGE_SIZE) };
+        // SAFETY: as above.
+        unsafe { libc::munmap(self.own.as_ptr().cast(), self.nr_pages * PAGE_SIZE) };
         // SAFETY: as above.
         unsafe { libc::munmap(self.window.as_ptr().cast(), self.window_pages * PAGE_SIZE) };
     }
@@ -273,6 +371,7 @@ impl Drop for Block {
 #[derive(Debug)]
 struct Block {
     start: NonNull<u8>,
+    own: NonNull<u8>,
     nr_pages: usize,
     window: NonNull<u8>,
     layout: std::alloc::Layout,
@@ -287,6 +386,7 @@ impl Block {
         let start = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
         Some(Self {
             start,
+            own: start,
             nr_pages,
             window: NonNull::dangling(),
             layout,
@@ -298,6 +398,10 @@ impl Block {
     }
 
     fn unmap(&self, _: usize) -> Option<()> {
+        None
+    }
+
+    fn show(&self, _: usize, _: Option<(usize, Access)>) -> Option<()> {
         None
     }
 }

@@ -5,11 +5,10 @@ use std::ptr::NonNull;
 use hypercall_abi::{
     Errno, Gfn, HypercallNr, Port,
     grant_table::{get_status_frames, setup_table},
-    peer::PeerPtr,
     peer_field,
     platform::{Clock, GrantFrame, Hypercall, Pages, Park},
     sched,
-    xen::{SharedInfo, VcpuInfo},
+    xen::VcpuInfo,
 };
 
 use crate::{Domain, memory::ThisProcess};
@@ -83,9 +82,7 @@ impl Park for Domain {
     }
 
     fn idle(&self, deadline_ns: Option<u64>, has_work: &dyn Fn() -> bool) {
-        // SAFETY: the page lives as long as the domain.
-        let shared: PeerPtr<'_, SharedInfo> = unsafe { PeerPtr::new(self.shared_info()) };
-        let Some(info) = peer_field!(shared, SharedInfo, vcpu_info).get(0) else {
+        let Some(info) = self.first_vcpu() else {
             return;
         };
         let mask = peer_field!(info, VcpuInfo, evtchn_upcall_mask);
@@ -97,6 +94,7 @@ impl Park for Domain {
         }
         // What a guest makes of a timer and SCHEDOP_block, in one.
         self.block(deadline_ns);
+        self.tell_areas(&ThisProcess);
         self.deliver();
     }
 }

@@ -1,5 +1,7 @@
 //! A domain's event channels and their pending bits, by either interface.
 
+use std::collections::BTreeMap;
+
 use hypercall_abi::{
     DomId, Errno, Port, VcpuId,
     event_channel::{
@@ -77,6 +79,8 @@ pub(crate) struct Ports {
     /// Port 0 is never used.
     slots: Vec<Slot>,
     shared: PeerPtr<'static, SharedInfo>,
+    /// Where the vCPUs' words are that the guest moved out of the shared page.
+    moved: BTreeMap<u32, PeerPtr<'static, VcpuInfo>>,
     fifo: Option<Fifo>,
     /// The ports that this domain may have.
     most: u32,
@@ -87,6 +91,7 @@ impl Ports {
         Self {
             slots: vec![CLOSED],
             shared,
+            moved: BTreeMap::new(),
             fifo: None,
             most: most.min(EVTCHN_FIFO_NR_CHANNELS),
         }
@@ -225,8 +230,36 @@ impl Ports {
         page.get((port.0 % WORDS_PER_PAGE) as usize)
     }
 
-    fn vcpu_info(&self, vcpu: VcpuId) -> Option<PeerPtr<'static, VcpuInfo>> {
-        peer_field!(self.shared, SharedInfo, vcpu_info).get(vcpu.0 as usize)
+    pub(crate) fn vcpu_info(&self, vcpu: VcpuId) -> Option<PeerPtr<'static, VcpuInfo>> {
+        let moved = self.moved.get(&vcpu.0).copied();
+        moved.or_else(|| peer_field!(self.shared, SharedInfo, vcpu_info).get(vcpu.0 as usize))
+    }
+
+    /// `VCPUOP_register_vcpu_info`: what was told in the old place is told in the
+    /// new one. Only once.
+    pub(crate) fn move_vcpu_info(
+        &mut self,
+        vcpu: VcpuId,
+        place: PeerPtr<'static, VcpuInfo>,
+    ) -> Result<(), Errno> {
+        if self.moved.contains_key(&vcpu.0) {
+            return Err(Errno::EBUSY);
+        }
+        let mask = peer_field!(place, VcpuInfo, evtchn_upcall_mask);
+        if let Some(old) = self.vcpu_info(vcpu) {
+            mask.store(
+                peer_field!(old, VcpuInfo, evtchn_upcall_mask)
+                    .load_acquire()
+                    .trust(),
+            );
+        } else {
+            mask.store(1);
+        }
+        self.moved.insert(vcpu.0, place);
+        // It may have missed events: it is to look at all of them.
+        peer_field!(place, VcpuInfo, evtchn_pending_sel).store(u64::MAX);
+        self.upcall(vcpu);
+        Ok(())
     }
 
     /// Tells a vCPU that there is something to look at.

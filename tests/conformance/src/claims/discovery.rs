@@ -77,8 +77,6 @@ fn probe_tells_what_there_is(guest: &Guest) -> Verdict {
     let offer = |facility: Facility| facility.ask(guest.platform());
     let (for_all, for_pv, for_hvm) = match guest.guest_type() {
         GuestType::Bare => (Offer::No, Offer::No, Offer::No),
-        // The mock is a PV guest's host, but for its page tables.
-        _ if !cfg!(target_os = "none") => (Offer::Yes, offer(Facility::PvMmu), Offer::No),
         GuestType::Pv => (Offer::Yes, Offer::Yes, Offer::Refused),
         GuestType::Pvh => (Offer::Yes, Offer::No, Offer::Yes),
     };

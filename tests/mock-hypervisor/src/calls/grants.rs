@@ -25,6 +25,8 @@ impl Domain {
             GNTTABOP_COPY => self.each(memory, list, count, Self::copy_grant),
             GNTTABOP_QUERY_SIZE => self.each(memory, list, count, Self::query_size),
             GNTTABOP_SWAP_GRANT_REF => self.each(memory, list, count, Self::swap_grants),
+            GNTTABOP_TRANSFER => self.each(memory, list, count, Self::transfer),
+            GNTTABOP_UNMAP_AND_REPLACE => self.each(memory, list, count, Self::unmap_and_replace),
             GNTTABOP_SETUP_TABLE if count == 1 => self.setup_table(memory, list),
             GNTTABOP_GET_STATUS_FRAMES if count == 1 => self.status_frames(memory, list),
             GNTTABOP_SET_VERSION if count == 1 => self.set_version(memory, list),
@@ -117,6 +119,28 @@ impl Domain {
         op.status = state.world.unmap(self.domid, op.handle, op.host_addr);
     }
 
+    /// No domain of the mock's takes a page so.
+    fn transfer(&self, op: &mut GnttabTransfer) {
+        let state = self.lock();
+        op.status = if state.memory.ram_index(op.mfn.into()).is_none() {
+            GrantStatus::BAD_PAGE
+        } else if op.domid == self.domid || !state.world.domains.contains_key(&op.domid) {
+            GrantStatus::BAD_DOMAIN
+        } else {
+            GrantStatus::GENERAL_ERROR
+        };
+    }
+
+    /// Without a page to put in its place, which the mock does not move.
+    fn unmap_and_replace(&self, op: &mut GnttabUnmapAndReplace) {
+        let mut state = self.lock();
+        op.status = if op.new_addr == 0 {
+            state.world.unmap(self.domid, op.handle, op.host_addr)
+        } else {
+            GrantStatus::GENERAL_ERROR
+        };
+    }
+
     fn copy_grant(&self, op: &mut GnttabCopy) {
         let mut state = self.lock();
         op.status = match state.world.copy(self.domid, op) {
@@ -185,8 +209,7 @@ impl Domain {
     ) -> Result<(), Errno> {
         for index in 0..count {
             let state = self.lock();
-            let page = state.memory.xen_page(first + index).ok_or(Errno::EINVAL)?;
-            let gfn = state.memory.gfn_of(page).ok_or(Errno::EINVAL)?;
+            let gfn = state.memory.xen_gfn(first + index).ok_or(Errno::EINVAL)?;
             drop(state);
             let at = (list as usize).wrapping_add(index * size_of::<Gfn>());
             memory.copy_out(at, gfn.as_bytes())?;

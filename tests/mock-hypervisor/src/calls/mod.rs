@@ -1,17 +1,17 @@
 //! The hypercalls, as Xen takes them.
 
+mod cpu;
 mod events;
 mod grants;
+mod memory;
+mod mmu;
+mod others;
 mod sched;
 mod vcpu;
 mod version;
 
 use hypercall_abi::{
     DomId, Errno, HypercallNr, VcpuId,
-    memory::{
-        XENMEM_CURRENT_RESERVATION, XENMEM_MAXIMUM_GPFN, XENMEM_MAXIMUM_RAM_PAGE,
-        XENMEM_MAXIMUM_RESERVATION,
-    },
     xen::{
         VmAssist,
         multicall::MulticallEntry,
@@ -20,7 +20,7 @@ use hypercall_abi::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-pub(crate) use self::sched::Timers;
+pub(crate) use self::{sched::Timers, vcpu::RunTimes};
 use crate::{Domain, memory::GuestMemory};
 
 fn read<T: FromBytes + IntoBytes>(memory: &impl GuestMemory, address: usize) -> Result<T, Errno> {
@@ -39,7 +39,7 @@ impl Domain {
     ) -> isize {
         *self.lock().calls.entry(nr.0).or_default() += 1;
         self.tick();
-        let [a1, a2, a3, ..] = args;
+        let [a1, a2, a3, a4, _] = args;
         let answer = match nr {
             HypercallNr::XEN_VERSION => self.xen_version(memory, a1, a2),
             HypercallNr::SCHED_OP => self.sched_op(memory, a1, a2),
@@ -50,10 +50,39 @@ impl Domain {
             HypercallNr::SET_TIMER_OP => self.set_timer(a1 as u64),
             HypercallNr::MULTICALL => self.multicall(memory, a1, a2),
             HypercallNr::VM_ASSIST => vm_assist(a1, a2),
-            // A release Xen takes nothing from a guest.
-            HypercallNr::CONSOLE_IO => Err(Errno::EPERM),
+            HypercallNr::MMU_UPDATE => self.mmu_update(memory, [a1, a2, a3, a4]),
+            HypercallNr::MMUEXT_OP => self.mmuext_op(memory, [a1, a2, a3, a4]),
+            HypercallNr::UPDATE_VA_MAPPING => self.update_va_mapping(a1, a2, DomId::SELF),
+            HypercallNr::UPDATE_VA_MAPPING_OTHERDOMAIN => {
+                self.update_va_mapping(a1, a2, DomId(a4 as u16))
+            }
+            HypercallNr::SET_TRAP_TABLE => self.set_trap_table(memory, a1),
+            HypercallNr::SET_GDT => self.set_gdt(memory, a1, a2),
+            HypercallNr::UPDATE_DESCRIPTOR => self.update_descriptor(a1 as u64, a2 as u64),
+            HypercallNr::SET_SEGMENT_BASE => self.set_segment_base(a1, a2 as u64),
+            HypercallNr::SET_DEBUGREG => self.set_debugreg(a1, a2 as u64),
+            HypercallNr::GET_DEBUGREG => self.get_debugreg(a1),
+            HypercallNr::CALLBACK_OP => self.callback_op(memory, a1, a2),
+            HypercallNr::NMI_OP => self.nmi_op(memory, a1, a2),
+            HypercallNr::HVM_OP => self.hvm_op(memory, a1, a2),
+            HypercallNr::PHYSDEV_OP => self.physdev_op(memory, a1, a2),
+            // A process has its own: what is set has no effect.
+            HypercallNr::STACK_SWITCH
+            | HypercallNr::SET_CALLBACKS
+            | HypercallNr::FPU_TASKSWITCH => Ok(0),
+            // As Xen is started, unless it is asked for them.
+            HypercallNr::XENPMU_OP | HypercallNr::ARGO_OP => Err(Errno::EOPNOTSUPP),
+            // A release Xen takes nothing from a guest, and the rest is the
+            // toolstack's.
+            HypercallNr::CONSOLE_IO
+            | HypercallNr::PLATFORM_OP
+            | HypercallNr::SYSCTL
+            | HypercallNr::DOMCTL
+            | HypercallNr::KEXEC_OP
+            | HypercallNr::HYPFS_OP => Err(Errno::EPERM),
             _ => Err(Errno::ENOSYS),
         };
+        self.tell_areas(memory);
         match answer {
             Ok(value) => value.cast_signed(),
             Err(errno) => {
@@ -95,20 +124,6 @@ impl Domain {
         }
         Ok(0)
     }
-
-    fn memory_op(&self, memory: &impl GuestMemory, op: usize, arg: usize) -> Result<usize, Errno> {
-        match op {
-            XENMEM_CURRENT_RESERVATION | XENMEM_MAXIMUM_RESERVATION => {
-                let domid: DomId = read(memory, arg)?;
-                self.own(domid)?;
-                Ok(self.lock().memory.nr_pages())
-            }
-            XENMEM_MAXIMUM_GPFN | XENMEM_MAXIMUM_RAM_PAGE => {
-                Ok(self.lock().memory.nr_pages().saturating_sub(1))
-            }
-            _ => Err(Errno::ENOSYS),
-        }
-    }
 }
 
 /// Help that changes nothing here: page tables are not modelled.
@@ -139,6 +154,7 @@ mod tests {
     use hypercall_abi::{
         Port,
         event_channel::{self, EVTCHNOP_SEND},
+        memory::XENMEM_CURRENT_RESERVATION,
         platform::{Clock, Hypercall, Park},
         sched::{self, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, ShutdownReason},
         vcpu,

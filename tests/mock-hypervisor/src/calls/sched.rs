@@ -1,14 +1,13 @@
 //! `sched_op`, timers and what waits for them.
 
 use hypercall_abi::{
-    Errno, Port, VcpuId,
-    peer::PeerPtr,
-    peer_field,
+    Errno, Port, VcpuId, peer_field,
     sched::{
         SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_SHUTDOWN_CODE, SCHEDOP_WATCHDOG,
         SCHEDOP_YIELD, SchedPoll, SchedWatchdog, ShutdownReason,
     },
-    xen::{SharedInfo, VcpuInfo},
+    vcpu::RunState,
+    xen::VcpuInfo,
 };
 
 use super::read;
@@ -174,9 +173,7 @@ impl Domain {
 
     /// Lets upcalls through, and sleeps until there is one, or until a time.
     pub(crate) fn block(&self, until_ns: Option<u64>) {
-        // SAFETY: the page lives as long as the domain.
-        let shared: PeerPtr<'_, SharedInfo> = unsafe { PeerPtr::new(self.shared_info()) };
-        if let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) {
+        if let Some(vcpu) = self.first_vcpu() {
             peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store_release(0);
         }
         self.sleep_until("SCHEDOP_block", until_ns, |state| {
@@ -196,9 +193,15 @@ impl Domain {
             if until_ns.is_some_and(|until| until <= host.now_ns(&state.world)) {
                 return;
             }
-            if host.sleep(state.world, until_ns).is_none() {
+            let now_ns = host.now_ns(&state.world);
+            state.run_times.enter(RunState::BLOCKED, now_ns);
+            let Some(world) = host.sleep(state.world, until_ns) else {
                 self.deadlock(what);
-            }
+            };
+            drop(world);
+            let mut state = self.lock();
+            let now_ns = host.now_ns(&state.world);
+            state.run_times.enter(RunState::RUNNING, now_ns);
         }
     }
 

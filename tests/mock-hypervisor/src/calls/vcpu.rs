@@ -1,10 +1,70 @@
 //! `vcpu_op` and `set_timer_op`. Only the first vCPU ever runs.
 
-use hypercall_abi::{Errno, VcpuId, platform::Clock, vcpu::*};
+use hypercall_abi::{
+    Errno, Gfn, PAGE_SIZE, VcpuId,
+    peer::PeerPtr,
+    platform::Clock,
+    vcpu::*,
+    xen::{VcpuInfo, VcpuTimeInfo},
+};
 use zerocopy::IntoBytes;
 
-use super::read;
+use super::{cpu::is_guests, read};
 use crate::{Domain, memory::GuestMemory};
+
+/// How long the first vCPU did what, and where it is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunTimes {
+    state: RunState,
+    since_ns: u64,
+    ns: [u64; 4],
+    told_at: Area,
+    time_told_at: Area,
+    /// Something has changed that was not told yet.
+    news: bool,
+}
+
+/// A place in the guest where Xen keeps telling something.
+#[derive(Clone, Copy, Debug)]
+enum Area {
+    None,
+    /// One of the guest's addresses.
+    Address(u64),
+    /// A place in a page of its memory, by the page's number.
+    Page(usize, usize),
+}
+
+impl RunTimes {
+    pub(crate) fn new(now_ns: u64) -> Self {
+        Self {
+            state: RunState::RUNNING,
+            since_ns: now_ns,
+            ns: [0; 4],
+            told_at: Area::None,
+            time_told_at: Area::None,
+            news: false,
+        }
+    }
+
+    /// From now on it does something else.
+    pub(crate) fn enter(&mut self, state: RunState, now_ns: u64) {
+        self.ns[self.state.0 as usize] += now_ns.saturating_sub(self.since_ns);
+        self.state = state;
+        self.since_ns = now_ns;
+        self.news = true;
+    }
+
+    fn info(&self, now_ns: u64) -> VcpuRunstateInfo {
+        let mut info = VcpuRunstateInfo {
+            state: self.state,
+            state_entry_time: self.since_ns,
+            time: self.ns,
+            ..VcpuRunstateInfo::default()
+        };
+        info.time[self.state.0 as usize] += now_ns.saturating_sub(self.since_ns);
+        info
+    }
+}
 
 /// The shortest period of a periodic timer.
 const LEAST_PERIOD_NS: u64 = 1_000_000;
@@ -30,17 +90,15 @@ impl Domain {
             VCPUOP_INITIALISE if is_first => Err(Errno::EEXIST),
             VCPUOP_GET_RUNSTATE_INFO => {
                 let now_ns = self.now_ns();
-                let state = if is_first {
-                    RunState::RUNNING
+                let info = if is_first {
+                    self.lock().run_times.info(now_ns)
                 } else {
-                    RunState::OFFLINE
+                    VcpuRunstateInfo {
+                        state: RunState::OFFLINE,
+                        time: [0, 0, 0, now_ns],
+                        ..VcpuRunstateInfo::default()
+                    }
                 };
-                let mut info = VcpuRunstateInfo {
-                    state,
-                    ..VcpuRunstateInfo::default()
-                };
-                // All its time in one state; a nanosecond has passed always.
-                info.time[state.0 as usize] = now_ns + 1;
                 memory.copy_out(arg, info.as_bytes()).map(|()| 0)
             }
             VCPUOP_SET_PERIODIC_TIMER => {
@@ -74,7 +132,101 @@ impl Domain {
                 self.lock().timers.singleshot_ns = None;
                 Ok(0)
             }
+            VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA | VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => {
+                let area: VcpuRegisterRunstateMemoryArea = read(memory, arg)?;
+                if !is_guests(area.addr) {
+                    return Err(Errno::EFAULT);
+                }
+                let area = match area.addr {
+                    0 => Area::None,
+                    address => Area::Address(address),
+                };
+                self.tell_at(op == VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, vcpu, area)
+            }
+            VCPUOP_REGISTER_RUNSTATE_PHYS_AREA | VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA => {
+                let area: VcpuRegisterRunstateMemoryArea = read(memory, arg)?;
+                let is_runstate = op == VCPUOP_REGISTER_RUNSTATE_PHYS_AREA;
+                let bytes = if is_runstate {
+                    size_of::<VcpuRunstateInfo>()
+                } else {
+                    size_of::<VcpuTimeInfo>()
+                };
+                // All ones: no longer.
+                let area = if area.addr == u64::MAX {
+                    Area::None
+                } else {
+                    let offset = area.addr as usize % PAGE_SIZE;
+                    if offset + bytes > PAGE_SIZE || !offset.is_multiple_of(8) {
+                        return Err(Errno::ENXIO);
+                    }
+                    let gfn = Gfn(area.addr / PAGE_SIZE as u64);
+                    let page = self.lock().memory.ram_index(gfn);
+                    Area::Page(page.ok_or(Errno::EINVAL)?, offset)
+                };
+                self.tell_at(is_runstate, vcpu, area)
+            }
+            VCPUOP_REGISTER_VCPU_INFO => {
+                let place: VcpuRegisterVcpuInfo = read(memory, arg)?;
+                let offset = place.offset as usize;
+                if offset + size_of::<VcpuInfo>() > PAGE_SIZE || !offset.is_multiple_of(8) {
+                    return Err(Errno::ENXIO);
+                }
+                let mut state = self.lock();
+                let page = state.memory.ram_of(place.mfn).ok_or(Errno::EINVAL)?;
+                // SAFETY: within a page of the domain's, which lives as long as
+                // its state; the guest gave it to the hypervisor.
+                let info = unsafe { PeerPtr::new(page.add(offset).cast()) };
+                state.ports.move_vcpu_info(vcpu, info).map(|()| 0)
+            }
+            VCPUOP_SEND_NMI => self.send_nmi(vcpu),
+            // Only for the initial domain.
+            VCPUOP_GET_PHYSID => Err(Errno::EINVAL),
             _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    fn tell_at(&self, is_runstate: bool, vcpu: VcpuId, area: Area) -> Result<usize, Errno> {
+        // The others never run: there is nothing to tell.
+        if vcpu == VcpuId(0) {
+            let mut state = self.lock();
+            let times = &mut state.run_times;
+            times.news = true;
+            if is_runstate {
+                times.told_at = area;
+            } else {
+                times.time_told_at = area;
+            }
+        }
+        Ok(0)
+    }
+
+    /// Tells what has changed where the guest wants it.
+    pub(crate) fn tell_areas(&self, memory: &impl GuestMemory) {
+        let now_ns = self.now_ns();
+        let mut state = self.lock();
+        if !std::mem::take(&mut state.run_times.news) {
+            return;
+        }
+        let times = state.run_times;
+        let time = VcpuTimeInfo {
+            // Even: nobody is writing.
+            version: 2,
+            system_time: now_ns,
+            ..VcpuTimeInfo::default()
+        };
+        let info = times.info(now_ns);
+        for (area, bytes) in [
+            (times.told_at, info.as_bytes()),
+            (times.time_told_at, time.as_bytes()),
+        ] {
+            match area {
+                Area::None => {}
+                // Where nothing is mapped, nothing is told.
+                Area::Address(address) => {
+                    let _unmapped = memory.copy_out(address as usize, bytes);
+                }
+                Area::Page(page, offset) => state.memory.write(page, offset, bytes),
+            }
         }
     }
 

@@ -1,0 +1,113 @@
+//! Calls about devices, for HVM guests, and for nobody but the toolstack: what
+//! an ordinary PV guest is told.
+
+use hypercall_abi::{
+    Errno,
+    hvm::{
+        HVM_NR_PARAMS, HVMOP_GET_PARAM, HVMOP_GET_TIME, HVMOP_SET_PARAM, HVMOP_XENTRACE,
+        HvmGetTime, HvmXentrace, XenHvmParam,
+    },
+    physdev::*,
+    platform::Clock,
+};
+use zerocopy::IntoBytes;
+
+use super::read;
+use crate::{Domain, memory::GuestMemory};
+
+/// Interrupts that a domain could have.
+const PIRQS: u32 = 256;
+const MOST_PORTS: u32 = 65_536;
+/// Bytes that come with a record.
+const MOST_TRACED: u16 = 28;
+
+impl Domain {
+    pub(super) fn hvm_op(
+        &self,
+        memory: &impl GuestMemory,
+        op: usize,
+        arg: usize,
+    ) -> Result<usize, Errno> {
+        match op {
+            HVMOP_SET_PARAM | HVMOP_GET_PARAM => {
+                let param: XenHvmParam = read(memory, arg)?;
+                if param.index.0 >= HVM_NR_PARAMS {
+                    return Err(Errno::EINVAL);
+                }
+                self.own(param.domid)?;
+                // No HVM guest.
+                Err(Errno::EINVAL)
+            }
+            HVMOP_GET_TIME => {
+                let time = HvmGetTime { now: self.now_ns() };
+                memory.copy_out(arg, time.as_bytes()).map(|()| 0)
+            }
+            HVMOP_XENTRACE => {
+                let record: HvmXentrace = read(memory, arg)?;
+                if record.extra_bytes > MOST_TRACED {
+                    return Err(Errno::EINVAL);
+                }
+                Ok(0)
+            }
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    pub(super) fn physdev_op(
+        &self,
+        memory: &impl GuestMemory,
+        op: usize,
+        arg: usize,
+    ) -> Result<usize, Errno> {
+        match op {
+            PHYSDEVOP_EOI => {
+                let eoi: PhysdevEoi = read(memory, arg)?;
+                exists(eoi.irq)
+            }
+            PHYSDEVOP_IRQ_STATUS_QUERY => {
+                let mut query: PhysdevIrqStatusQuery = read(memory, arg)?;
+                exists(query.irq)?;
+                query.flags = 0;
+                memory.copy_out(arg, query.as_bytes()).map(|()| 0)
+            }
+            PHYSDEVOP_SET_IOPL => {
+                let level: PhysdevSetIopl = read(memory, arg)?;
+                if level.iopl > 3 {
+                    return Err(Errno::EINVAL);
+                }
+                Ok(0)
+            }
+            PHYSDEVOP_SET_IOBITMAP => {
+                let bitmap: PhysdevSetIobitmap = read(memory, arg)?;
+                if bitmap.nr_ports > MOST_PORTS {
+                    return Err(Errno::EINVAL);
+                }
+                Ok(0)
+            }
+            PHYSDEVOP_PIRQ_EOI_GMFN_V1 | PHYSDEVOP_PIRQ_EOI_GMFN_V2 => {
+                let page: PhysdevPirqEoiGmfn = read(memory, arg)?;
+                let ram = self.lock().memory.ram_index(page.gmfn);
+                ram.map(|_| 0).ok_or(Errno::EINVAL)
+            }
+            // No device was given to it.
+            PHYSDEVOP_MAP_PIRQ => read::<PhysdevMapPirq>(memory, arg).and(Err(Errno::EPERM)),
+            PHYSDEVOP_UNMAP_PIRQ => {
+                let unmap: PhysdevUnmapPirq = read(memory, arg)?;
+                self.own(unmap.domid)?;
+                Err(Errno::EINVAL)
+            }
+            PHYSDEVOP_GET_FREE_PIRQ => {
+                read::<PhysdevGetFreePirq>(memory, arg).and(Err(Errno::ENOSPC))
+            }
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+}
+
+const fn exists(pirq: u32) -> Result<usize, Errno> {
+    if pirq < PIRQS {
+        Ok(0)
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
