@@ -10,6 +10,7 @@ mod guest;
 mod linux;
 mod machine;
 mod matrix;
+mod mutants;
 mod names;
 mod packages;
 mod qmp;
@@ -102,6 +103,12 @@ enum Action {
         #[arg(long, value_name = "S", default_value_t = 60)]
         seconds: u64,
     },
+    /// Plant bugs in the mock, one by one, and say which the claims find
+    Mutants {
+        /// Only those whose name contains this
+        #[arg(default_value = "")]
+        filter: String,
+    },
     /// Say what is missing on this machine, and how to mend it
     Doctor,
 }
@@ -183,6 +190,7 @@ fn main() -> ExitCode {
                 write_index,
             } => abi::report(&headers, write_index),
             Action::Fuzz { target, seconds } => fuzz::run(&target, seconds).map(|()| 0),
+            Action::Mutants { filter } => mutants::run(&filter),
             Action::Doctor => doctor(),
         });
     match result {

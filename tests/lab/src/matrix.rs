@@ -7,7 +7,6 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Result, bail};
 
 use crate::{
-    exit::Ended,
     machine::Start,
     packages::{XenVersion, progress},
     run::{Debug, Job, Platform, Report, Show, With, run},

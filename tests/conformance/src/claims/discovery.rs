@@ -8,13 +8,14 @@ use hypercall_abi::{
 };
 use pv_guest::{Guest, GuestType};
 
-use crate::claim::{Group, Verdict, claims, ensure, everywhere, on_xen};
+use crate::claim::{Group, Verdict, claims, ensure, everywhere, on_xen, refused};
 
 pub(super) const GROUP: Group = Group {
     name: "discovery",
     claims: claims! {
         on_xen(version_is_told): "version.h: XENVER_version",
         on_xen(version_to_a_bad_address_is_efault): "version.h: XENVER_extraversion",
+        on_xen(a_text_without_room_is_enobufs): "version.h: XENVER_capabilities2",
         everywhere(unknown_hypercall_is_enosys): "xen.h: hypercall numbers",
         everywhere(unknown_subops_are_enosys): "xen.h: hypercalls with subops",
         everywhere(probe_tells_what_there_is): "xen.h: hypercall numbers",
@@ -44,6 +45,24 @@ fn version_to_a_bad_address_is_efault(guest: &Guest) -> Verdict {
         Errno::check(answer) == Err(Errno::EFAULT),
         "another answer than EFAULT",
     )
+}
+
+/// It says how long the text is, and is told when the room does not do.
+fn a_text_without_room_is_enobufs(guest: &Guest) -> Verdict {
+    // A length of one byte, and room for a few more.
+    let mut room = [1_u32, 0];
+    let address = room.as_mut_ptr().expose_provenance();
+    let op = version::XENVER_CAPABILITIES2;
+    // SAFETY: the room is longer than it says.
+    let answer = unsafe {
+        guest
+            .platform()
+            .call2(HypercallNr::XEN_VERSION, op, address)
+    };
+    if Errno::check(answer) == Err(Errno::ENOSYS) {
+        return crate::claim::skip("since Xen 4.20");
+    }
+    refused(Errno::check(answer), Errno::ENOBUFS)
 }
 
 /// Numbers without a hypercall, xen.h.

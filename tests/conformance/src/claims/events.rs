@@ -6,6 +6,7 @@ use event_channels::{Channel, Interface, Ports, Wait};
 use hypercall_abi::{
     DomId, VcpuId, event_channel,
     platform::Clock,
+    sched,
     vcpu::{self, SingleshotFlags},
     xen::Virq,
 };
@@ -23,6 +24,9 @@ pub(super) const GROUP: Group = Group {
         on_ports(upcalls_come_once_an_event): "xen.h: shared_info, evtchn_pending",
         on_ports(events_come_by_priority): "event_channel.h: EVTCHNOP_set_priority",
         on_ports(hundreds_of_ports_all_ring): "event_channel.h: EVTCHNOP_expand_array",
+        on_ports(a_new_port_is_quiet): "event_channel.h: EVTCHNOP_close",
+        on_ports(a_new_channel_rings_once): "event_channel.h: EVTCHNOP_bind_interdomain",
+        on_ports(a_poll_ends_for_a_masked_port): "sched.h: SCHEDOP_poll",
         on_ports(a_stray_port_does_no_harm): "event_channel.h: EVTCHNOP_send",
         on_ports(timer_rings_at_its_time): "vcpu.h: VCPUOP_set_singleshot_timer",
     },
@@ -171,6 +175,45 @@ fn hundreds_of_ports_all_ring(ports: Table) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// Whatever the port that had its number before left behind.
+fn a_new_port_is_quiet(ports: Table) -> Verdict {
+    let first = bell(ports)?;
+    first.mask();
+    first.notify().map_err(|_| "it cannot be sent on")?;
+    ensure(first.is_pending(), "a masked port is not pending")?;
+    drop(first);
+    for _ in 0..3 {
+        let next = bell(ports)?;
+        ensure(!next.is_pending(), "it is pending from the start")?;
+    }
+    Ok(())
+}
+
+/// The end that binds may have missed an event: it is told so.
+fn a_new_channel_rings_once(ports: Table) -> Verdict {
+    let offered = Channel::unbound(ports, DomId::SELF).map_err(|_| "no port")?;
+    let before = ports.spurious();
+    let bound = event_channel::bind_interdomain(ports.platform(), DomId::SELF, offered.port())?;
+    let bound = Channel::adopt(ports, bound).map_err(|_| "it cannot be taken")?;
+    ensure(
+        ports.spurious() > before || bound.is_pending(),
+        "it did not ring",
+    )
+}
+
+fn a_poll_ends_for_a_masked_port(ports: Table) -> Verdict {
+    let bell = bell(ports)?;
+    bell.mask();
+    bell.notify().map_err(|_| "it cannot be sent on")?;
+    let platform = ports.platform();
+    let start = platform.now_ns();
+    sched::poll(platform, &[bell.port()], Some(start + WAIT_NS))?;
+    ensure(
+        platform.now_ns() < start + WAIT_NS / 2,
+        "it slept although a port is pending",
+    )
 }
 
 /// A port that nobody has.

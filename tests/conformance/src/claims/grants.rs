@@ -5,7 +5,10 @@ use grant_tables::{
     Access, Borrowed, CopyFrom, CopyTo, Error, GrantTable, Granted, InUse, Page, PeerReads,
     PeerWrites, ReadOnly, ReadWrite, Version,
 };
-use hypercall_abi::{DomId, GrantRef, PAGE_SIZE, grant_table::GrantStatus};
+use hypercall_abi::{
+    DomId, GrantRef, PAGE_SIZE,
+    grant_table::{self, GrantStatus},
+};
 use pv_guest::{Current, Guest, GuestType};
 
 use crate::claim::{Group, NO_XEN, Verdict, claims, ensure, skip};
@@ -21,6 +24,7 @@ pub(super) const GROUP: Group = Group {
         mapping(hundreds_are_mapped_at_once): "grant_table.h: GNTTABOP_map_grant_ref",
         on_table(two_grants_change_places): "grant_table.h: GNTTABOP_swap_grant_ref",
         on_table(the_table_grows): "grant_table.h: GNTTABOP_setup_table",
+        on_table(the_size_of_the_table_is_told): "grant_table.h: GNTTABOP_query_size",
         on_table(a_part_of_a_page_is_copied): "grant_table.h: grant_entry_v2, sub_page",
     },
 };
@@ -294,4 +298,11 @@ fn a_part_of_a_page_is_copied(table: Table, me: DomId) -> Verdict {
         ensure(!wanted || target == b"part", "other bytes")?;
     }
     Ok(())
+}
+
+/// Toolstacks give a domain 32 frames or more.
+fn the_size_of_the_table_is_told(table: Table, _: DomId) -> Verdict {
+    let size = grant_table::query_size(table.platform())?;
+    ensure(size.nr_frames >= 1, "it has no frame")?;
+    ensure(size.max_nr_frames >= 4, "it can hardly grow")
 }

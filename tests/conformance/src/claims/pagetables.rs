@@ -375,8 +375,9 @@ fn a_second_level_takes_no_writable_page(guest: &Guest) -> Verdict {
 }
 
 fn a_second_level_takes_no_large_page(guest: &Guest) -> Verdict {
-    let page = Frame::new(guest)?;
-    let second = Frame::table(guest, &[(7, entry(page.mfn, TABLE | LARGE))])?;
+    // It would do as a table.
+    let first = Frame::table(guest, &[])?;
+    let second = Frame::table(guest, &[(7, entry(first.mfn, TABLE | LARGE))])?;
     refused(second.pin(Level::L2), Errno::EINVAL)
 }
 

@@ -1,0 +1,283 @@
+//! The bugs: what each is, where, and how it is planted.
+
+/// One bug of the mock's.
+pub(super) struct Mutant {
+    /// What is wrong.
+    pub(super) name: &'static str,
+    /// The file, in the mock's sources.
+    pub(super) file: &'static str,
+    /// What is there once.
+    pub(super) from: &'static str,
+    /// What is put in its place.
+    pub(super) to: &'static str,
+}
+
+const fn bug(
+    name: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+) -> Mutant {
+    Mutant {
+        name,
+        file,
+        from,
+        to,
+    }
+}
+
+/// All of them.
+pub(super) const ALL: &[Mutant] = &[
+    bug(
+        "a masked event makes an upcall (2-level)",
+        "ports.rs",
+        "if before & bit == 0 && !masked {",
+        "if before & bit == 0 {",
+    ),
+    bug(
+        "a masked event is queued (FIFO)",
+        "ports.rs",
+        "if before & (1 << EVTCHN_FIFO_MASKED | 1 << EVTCHN_FIFO_LINKED) != 0 {",
+        "if before & (1 << EVTCHN_FIFO_LINKED) != 0 {",
+    ),
+    bug(
+        "an event makes no upcall (FIFO)",
+        "ports.rs",
+        "self.upcall(slot.vcpu);",
+        "",
+    ),
+    bug(
+        "a queue's head is not written (FIFO)",
+        "ports.rs",
+        "head.store_release(port.0);",
+        "",
+    ),
+    bug(
+        "an event is queued twice (FIFO)",
+        "ports.rs",
+        "let _before = word.fetch_or(1 << EVTCHN_FIFO_LINKED);",
+        "",
+    ),
+    bug(
+        "a closed port stays pending (FIFO)",
+        "ports.rs",
+        "let _before = word.fetch_and(!(1 << EVTCHN_FIFO_PENDING));",
+        "let _word = word;",
+    ),
+    bug(
+        "any priority is taken",
+        "ports.rs",
+        "if priority > EVTCHN_FIFO_PRIORITY_MIN {",
+        "if priority > 99 {",
+    ),
+    bug(
+        "a port can be closed twice",
+        "ports.rs",
+        "if self.binding(port)? == Binding::Closed {",
+        "if self.binding(port).is_err() {",
+    ),
+    bug(
+        "a new channel is quiet",
+        "world.rs",
+        "state.ports.set_pending(local);",
+        "",
+    ),
+    bug(
+        "a port that was not offered can be bound",
+        "world.rs",
+        "if self.binding(remote, remote_port)? != Binding::Unbound(domid) {",
+        "if self.binding(remote, remote_port).is_err() {",
+    ),
+    bug(
+        "an event on a closed port is no error",
+        "world.rs",
+        "Binding::Closed | Binding::Virq(..) => return Err(Errno::EINVAL),",
+        "Binding::Virq(..) => return Err(Errno::EINVAL),\nBinding::Closed => {}",
+    ),
+    bug(
+        "events do not reach the other end",
+        "world.rs",
+        "Binding::Interdomain(remote, other) => self.set_pending(remote, other),",
+        "Binding::Interdomain(..) => {}",
+    ),
+    bug(
+        "a virtual interrupt can be bound twice",
+        "calls/events.rs",
+        "if state.ports.find(binding).is_some() {",
+        "if false {",
+    ),
+    bug(
+        "nobody is told for whom a port is",
+        "calls/events.rs",
+        "(ChannelStatus::UNBOUND, u64::from(remote.0))",
+        "(ChannelStatus::UNBOUND, 0)",
+    ),
+    bug(
+        "the timer rings at once",
+        "calls/sched.rs",
+        "let mut ring = self.timers.singleshot_ns.is_some_and(|at| at <= now_ns);",
+        "let mut ring = self.timers.singleshot_ns.is_some();",
+    ),
+    bug(
+        "the timer is not set",
+        "calls/vcpu.rs",
+        "self.lock().timers.singleshot_ns = Some(timer.timeout_abs_ns);",
+        "",
+    ),
+    bug(
+        "a poll does not look at its ports",
+        "calls/sched.rs",
+        "ports.iter().any(|port| state.ports.is_pending(*port))",
+        "ports.is_empty() && state.ports.count() == 0",
+    ),
+    bug(
+        "the first vCPU is not up",
+        "calls/vcpu.rs",
+        "VCPUOP_IS_UP => Ok(usize::from(is_first)),",
+        "VCPUOP_IS_UP => Ok(0),",
+    ),
+    bug(
+        "the last byte is not copied (grants)",
+        "calls/grants.rs",
+        "let mut bytes = vec![0; len];",
+        "let mut bytes = vec![0; len.saturating_sub(1)];",
+    ),
+    bug(
+        "read-only grants can be written",
+        "grants.rs",
+        "if flags.contains(GrantFlags::READONLY) && access == Access::Write {",
+        "if false {",
+    ),
+    bug(
+        "use bits are not set",
+        "grants.rs",
+        "let _before = word.fetch_or(bits.bits());",
+        "let _bits = (word, bits);",
+    ),
+    bug(
+        "use bits are not cleared",
+        "grants.rs",
+        "gone |= GrantFlags::READING;",
+        "",
+    ),
+    bug(
+        "anybody may use a grant",
+        "grants.rs",
+        "if entry.domid != user || (",
+        "if (",
+    ),
+    bug(
+        "a wrong handle has another status",
+        "grants.rs",
+        "return GrantStatus::BAD_HANDLE;",
+        "return GrantStatus::GENERAL_ERROR;",
+    ),
+    bug(
+        "grants stay in their places",
+        "grants.rs",
+        "one.store_release(other.swap(before).trust());",
+        "one.store_release(before);",
+    ),
+    bug(
+        "a table cannot grow",
+        "calls/grants.rs",
+        "op.max_nr_frames = TABLE_PAGES as u32;",
+        "op.max_nr_frames = 1;",
+    ),
+    bug(
+        "a frame can be table and writable at once",
+        "frames.rs",
+        "if frame.uses > 0 && frame.kind != kind {",
+        "if false {",
+    ),
+    bug(
+        "tables are not checked",
+        "frames.rs",
+        "if frame.uses == 1\n",
+        "if frame.uses == u32::MAX\n",
+    ),
+    bug(
+        "a table can be pinned twice",
+        "frames.rs",
+        "if self.frames.frames[index].pinned {",
+        "if false {",
+    ),
+    bug(
+        "large pages are taken",
+        "frames.rs",
+        "if entry & LARGE != 0 {",
+        "if false {",
+    ),
+    bug(
+        "a top table may map itself writable (XSA-182)",
+        "frames.rs",
+        "return if entry & WRITE == 0 {",
+        "return if entry & PRESENT != 0 {",
+    ),
+    bug(
+        "an unpinned table keeps what it maps",
+        "frames.rs",
+        "self.leave_entry(index, level, slot, self.read_entry(index, slot));\n            }\n        }\n    }\n\n    /// What a frame is used for",
+        "}\n        }\n    }\n\n    /// What a frame is used for",
+    ),
+    bug(
+        "too much is told to be done (mmu_update)",
+        "calls/mmu.rs",
+        "Ok(()) => done += 1,",
+        "Ok(()) => done += 2,",
+    ),
+    bug(
+        "accessed and dirty bits are lost",
+        "calls/mmu.rs",
+        "entry |= before & ACCESSED_DIRTY;",
+        "",
+    ),
+    bug(
+        "what was given back is counted still",
+        "calls/memory.rs",
+        "Ok(self.lock().memory.reservation())",
+        "Ok(self.lock().memory.nr_pages())",
+    ),
+    bug(
+        "answers to bad addresses are lost silently",
+        "memory.rs",
+        "    } else {\n        Err(Errno::EFAULT)\n    }",
+        "    } else {\n        Ok(())\n    }",
+    ),
+    bug(
+        "a list of calls tells no answers",
+        "calls/mod.rs",
+        "memory.copy_out(at, entry.as_bytes())?;",
+        "",
+    ),
+    bug(
+        "a text without room is cut off",
+        "calls/version.rs",
+        "if text.len() > room as usize {",
+        "if room > 4096 {",
+    ),
+    bug(
+        "conflicts of transactions are not told",
+        "store/request.rs",
+        "return Err(StoreError::EAGAIN);",
+        "",
+    ),
+    bug(
+        "a watch does not fire when it is set",
+        "store/request.rs",
+        "self.events.push((domid, watch_event(path, token)));",
+        "let _event = watch_event(path, token);",
+    ),
+    bug(
+        "what is not there is forbidden",
+        "store/tree.rs",
+        "None if self.may_see(domid, path) => Err(StoreError::ENOENT),",
+        "None if self.may_see(domid, path) => Err(StoreError::EACCES),",
+    ),
+    bug(
+        "anybody may write anything in the store",
+        "store/tree.rs",
+        "letter == 'b' || letter == if write { 'w' } else { 'r' }",
+        "letter != '-' || write",
+    ),
+];
