@@ -63,7 +63,7 @@ pub fn system_time_ns(info: PeerPtr<'_, VcpuTimeInfo>, tsc: impl Fn() -> u64) ->
 /// A clock that never goes back. Xen keeps the time of each processor of its own
 /// and corrects it once a second, so a vCPU that moves to another one may read
 /// less than before.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Monotonic(AtomicU64);
 
 impl Monotonic {

@@ -540,7 +540,7 @@ mod tests {
             include_str!("../../conformance/src/calls/pv.rs"),
             include_str!("../../conformance/src/calls/sched.rs"),
             include_str!("../../conformance/src/calls/vcpu.rs"),
-            include_str!("../../conformance/src/calls/version.rs"),
+            include_str!("../../conformance/src/calls/versions.rs"),
         );
         for call in facts::CALLS {
             let name = call.c_name.trim_start_matches("__HYPERVISOR_");

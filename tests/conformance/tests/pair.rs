@@ -47,7 +47,7 @@ fn two_guests_leave_nothing_over() {
                 let work = move |_: &Domain| work(side(domain, choice));
                 (
                     domain,
-                    Box::new(work) as Box<dyn FnOnce(&Domain) -> _ + Send>,
+                    Box::new(work) as Box<dyn FnOnce(&Domain) -> Result<String, String> + Send>,
                 )
             };
         let ended = xen.run(vec![work(back, pair::back), work(front, pair::front)]);

@@ -324,6 +324,7 @@ fn verdict_of(text: &str) -> Option<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Ended;
 
     const NAMES: [&str; 3] = ["a::b", "a::c", "a::d"];
 

@@ -72,8 +72,13 @@ pub(crate) fn progress(message: &str) -> ProgressBar {
 
 /// Holds the lab for this process; a process that dies lets go.
 pub(crate) fn lock() -> Result<File> {
+    lock_for("lock")
+}
+
+/// Holds a part of it.
+pub(crate) fn lock_for(name: &str) -> Result<File> {
     fs::create_dir_all(cache())?;
-    let file = File::create(cache().join("lock")).context("cannot make the lab's lock")?;
+    let file = File::create(cache().join(name)).context("cannot make the lab's lock")?;
     // SAFETY: locks a file that this process has open.
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
         bail!("cannot lock the lab");

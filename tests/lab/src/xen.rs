@@ -80,6 +80,16 @@ fn could_be_ours(line: &[u8]) -> bool {
     })
 }
 
+/// Where Xen, which has the same serial line, spoke within a line of the guest's:
+/// that goes on behind.
+fn interrupted(line: &[u8]) -> Option<usize> {
+    if !line.ends_with(b"\n") {
+        return None;
+    }
+    let at = line.windows(5).position(|word| word == b"(XEN)")?;
+    (at > 0).then_some(at)
+}
+
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
@@ -276,7 +286,12 @@ fn follow(
                 line.extend(names.suffix(&line).as_bytes());
             }
             line.push(byte);
-            if byte == b'\n' {
+            if transcript.stage == Stage::Guest
+                && let Some(rest) = interrupted(&line)
+            {
+                line.truncate(rest);
+                shown = shown.min(rest);
+            } else if byte == b'\n' {
                 let text = String::from_utf8_lossy(&line);
                 if transcript.line(&text) == Whose::Guests {
                     show(job, line.get(shown..).unwrap_or(&[]));
@@ -326,6 +341,14 @@ mod tests {
         assert_eq!(transcript.console, "hello\n");
         assert_eq!(transcript.log, ["(XEN) crashed"]);
         assert_eq!(transcript.ended, Some(Ended::Shutdown(3)));
+    }
+
+    #[test]
+    fn what_xen_says_within_a_line_is_cut_out() {
+        assert_eq!(interrupted(b"test a(XEN) mm.c:1 bad\n"), Some(6));
+        for line in [&b"(XEN) mm.c:1 bad\n"[..], b"test a(XEN) mm", b"test a\n"] {
+            assert_eq!(interrupted(line), None);
+        }
     }
 
     #[test]

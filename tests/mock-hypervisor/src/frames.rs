@@ -233,7 +233,10 @@ impl Memory {
     /// The entry by which the guest sees the page at one of its addresses.
     fn seen(&self, at: usize) -> u64 {
         match self.frames.seen[at] {
-            u64::MAX => self.gfn_of_index(at).0 * PAGE_SIZE as u64 | PRESENT | WRITE | USER,
+            u64::MAX => {
+                let address = self.gfn_of_index(at).0 * PAGE_SIZE as u64;
+                address | PRESENT | WRITE | USER
+            }
             entry => entry,
         }
     }
@@ -301,8 +304,8 @@ impl Memory {
             .frames
             .iter()
             .position(|frame| !frame.allocated && frame.mappings == 0 && frame.uses == 0)?;
+        // Xen does not clean what comes back to the same domain.
         self.frames.frames[index].allocated = true;
-        self.fill(index, None);
         Some(self.gfn_of_index(index))
     }
 }

@@ -151,10 +151,12 @@ impl Memory {
 
     /// An entry of a page of entries.
     pub(crate) fn entry(&self, table: usize, index: usize) -> &AtomicU64 {
-        let place = self.own_page(table).cast::<AtomicU64>();
-        // SAFETY: both callers name a page of the guest's and one of its 512
-        // words; whoever else writes there does it atomically or not at all.
-        unsafe { place.add(index & 511).as_ref() }
+        let table = self.own_page(table).cast::<AtomicU64>();
+        // SAFETY: a page has 512 words.
+        let place = unsafe { table.add(index & 511) };
+        // SAFETY: memory of the domain's; whoever else writes there does it
+        // atomically or not at all.
+        unsafe { place.as_ref() }
     }
 
     /// Fills a page with zeroes, or with another's bytes.

@@ -1,14 +1,20 @@
 //! Pages, frames and the reservation.
 
-use hypercall_abi::{PAGE_SIZE, memory, platform::Pages};
+use hypercall_abi::{
+    PAGE_SIZE,
+    memory::{self, MemoryMapEntry},
+    platform::Pages,
+};
 use pv_guest::Guest;
 
-use crate::claim::{Group, Verdict, claims, ensure, everywhere, on_xen};
+use crate::claim::{Group, Verdict, claims, ensure, everywhere, on_pvh, on_xen, same};
 
 pub(super) const GROUP: Group = Group {
     name: "memory",
     claims: claims! {
         on_xen(reservation_is_what_was_given): "memory.h: XENMEM_current_reservation",
+        on_pvh(the_memory_map_is_told): "memory.h: XENMEM_memory_map",
+        on_pvh(what_is_given_back_can_be_had_again): "memory.h: XENMEM_populate_physmap",
         everywhere(pages_are_zeroed_and_apart): "docs/DESIGN.md: Pages",
     },
 };
@@ -48,4 +54,42 @@ fn pages_are_zeroed_and_apart(guest: &Guest) -> Verdict {
         zeroed && frames && back,
         "not zeroed, or frames are confused",
     )
+}
+
+fn the_memory_map_is_told(guest: &Guest) -> Verdict {
+    const RAM: u32 = 1;
+    let mut map = [MemoryMapEntry::default(); 32];
+    let count = memory::memory_map(guest.platform(), &mut map)?;
+    let told: u64 = map
+        .iter()
+        .take(count)
+        .filter(|entry| entry.r#type == RAM)
+        .map(|entry| entry.size)
+        .sum();
+    let most = memory::maximum_reservation(guest.platform())? as u64 * PAGE_SIZE as u64;
+    ensure(told > 0, "there is no memory in it")?;
+    ensure(told <= most, "there is more in it than the guest may have")
+}
+
+/// A frame of a guest whose memory Xen maps. What is in the one that comes is
+/// anything: Xen cleans the frames of domains that are gone, no others.
+fn what_is_given_back_can_be_had_again(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let page = platform.alloc(1).ok_or("no page")?;
+    let gfn = platform.gfn_of(page).ok_or("no frame")?;
+    let before = memory::current_reservation(platform)?;
+    // SAFETY: nothing leads to the page.
+    let given = unsafe { memory::decrease_reservation(platform, &mut [gfn.0], 0) }?;
+    let between = memory::current_reservation(platform)?;
+    // SAFETY: nothing is there now.
+    let got = unsafe { memory::populate_physmap(platform, &mut [gfn.0], 0, 0) }?;
+    same((given, got), (1, 1))?;
+    same(between + 1, before)?;
+    // SAFETY: the page is there again.
+    unsafe { page.write_volatile(7) };
+    // SAFETY: as above.
+    let byte = unsafe { page.read_volatile() };
+    // SAFETY: as it was allocated.
+    unsafe { platform.free(page, 1) };
+    same(byte, 7)
 }

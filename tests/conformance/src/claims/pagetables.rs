@@ -74,7 +74,7 @@ const TABLE: u64 = PRESENT | WRITE | USER | ACCESSED;
 const NOWHERE: Mfn = Mfn(1 << 35);
 
 const fn entry(mfn: Mfn, flags: u64) -> u64 {
-    mfn.0 * PAGE_SIZE as u64 | flags
+    (mfn.0 * PAGE_SIZE as u64) | flags
 }
 
 /// A page of the guest's, mapped as usual when it is dropped.
@@ -101,8 +101,7 @@ impl<'p> Frame<'p> {
     fn table(guest: &'p Guest, entries: &[(usize, u64)]) -> Result<Self, Stop> {
         let frame = Self::new(guest)?;
         for (index, value) in entries {
-            // SAFETY: a page of ours; all indices are below 512.
-            unsafe { frame.page.cast::<u64>().add(*index).write(*value) };
+            frame.set_word(*index, *value);
         }
         frame.map(entry(frame.mfn, READ_ONLY))?;
         Ok(frame)
@@ -115,9 +114,13 @@ impl<'p> Frame<'p> {
         unsafe { mmu::update_va_mapping(self.platform, va, entry, Flush::PageEverywhere) }
     }
 
+    fn place(&self, index: usize) -> *mut u64 {
+        self.page.as_ptr().cast::<u64>().wrapping_add(index & 511)
+    }
+
     fn word(&self, index: usize) -> u64 {
         // SAFETY: a page of ours that can be read.
-        unsafe { self.page.cast::<u64>().add(index).read_volatile() }
+        unsafe { self.place(index).read_volatile() }
     }
 
     /// An entry, without what Xen adds.
@@ -127,7 +130,7 @@ impl<'p> Frame<'p> {
 
     fn set_word(&self, index: usize, value: u64) {
         // SAFETY: a page of ours that can be written.
-        unsafe { self.page.cast::<u64>().add(index).write_volatile(value) };
+        unsafe { self.place(index).write_volatile(value) };
     }
 
     /// Whether Xen could write an answer there.

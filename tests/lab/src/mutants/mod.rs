@@ -25,6 +25,7 @@ type Verdicts = BTreeMap<String, String>;
 
 /// Plants them all, and says which are found, and by what.
 pub(crate) fn run(filter: &str) -> Result<u8> {
+    let _lock = packages::lock_for("mutants.lock")?;
     let copy = copy()?;
     build(&copy)?.context("the mock does not build as it is")?;
     let healthy = try_claims(&copy)?;

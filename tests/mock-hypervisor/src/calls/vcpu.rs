@@ -173,9 +173,11 @@ impl Domain {
                 }
                 let mut state = self.lock();
                 let page = state.memory.ram_of(place.mfn).ok_or(Errno::EINVAL)?;
-                // SAFETY: within a page of the domain's, which lives as long as
-                // its state; the guest gave it to the hypervisor.
-                let info = unsafe { PeerPtr::new(page.add(offset).cast()) };
+                // SAFETY: within the page.
+                let info = unsafe { page.add(offset) }.cast();
+                // SAFETY: memory of the domain's, which lives as long as its
+                // state; the guest gave it to the hypervisor.
+                let info = unsafe { PeerPtr::new(info) };
                 state.ports.move_vcpu_info(vcpu, info).map(|()| 0)
             }
             VCPUOP_SEND_NMI => self.send_nmi(vcpu),
