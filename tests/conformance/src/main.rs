@@ -61,6 +61,7 @@ fn two_guests(
         ports: guest.start_ports(choice(guest), delivery(guest))?,
         table: guest.grants()?,
         store: guest.store()?,
+        rounds: pair::ROUND_TRIPS,
     };
     match side(both) {
         Ok(done) => println!("{done}"),

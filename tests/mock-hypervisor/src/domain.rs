@@ -410,12 +410,17 @@ impl Domain {
 
     /// The same, of one who is counted among the runners.
     fn run_counted<T>(&self, guest: impl FnOnce(&Self) -> T) -> Outcome<T> {
-        let ended = catch_unwind(AssertUnwindSafe(|| guest(self)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.outcome_of(guest)));
         let mut world = self.xen.0.lock();
         world.runners -= 1;
         self.xen.0.rouse(&mut world);
         drop(world);
-        match ended {
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// How a guest's code ends.
+    pub(crate) fn outcome_of<T>(&self, guest: impl FnOnce(&Self) -> T) -> Outcome<T> {
+        match catch_unwind(AssertUnwindSafe(|| guest(self))) {
             Ok(value) => Outcome::Returned(value),
             Err(payload) => match payload.downcast::<Shutdown>() {
                 Ok(shutdown) => Outcome::Shutdown(*shutdown),

@@ -9,10 +9,12 @@ mod grants;
 pub mod hosted;
 mod memory;
 mod platform;
+mod play;
 mod ports;
 mod store;
 mod world;
 
 pub use domain::{Config, Domain, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time};
+pub use play::Played;
 pub use store::StoreError;
 pub use world::Xen;

@@ -12,6 +12,7 @@ use hypercall_abi::{DomId, Errno, Port};
 use crate::{
     Time,
     domain::State,
+    play::Play,
     ports::{Binding, DOM0},
     store::Store,
 };
@@ -57,6 +58,8 @@ pub(crate) struct World {
     /// Until when those who sleep would sleep at the most, and how many.
     deadlines: BTreeMap<u64, usize>,
     last: u16,
+    /// The order in which guests take turns, if it is fixed.
+    pub(crate) play: Option<Play>,
 }
 
 impl Xen {
@@ -101,15 +104,35 @@ impl Host {
     pub(crate) fn sleep<'a>(
         &'a self,
         mut world: MutexGuard<'a, World>,
+        domid: DomId,
         until_ns: Option<u64>,
     ) -> Option<MutexGuard<'a, World>> {
-        let now_ns = self.now_ns(&world);
         if let Some(until_ns) = until_ns {
             *world.deadlines.entry(until_ns).or_default() += 1;
         }
-        let timers = world.domains.values().filter_map(State::next_ns);
-        let deadlines = world.deadlines.keys().next().copied();
-        let next_ns = timers.chain(deadlines).min();
+        let (mut world, slept) = if world.play.is_some() {
+            self.sleep_in_turn(world, domid)
+        } else {
+            self.sleep_freely(world)
+        };
+        if let Some(until_ns) = until_ns
+            && let Some(count) = world.deadlines.get_mut(&until_ns)
+        {
+            *count -= 1;
+            if *count == 0 {
+                world.deadlines.remove(&until_ns);
+            }
+        }
+        slept.then_some(world)
+    }
+
+    /// The same, while guests run as they like.
+    fn sleep_freely<'a>(
+        &'a self,
+        mut world: MutexGuard<'a, World>,
+    ) -> (MutexGuard<'a, World>, bool) {
+        let now_ns = self.now_ns(&world);
+        let next_ns = world.next_ns();
         world.sleepers += 1;
         let roused = world.roused;
         let rest = next_ns.map(|next| next.saturating_sub(now_ns));
@@ -127,26 +150,26 @@ impl Host {
         if world.roused == roused {
             world.sleepers -= 1;
         }
-        if let Some(until_ns) = until_ns
-            && let Some(count) = world.deadlines.get_mut(&until_ns)
-        {
-            *count -= 1;
-            if *count == 0 {
-                world.deadlines.remove(&until_ns);
-            }
-        }
-        slept.then_some(world)
+        (world, slept)
     }
 
     /// Wakes all who sleep: each looks for itself whether it was meant. Until
     /// it has looked, it counts as awake.
     pub(crate) fn rouse(&self, world: &mut World) {
+        if let Some(play) = &mut world.play {
+            play.rouse();
+        }
         world.roused += 1;
         world.sleepers = 0;
         self.event.notify_all();
     }
 
-    fn wait<'a>(
+    /// Lets all who wait look.
+    pub(crate) fn wake_all(&self) {
+        self.event.notify_all();
+    }
+
+    pub(crate) fn wait<'a>(
         &'a self,
         world: MutexGuard<'a, World>,
         rest: Option<Duration>,
@@ -165,6 +188,18 @@ impl Host {
 }
 
 impl World {
+    /// When something happens next, or somebody who sleeps wakes.
+    pub(crate) fn next_ns(&self) -> Option<u64> {
+        let timers = self.domains.values().filter_map(State::next_ns);
+        let deadlines = self.deadlines.keys().next().copied();
+        timers.chain(deadlines).min()
+    }
+
+    /// Lets virtual time pass up to a time.
+    pub(crate) fn pass_to(&mut self, time_ns: u64) {
+        self.virtual_ns = self.virtual_ns.max(time_ns);
+    }
+
     /// The number of the next domain.
     pub(crate) fn next_domid(&mut self) -> DomId {
         self.last += 1;

@@ -37,6 +37,7 @@ impl Domain {
         nr: HypercallNr,
         args: [usize; 5],
     ) -> isize {
+        self.xen.0.take_turns(self.domid);
         *self.lock().calls.entry(nr.0).or_default() += 1;
         self.tick();
         let [a1, a2, a3, a4, _] = args;
@@ -83,15 +84,12 @@ impl Domain {
             _ => Err(Errno::ENOSYS),
         };
         self.tell_areas(memory);
-        match answer {
-            Ok(value) => value.cast_signed(),
-            Err(errno) => {
-                if errno == Errno::ENOSYS {
-                    *self.lock().unknown.entry((nr.0, a1)).or_default() += 1;
-                }
-                errno.to_answer()
-            }
+        if answer == Err(Errno::ENOSYS) {
+            *self.lock().unknown.entry((nr.0, a1)).or_default() += 1;
         }
+        let answer = answer.map_or_else(Errno::to_answer, usize::cast_signed);
+        self.xen.0.note(self.domid, nr.0, answer);
+        answer
     }
 
     /// An unprivileged domain may only name itself.

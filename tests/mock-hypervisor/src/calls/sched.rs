@@ -195,7 +195,7 @@ impl Domain {
             }
             let now_ns = host.now_ns(&state.world);
             state.run_times.enter(RunState::BLOCKED, now_ns);
-            let Some(world) = host.sleep(state.world, until_ns) else {
+            let Some(world) = host.sleep(state.world, self.domid, until_ns) else {
                 self.deadlock(what);
             };
             drop(world);

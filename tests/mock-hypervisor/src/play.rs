@@ -1,0 +1,227 @@
+//! Guests that take turns: one runs at a time, and at each of its hypercalls a
+//! seed says who goes on. The same seed gives the same run.
+
+use std::{collections::BTreeSet, sync::MutexGuard};
+
+use hypercall_abi::DomId;
+
+use crate::{
+    Outcome, Xen,
+    domain::Guest,
+    world::{Host, World},
+};
+
+/// The order of turns.
+#[derive(Debug)]
+pub(crate) struct Play {
+    random: u64,
+    turn: Option<DomId>,
+    ready: BTreeSet<DomId>,
+    asleep: BTreeSet<DomId>,
+    trace: u64,
+    steps: u64,
+}
+
+/// What came of a run in turns.
+#[derive(Debug)]
+pub struct Played<T> {
+    /// How each guest ended.
+    pub outcomes: Vec<Outcome<T>>,
+    /// What happened, in one number: every call of every guest, with its answer
+    /// and its time.
+    pub trace: u64,
+    /// How many calls that were.
+    pub steps: u64,
+}
+
+/// One step of a hash (FNV-1a, by words).
+const fn mix(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3)
+}
+
+impl Play {
+    fn new(seed: u64) -> Self {
+        Self {
+            random: seed,
+            turn: None,
+            ready: BTreeSet::new(),
+            asleep: BTreeSet::new(),
+            trace: 0xcbf2_9ce4_8422_2325,
+            steps: 0,
+        }
+    }
+
+    /// The next of the numbers that the seed gives (SplitMix64).
+    fn next(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.random;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    /// Gives the turn to one of those who could go on.
+    fn pick(&mut self) {
+        let count = self.ready.len() as u64;
+        self.turn = match count {
+            0 => None,
+            _ => {
+                let index = self.next() % count;
+                self.ready.iter().nth(index as usize).copied()
+            }
+        };
+    }
+
+    /// Something happened: whoever sleeps looks whether it was meant.
+    pub(crate) fn rouse(&mut self) {
+        self.ready.append(&mut self.asleep);
+    }
+}
+
+impl Host {
+    fn wait_for_turn<'a>(
+        &'a self,
+        mut world: MutexGuard<'a, World>,
+        domid: DomId,
+    ) -> MutexGuard<'a, World> {
+        while world
+            .play
+            .as_ref()
+            .is_some_and(|play| play.turn != Some(domid))
+        {
+            world = self.wait(world, None);
+        }
+        world
+    }
+
+    /// Lets the seed say who goes on.
+    pub(crate) fn take_turns(&self, domid: DomId) {
+        let mut world = self.lock();
+        let Some(play) = &mut world.play else {
+            return;
+        };
+        play.pick();
+        if play.turn != Some(domid) {
+            self.wake_all();
+            drop(self.wait_for_turn(world, domid));
+        }
+    }
+
+    /// Notes what a call was answered.
+    pub(crate) fn note(&self, domid: DomId, call: u32, answer: isize) {
+        let mut world = self.lock();
+        let now_ns = self.now_ns(&world);
+        if let Some(play) = &mut world.play {
+            for word in [u64::from(domid.0), u64::from(call), answer as u64, now_ns] {
+                play.trace = mix(play.trace, word);
+            }
+            play.steps += 1;
+        }
+    }
+
+    /// Sleeps until it is roused and has the turn; `false` if nobody could ever
+    /// rouse it.
+    pub(crate) fn sleep_in_turn<'a>(
+        &'a self,
+        mut world: MutexGuard<'a, World>,
+        domid: DomId,
+    ) -> (MutexGuard<'a, World>, bool) {
+        if let Some(play) = &mut world.play {
+            play.ready.remove(&domid);
+            play.asleep.insert(domid);
+        }
+        let slept = self.pass_turn(&mut world);
+        if !slept && let Some(play) = &mut world.play {
+            play.asleep.remove(&domid);
+            play.ready.insert(domid);
+            play.turn = Some(domid);
+        }
+        self.wake_all();
+        (self.wait_for_turn(world, domid), slept)
+    }
+
+    /// Gives the turn to somebody else; to those who wait for a time, if all
+    /// sleep. `false` if nobody waits for anything that can come.
+    fn pass_turn(&self, world: &mut World) -> bool {
+        let next_ns = world.next_ns();
+        let Some(play) = &mut world.play else {
+            return true;
+        };
+        if play.ready.is_empty() {
+            let Some(next_ns) = next_ns else {
+                return false;
+            };
+            play.rouse();
+            world.pass_to(next_ns);
+        }
+        if let Some(play) = &mut world.play {
+            play.pick();
+        }
+        true
+    }
+
+    fn begin_turn(&self, domid: DomId) {
+        drop(self.wait_for_turn(self.lock(), domid));
+    }
+
+    fn end_turns(&self, domid: DomId) {
+        let mut world = self.lock();
+        if let Some(play) = &mut world.play {
+            play.ready.remove(&domid);
+            play.asleep.remove(&domid);
+        }
+        if !self.pass_turn(&mut world)
+            && let Some(play) = &mut world.play
+        {
+            // Each is to find out for itself that it waits in vain.
+            play.rouse();
+            play.pick();
+        }
+        self.wake_all();
+    }
+}
+
+/// Gives a guest's turns up when it is dropped.
+struct Turns<'a>(&'a Host, DomId);
+
+impl Drop for Turns<'_> {
+    fn drop(&mut self) {
+        self.0.end_turns(self.1);
+    }
+}
+
+impl Xen {
+    /// Runs guests in turns: the order of their hypercalls, and with it all that
+    /// happens between them, follows from the seed alone. For hosts with virtual
+    /// time, and guests that ask nobody but their platform for anything.
+    ///
+    /// # Panics
+    /// If one of them does.
+    pub fn play<'a, T: Send + 'a>(&self, seed: u64, guests: Vec<Guest<'a, T>>) -> Played<T> {
+        let mut play = Play::new(seed);
+        play.ready = guests.iter().map(|(domain, _)| domain.domid()).collect();
+        play.pick();
+        self.0.lock().play = Some(play);
+        let in_turn = |(domain, guest): Guest<'a, T>| -> Guest<'a, Outcome<T>> {
+            let inner = move |domain: &crate::Domain| {
+                let host = &domain.xen().0;
+                host.begin_turn(domain.domid());
+                // Also when the guest panics: the others must not wait for it.
+                let _turns = Turns(host, domain.domid());
+                domain.outcome_of(guest)
+            };
+            (domain, Box::new(inner))
+        };
+        let ended = self.run(guests.into_iter().map(in_turn).collect());
+        let play = self.0.lock().play.take();
+        let outcomes = ended.into_iter().map(|ended| match ended {
+            Outcome::Returned(outcome) => outcome,
+            Outcome::Shutdown(shutdown) => Outcome::Shutdown(shutdown),
+        });
+        Played {
+            outcomes: outcomes.collect(),
+            trace: play.as_ref().map_or(0, |play| play.trace),
+            steps: play.as_ref().map_or(0, |play| play.steps),
+        }
+    }
+}
