@@ -13,9 +13,10 @@ use crate::{
 };
 
 /// The host's own tests: all libraries, and what is not among them.
-const HOST_TESTS: [&[&str]; 3] = [
+const HOST_TESTS: [&[&str]; 4] = [
     &[],
     &["--package", "conformance"],
+    &["--package", "tour"],
     &[
         "--package",
         "xenstore-client",
