@@ -395,6 +395,16 @@ impl Domain {
         self.lock().ports.count()
     }
 
+    /// How many of its grants are in use.
+    pub fn grants_in_use(&self) -> usize {
+        self.lock().grants.in_use()
+    }
+
+    /// How many grants of others it has mapped.
+    pub fn grants_mapped(&self) -> usize {
+        self.lock().grants.maps.iter().flatten().count()
+    }
+
     /// The calls that were answered with `ENOSYS`: number and first argument,
     /// and how often.
     pub fn unknown_calls(&self) -> BTreeMap<(u32, usize), u64> {

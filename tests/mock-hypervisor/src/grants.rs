@@ -151,6 +151,11 @@ impl Grants {
         !self.uses.is_empty()
     }
 
+    /// How many are.
+    pub(crate) fn in_use(&self) -> usize {
+        self.uses.len()
+    }
+
     /// Puts each of two entries into the other's place, unless one is used.
     pub(crate) fn swap(&self, memory: &Memory, a: GrantRef, b: GrantRef) -> GrantStatus {
         let (Some(at_a), Some(at_b)) = (self.entry_offset(a), self.entry_offset(b)) else {

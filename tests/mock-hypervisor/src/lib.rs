@@ -15,6 +15,6 @@ mod store;
 mod world;
 
 pub use domain::{Config, Domain, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time};
-pub use play::Played;
+pub use play::{Faults, Played};
 pub use store::StoreError;
 pub use world::Xen;

@@ -34,7 +34,11 @@ unsafe impl Hypercall for Domain {
 // SAFETY: pages come from the domain's own memory, each to one owner, zeroed.
 unsafe impl Pages for Domain {
     fn alloc(&self, count: usize) -> Option<NonNull<u8>> {
-        self.lock().memory.alloc(count)
+        let mut state = self.lock();
+        if !state.world.has_pages() {
+            return None;
+        }
+        state.memory.alloc(count)
     }
 
     unsafe fn free(&self, first: NonNull<u8>, count: usize) {

@@ -3,7 +3,13 @@
 
 use std::{collections::BTreeSet, sync::MutexGuard};
 
-use hypercall_abi::DomId;
+use hypercall_abi::{
+    DomId, Errno, HypercallNr,
+    event_channel::{
+        EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ,
+        EVTCHNOP_EXPAND_ARRAY, EVTCHNOP_INIT_CONTROL,
+    },
+};
 
 use crate::{
     Outcome, Xen,
@@ -20,6 +26,33 @@ pub(crate) struct Play {
     asleep: BTreeSet<DomId>,
     trace: u64,
     steps: u64,
+    faults: Faults,
+}
+
+/// What goes wrong in a run in turns: each as one in so many, 0 is never. All of
+/// it is what a Xen may do to its guests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Calls that want a port, or a page for ports, find none (`ENOSPC`, `ENOMEM`).
+    pub no_ports: u32,
+    /// The guest's allocator has no pages.
+    pub no_pages: u32,
+    /// A page that is granted is paged out (`GNTST_eagain`).
+    pub paged_out: u32,
+    /// At a call, one of the guest's ports rings for no reason.
+    pub spurious: u32,
+}
+
+/// A call that can be refused for want of something.
+const fn wants(op: usize) -> Option<Errno> {
+    match op {
+        EVTCHNOP_ALLOC_UNBOUND
+        | EVTCHNOP_BIND_INTERDOMAIN
+        | EVTCHNOP_BIND_IPI
+        | EVTCHNOP_BIND_VIRQ => Some(Errno::ENOSPC),
+        EVTCHNOP_INIT_CONTROL | EVTCHNOP_EXPAND_ARRAY => Some(Errno::ENOMEM),
+        _ => None,
+    }
 }
 
 /// What came of a run in turns.
@@ -40,7 +73,7 @@ const fn mix(hash: u64, word: u64) -> u64 {
 }
 
 impl Play {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, faults: Faults) -> Self {
         Self {
             random: seed,
             turn: None,
@@ -48,7 +81,13 @@ impl Play {
             asleep: BTreeSet::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             steps: 0,
+            faults,
         }
+    }
+
+    /// Whether something that goes wrong once in so often does now.
+    fn happens(&mut self, one_in: u32) -> bool {
+        one_in != 0 && self.next().is_multiple_of(u64::from(one_in))
     }
 
     /// The next of the numbers that the seed gives (SplitMix64).
@@ -75,6 +114,42 @@ impl Play {
     /// Something happened: whoever sleeps looks whether it was meant.
     pub(crate) fn rouse(&mut self) {
         self.ready.append(&mut self.asleep);
+    }
+}
+
+impl World {
+    /// What goes wrong at a call of `domid`'s.
+    pub(crate) fn fault(&mut self, domid: DomId, nr: HypercallNr, op: usize) -> Result<(), Errno> {
+        let Some(play) = &mut self.play else {
+            return Ok(());
+        };
+        let Faults {
+            no_ports,
+            paged_out,
+            spurious,
+            ..
+        } = play.faults;
+        if nr == HypercallNr::EVENT_CHANNEL_OP
+            && let Some(errno) = wants(op)
+            && play.happens(no_ports)
+        {
+            return Err(errno);
+        }
+        let is_out = nr == HypercallNr::GRANT_TABLE_OP && play.happens(paged_out);
+        let ring = play.happens(spurious).then(|| play.next());
+        for state in self.domains.values_mut().filter(|_| is_out) {
+            state.grants.paged_out = 1;
+        }
+        if let (Some(any), Some(state)) = (ring, self.domains.get_mut(&domid)) {
+            state.ports.ring_any(any);
+        }
+        Ok(())
+    }
+
+    /// Whether the guest's allocator has a page.
+    pub(crate) fn has_pages(&mut self) -> bool {
+        let play = self.play.as_mut();
+        !play.is_some_and(|play| play.happens(play.faults.no_pages))
     }
 }
 
@@ -191,14 +266,19 @@ impl Drop for Turns<'_> {
 }
 
 impl Xen {
-    /// Runs guests in turns: the order of their hypercalls, and with it all that
-    /// happens between them, follows from the seed alone. For hosts with virtual
+    /// Runs guests in turns: the order of their hypercalls, what goes wrong, and
+    /// with it all that happens between them, follow from the seed alone. For hosts with virtual
     /// time, and guests that ask nobody but their platform for anything.
     ///
     /// # Panics
     /// If one of them does.
-    pub fn play<'a, T: Send + 'a>(&self, seed: u64, guests: Vec<Guest<'a, T>>) -> Played<T> {
-        let mut play = Play::new(seed);
+    pub fn play<'a, T: Send + 'a>(
+        &self,
+        seed: u64,
+        faults: Faults,
+        guests: Vec<Guest<'a, T>>,
+    ) -> Played<T> {
+        let mut play = Play::new(seed, faults);
         play.ready = guests.iter().map(|(domain, _)| domain.domid()).collect();
         play.pick();
         self.0.lock().play = Some(play);

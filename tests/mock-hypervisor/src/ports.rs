@@ -180,6 +180,21 @@ impl Ports {
             .collect()
     }
 
+    /// Makes one of the open ports pending.
+    pub(crate) fn ring_any(&mut self, any: u64) {
+        let open = |(_, slot): &(usize, &Slot)| slot.binding != Binding::Closed;
+        let open: Vec<usize> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(open)
+            .map(|(index, _)| index)
+            .collect();
+        if let Some(index) = open.get(any as usize % open.len().max(1)) {
+            self.set_pending(Port(*index as u32));
+        }
+    }
+
     /// Makes the port pending that is bound to this, if there is one.
     pub(crate) fn ring(&mut self, binding: Binding) {
         if let Some(port) = self.find(binding) {

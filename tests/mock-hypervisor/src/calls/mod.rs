@@ -41,7 +41,9 @@ impl Domain {
         *self.lock().calls.entry(nr.0).or_default() += 1;
         self.tick();
         let [a1, a2, a3, a4, _] = args;
+        let refused = self.lock().world.fault(self.domid, nr, a1);
         let answer = match nr {
+            _ if refused.is_err() => refused.map(|()| 0),
             HypercallNr::XEN_VERSION => self.xen_version(memory, a1, a2),
             HypercallNr::SCHED_OP => self.sched_op(memory, a1, a2),
             HypercallNr::EVENT_CHANNEL_OP => self.event_channel_op(memory, a1, a2),
