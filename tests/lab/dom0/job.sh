@@ -25,7 +25,7 @@ if [ -f /job/peer.cfg ]; then
     create peer
     peer=$(xl domid peer)
     xenstore-write "$home/peer" "$peer" "/local/domain/$peer/data/peer" "$domid"
-    xl console peer >/job/peer.log 2>&1 </dev/null &
+    : >/job/peer.log
     (sleep 0.05; xl unpause peer) &
 fi
 if [ -f /job/linux-peer ]; then
@@ -53,14 +53,24 @@ echo "@@LAB begin"
 (sleep 0.05; xl unpause guest) &
 xl console guest
 ended guest 20
+# A terminal that is closed loses what nobody has read: the daemon's own record
+# has it all.
+echo
+echo "@@LAB record"
+cat /var/log/xen/console/guest-guest.log
+echo
+echo "@@LAB peers"
 if [ -f /job/peer.log ]; then
-    [ -f /job/peer.cfg ] && ended peer 100
+    if [ -f /job/peer.cfg ]; then
+        ended peer 100
+        cat /var/log/xen/console/guest-peer.log >>/job/peer.log
+    fi
     [ -n "$noise" ] && kill "$noise"
     usleep 200000
     echo
     cat /job/peer.log
+    echo
 fi
-echo
 echo "@@LAB log"
 xl dmesg
 echo "@@LAB end $(grep -o 'reason code [0-9]*' /var/log/xen/xl-guest.log | head -n 1)"

@@ -95,6 +95,8 @@ enum Stage {
     #[default]
     Before,
     Guest,
+    /// What the guest said, once more and whole.
+    Record,
     Log,
 }
 
@@ -104,6 +106,11 @@ impl Transcript {
         if let Some(mark) = line.trim_end().strip_prefix("@@LAB ") {
             match mark.split_once(' ').map_or(mark, |(word, _)| word) {
                 "begin" => self.stage = Stage::Guest,
+                "record" => {
+                    self.stage = Stage::Record;
+                    self.console.clear();
+                }
+                "peers" => self.stage = Stage::Guest,
                 "log" => self.stage = Stage::Log,
                 "refused" => self.ended = Some(Ended::Refused(self.create_log.trim().to_owned())),
                 "end" => {
@@ -130,6 +137,11 @@ impl Transcript {
             Stage::Guest => {
                 self.console.push_str(line);
                 Whose::Guests
+            }
+            Stage::Record if line.starts_with("(XEN)") => Whose::Others,
+            Stage::Record => {
+                self.console.push_str(line);
+                Whose::Others
             }
             Stage::Log => {
                 // Xen lists the state that it saves when it starts a guest.
@@ -286,7 +298,7 @@ fn follow(
                 line.extend(names.suffix(&line).as_bytes());
             }
             line.push(byte);
-            if transcript.stage == Stage::Guest
+            if [Stage::Guest, Stage::Record].contains(&transcript.stage)
                 && let Some(rest) = interrupted(&line)
             {
                 line.truncate(rest);
@@ -332,13 +344,19 @@ mod tests {
             "@@LAB begin\n",
             "hello\n",
             "(XEN) something\n",
+            "@@LAB record\n",
+            "hello\n",
+            "and good bye\n",
+            "@@LAB peers\n",
+            "the other\n",
             "@@LAB log\n",
             "(XEN) crashed\n",
             "@@LAB end reason code 3\n",
         ] {
             transcript.line(line);
         }
-        assert_eq!(transcript.console, "hello\n");
+        // The end had been lost.
+        assert_eq!(transcript.console, "hello\nand good bye\nthe other\n");
         assert_eq!(transcript.log, ["(XEN) crashed"]);
         assert_eq!(transcript.ended, Some(Ended::Shutdown(3)));
     }
