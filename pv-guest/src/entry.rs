@@ -62,7 +62,7 @@ macro_rules! entry {
                             exception.vector,
                             exception.error_code,
                             exception.address,
-                            &exception.registers,
+                            &mut exception.registers,
                             exception.guard,
                         );
                         ::mock_hypervisor::hosted::Resume::Yes

@@ -70,65 +70,75 @@ pub fn upcall() {
     crate::events::upcall();
 }
 
+/// The words of the first vCPU, once upcalls were let through.
+static VCPU_INFO: spin::Once<PeerPtr<'static, VcpuInfo>> = spin::Once::new();
+
 /// Lets upcalls through.
 pub(crate) fn open_upcalls(shared: PeerPtr<'static, SharedInfo>) {
     if let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) {
+        VCPU_INFO.call_once(|| vcpu);
         peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store_release(0);
     }
 }
 
+/// Whether upcalls come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upcalls {
+    Open,
+    Held,
+}
+
+/// Holds upcalls back, and says whether they came until now.
+pub(crate) fn hold() -> Upcalls {
+    let before = VCPU_INFO
+        .get()
+        .copied()
+        .map(|vcpu| peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).swap(1));
+    match before.map(|before| before.trust()) {
+        Some(0) => Upcalls::Open,
+        _ => Upcalls::Held,
+    }
+}
+
+/// Back to what [`hold`] found.
+pub(crate) fn restore(before: Upcalls) {
+    let Some(vcpu) = VCPU_INFO.get().copied().filter(|_| before == Upcalls::Open) else {
+        return;
+    };
+    peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store_release(0);
+    let pending = peer_field!(vcpu, VcpuInfo, evtchn_upcall_pending);
+    if pending.load_acquire().trust() != 0 {
+        // They come on the way back from any hypercall.
+        let _any = hypercall_abi::version::version(&current());
+    }
+}
+
 /// Handles an exception of the guest's code, which its host caught: returns if
-/// the code goes on, else reports it and ends the guest.
+/// the code goes on, with the registers as they are then, else reports it and
+/// ends the guest.
 ///
 /// `registers` are r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx,
 /// rdx, rsi, rdi, rip, rflags and rsp; `guard` is where the stack must not
 /// reach.
-pub fn exception(vector: u32, error_code: u32, cr2: u64, registers: &[u64; 18], guard: (u64, u64)) {
-    let [
-        r15,
-        r14,
-        r13,
-        r12,
-        rbp,
-        rbx,
-        r11,
-        r10,
-        r9,
-        r8,
-        rax,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        rip,
-        rflags,
-        rsp,
-    ] = *registers;
-    let frame = Frame {
-        r15,
-        r14,
-        r13,
-        r12,
-        rbp,
-        rbx,
-        r11,
-        r10,
-        r9,
-        r8,
-        rax,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
+pub fn exception(
+    vector: u32,
+    error_code: u32,
+    cr2: u64,
+    registers: &mut [u64; 18],
+    guard: (u64, u64),
+) {
+    let mut frame = Frame {
         error_code,
         vector,
-        rip,
-        cs: 0,
-        rflags,
-        rsp,
-        ss: 0,
+        ..Frame::default()
     };
-    if handle(&frame) == Outcome::Resume {
+    for (register, place) in registers.iter().zip(places(&mut frame)) {
+        *place = *register;
+    }
+    if handle(&mut frame, || cr2) == Outcome::Resume {
+        for (register, place) in registers.iter_mut().zip(places(&mut frame)) {
+            *register = *place;
+        }
         return;
     }
     let guard = guard.0..guard.1;
@@ -137,8 +147,33 @@ pub fn exception(vector: u32, error_code: u32, cr2: u64, registers: &[u64; 18], 
         cr2,
         guards: core::slice::from_ref(&guard),
     };
+    let rip = frame.rip;
     console::print_dying(format_args!("{report}backtrace:\n  #0 {rip:#x}\n"));
     power::crash()
+}
+
+/// The registers of a frame, in the order in which the host tells them.
+fn places(frame: &mut Frame) -> [&mut u64; 18] {
+    [
+        &mut frame.r15,
+        &mut frame.r14,
+        &mut frame.r13,
+        &mut frame.r12,
+        &mut frame.rbp,
+        &mut frame.rbx,
+        &mut frame.r11,
+        &mut frame.r10,
+        &mut frame.r9,
+        &mut frame.r8,
+        &mut frame.rax,
+        &mut frame.rcx,
+        &mut frame.rdx,
+        &mut frame.rsi,
+        &mut frame.rdi,
+        &mut frame.rip,
+        &mut frame.rflags,
+        &mut frame.rsp,
+    ]
 }
 
 /// Where there is no platform, every call is ENOSYS.

@@ -4,29 +4,14 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use lock_api::{GuardNoSend, RawMutex};
 
+#[cfg(not(target_os = "none"))]
+use crate::hosted::{Upcalls, hold, restore};
 #[cfg(target_os = "none")]
 use crate::native::upcalls::{Upcalls, hold, restore};
-
-/// On a host, upcalls come when a hypercall returns, and so within no lock of
-/// the guest's.
-#[cfg(not(target_os = "none"))]
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Upcalls {
-    Held,
-}
-
-#[cfg(not(target_os = "none"))]
-fn hold() -> Upcalls {
-    Upcalls::Held
-}
-
-#[cfg(not(target_os = "none"))]
-fn restore(_: Upcalls) {}
 
 const FREE: u8 = 0;
 const LOCKED: u8 = 1;
 /// Locked, and upcalls come again when it is not.
-#[cfg(target_os = "none")]
 const LOCKED_OPEN: u8 = 2;
 
 /// A spin lock that holds upcalls back while it is locked: what an upcall uses
@@ -37,14 +22,12 @@ pub struct RawUpcallMutex(AtomicU8);
 fn locked(before: Upcalls) -> u8 {
     match before {
         Upcalls::Held => LOCKED,
-        #[cfg(target_os = "none")]
         Upcalls::Open => LOCKED_OPEN,
     }
 }
 
 fn before(state: u8) -> Upcalls {
     match state {
-        #[cfg(target_os = "none")]
         LOCKED_OPEN => Upcalls::Open,
         _ => Upcalls::Held,
     }

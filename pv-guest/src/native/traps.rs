@@ -144,21 +144,26 @@ pub(super) fn init_hardware() {
 /// Set while the kernel reports its end.
 static DYING: AtomicBool = AtomicBool::new(false);
 
+/// The address of the last page fault.
+fn fault_address() -> u64 {
+    if IS_PV.load(Ordering::Relaxed) == 0 {
+        // SAFETY: reading cr2 is harmless in ring 0.
+        unsafe { x86::controlregs::cr2() as u64 }
+    } else {
+        platform::pv_cr2()
+    }
+}
+
 /// Where the stubs lead.
 extern "C" fn trap(frame: &mut Frame) {
-    if upcalls::interrupt(frame.vector) || handle(frame) == Outcome::Resume {
+    if upcalls::interrupt(frame.vector) || handle(frame, fault_address) == Outcome::Resume {
         return;
     }
     if DYING.swap(true, Ordering::Relaxed) {
         // A fault while reporting one: no more words.
         power::crash();
     }
-    let cr2 = if IS_PV.load(Ordering::Relaxed) == 0 {
-        // SAFETY: reading cr2 is harmless in ring 0.
-        unsafe { x86::controlregs::cr2() as u64 }
-    } else {
-        platform::pv_cr2()
-    };
+    let cr2 = fault_address();
     console::print_dying(format_args!(
         "{}",
         Report {

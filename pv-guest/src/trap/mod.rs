@@ -4,7 +4,7 @@
 
 use core::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering},
 };
 
 /// The registers at an exception, in the order in which they lie on the stack.
@@ -69,13 +69,40 @@ pub fn breakpoint() {
     }
 }
 
-/// Decides what becomes of an exception.
-pub fn handle(frame: &Frame) -> Outcome {
-    if frame.vector == BREAKPOINT {
+/// A kernel's own handler: gets the registers, which it may change, and the
+/// address of a page fault.
+pub type Handler = fn(frame: &mut Frame, cr2: u64) -> Outcome;
+
+/// What is asked before an exception is fatal: a [`Handler`], or null.
+static HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Has `handler` called at every exception: it may mend what is wrong, or lead
+/// the code elsewhere, and have it go on. Without one, or where it says
+/// [`Outcome::Fatal`], all but breakpoints end the guest.
+///
+/// # Safety
+/// Wherever `handler` has code go on, that code must be sound with the registers
+/// that it is left. It may run at any instruction: it takes no lock that the code
+/// of that instruction could hold.
+pub unsafe fn set_handler(handler: Handler) {
+    HANDLER.store(handler as *mut (), Ordering::Release);
+}
+
+/// Decides what becomes of an exception. `cr2` tells the address of a page fault.
+pub(crate) fn handle(frame: &mut Frame, cr2: impl FnOnce() -> u64) -> Outcome {
+    let handler = HANDLER.load(Ordering::Acquire);
+    let is_breakpoint = frame.vector == BREAKPOINT;
+    if is_breakpoint {
         BREAKPOINTS.fetch_add(1, Ordering::Relaxed);
-        return Outcome::Resume;
     }
-    Outcome::Fatal
+    let told = if handler.is_null() {
+        Outcome::Fatal
+    } else {
+        // SAFETY: what is stored there is a `Handler`.
+        let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
+        handler(frame, cr2())
+    };
+    if is_breakpoint { Outcome::Resume } else { told }
 }
 
 /// The exceptions' names, a line each; those without are reserved. Source: Intel SDM volume 3, 7.15; AMD APM volume 2,
@@ -259,13 +286,28 @@ mod tests {
     fn only_breakpoints_resume() {
         let before = breakpoints_caught();
         for vector in 0..40 {
-            let frame = Frame {
+            let mut frame = Frame {
                 vector,
                 ..Frame::default()
             };
-            assert_eq!(handle(&frame) == Outcome::Resume, vector == 3);
+            let outcome = handle(&mut frame, || 0);
+            assert_eq!(outcome == Outcome::Resume, vector == 3);
             let _text = report(frame, 0);
         }
         assert_eq!(breakpoints_caught(), before + 1);
+        // One of the kernel's own leads elsewhere.
+        // SAFETY: no code goes on with these registers.
+        unsafe {
+            set_handler(|frame, cr2| {
+                frame.rip = cr2;
+                Outcome::Resume
+            });
+        }
+        let mut frame = Frame {
+            vector: PAGE_FAULT,
+            ..Frame::default()
+        };
+        assert_eq!(handle(&mut frame, || 0x5000), Outcome::Resume);
+        assert_eq!(frame.rip, 0x5000);
     }
 }

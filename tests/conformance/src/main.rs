@@ -17,6 +17,7 @@ mod claims;
 mod faults;
 mod measure;
 mod pair;
+mod probe;
 mod suite;
 
 extern crate alloc;

@@ -45,8 +45,9 @@ pub enum Resume {
     No,
 }
 
-/// The guest's exception handler.
-pub type Handler = fn(&Exception) -> Resume;
+/// The guest's exception handler: the code goes on with the registers that it
+/// leaves.
+pub type Handler = fn(&mut Exception) -> Resume;
 
 /// The guest's code: gets its platform, start information and shared page.
 pub type Main = fn(&'static dyn Platform, NonNull<StartInfo>, NonNull<SharedInfo>) -> !;
@@ -195,55 +196,55 @@ fn catch_signals() {
     }
 }
 
+/// The registers of an [`Exception`], in their order.
+const REGISTERS: [libc::c_int; 18] = [
+    libc::REG_R15,
+    libc::REG_R14,
+    libc::REG_R13,
+    libc::REG_R12,
+    libc::REG_RBP,
+    libc::REG_RBX,
+    libc::REG_R11,
+    libc::REG_R10,
+    libc::REG_R9,
+    libc::REG_R8,
+    libc::REG_RAX,
+    libc::REG_RCX,
+    libc::REG_RDX,
+    libc::REG_RSI,
+    libc::REG_RDI,
+    libc::REG_RIP,
+    libc::REG_EFL,
+    libc::REG_RSP,
+];
+
 extern "C" fn on_signal(
-    signal: libc::c_int,
+    _signal: libc::c_int,
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,
 ) {
     // SAFETY: the kernel passes a valid context to a handler with SA_SIGINFO.
-    let context = unsafe { &*context.cast::<libc::ucontext_t>() };
-    let registers = &context.uc_mcontext.gregs;
+    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    let registers = &mut context.uc_mcontext.gregs;
     let get = |index: i32| registers[index as usize].cast_unsigned();
-    let vector = match signal {
-        libc::SIGTRAP => 3,
-        libc::SIGILL => 6,
-        libc::SIGFPE => 0,
-        _ => get(libc::REG_TRAPNO) as u32,
-    };
+    let vector = get(libc::REG_TRAPNO) as u32;
     // SAFETY: the kernel passes valid information.
     let info = unsafe { &*info };
     // SAFETY: there is an address for faults; it is not used for others.
     let address = unsafe { info.si_addr() }.addr() as u64;
-    let exception = Exception {
+    let mut exception = Exception {
         vector,
         error_code: get(libc::REG_ERR) as u32,
         address: if vector == 14 { address } else { 0 },
-        registers: [
-            libc::REG_R15,
-            libc::REG_R14,
-            libc::REG_R13,
-            libc::REG_R12,
-            libc::REG_RBP,
-            libc::REG_RBX,
-            libc::REG_R11,
-            libc::REG_R10,
-            libc::REG_R9,
-            libc::REG_R8,
-            libc::REG_RAX,
-            libc::REG_RCX,
-            libc::REG_RDX,
-            libc::REG_RSI,
-            libc::REG_RDI,
-            libc::REG_RIP,
-            libc::REG_EFL,
-            libc::REG_RSP,
-        ]
-        .map(get),
+        registers: REGISTERS.map(get),
         guard: GUARD.get().copied().unwrap_or_default(),
     };
     let resume = HANDLER
         .get()
-        .map_or(Resume::No, |handler| handler(&exception));
+        .map_or(Resume::No, |handler| handler(&mut exception));
+    for (index, register) in REGISTERS.iter().zip(exception.registers) {
+        registers[*index as usize] = register.cast_signed();
+    }
     if resume == Resume::No {
         match DOMAIN.get() {
             Some(domain) => domain.end(ShutdownReason::CRASH, String::new()),

@@ -4,15 +4,15 @@ use core::{future::poll_fn, task::Poll, time::Duration};
 
 use event_channels::{Channel, Interface, Ports, Wait};
 use hypercall_abi::{
-    DomId, Port, VcpuId, event_channel,
+    DomId, Port, VcpuId, event_channel, peer_field,
     platform::Clock,
     sched,
     vcpu::{self, SingleshotFlags},
-    xen::Virq,
+    xen::{SharedInfo, VcpuInfo, Virq},
 };
-use pv_guest::{Current, Guest, executor::block_on, time};
+use pv_guest::{Current, Guest, executor::block_on, sync::UpcallMutex, time};
 
-use crate::claim::{Group, NO_XEN, Stop, Verdict, WAIT_NS, claims, ensure, skip};
+use crate::claim::{Group, NO_XEN, Stop, Verdict, WAIT_NS, claims, ensure, on_xen, skip};
 
 pub(super) const GROUP: Group = Group {
     name: "events",
@@ -20,6 +20,8 @@ pub(super) const GROUP: Group = Group {
         on_ports(channels_carry_events): "event_channel.h: EVTCHNOP_send",
         on_ports(closed_channels_carry_none): "event_channel.h: EVTCHNOP_close",
         on_ports(masked_events_stay_pending): "event_channel.h: EVTCHNOP_unmask",
+        on_xen(a_masked_event_makes_no_upcall): "xen.h: vcpu_info, evtchn_upcall_pending",
+        on_xen(an_upcall_is_held_back_until_it_may_come): "xen.h: vcpu_info, evtchn_upcall_mask",
         on_ports(upcalls_wake_who_waits): "xen.h: vcpu_info, evtchn_upcall_pending",
         on_ports(upcalls_come_once_an_event): "xen.h: shared_info, evtchn_pending",
         on_ports(events_come_by_priority): "event_channel.h: EVTCHNOP_set_priority",
@@ -103,6 +105,48 @@ fn masked_events_stay_pending(ports: Table) -> Verdict {
     bell.unmask().map_err(|_| "a port cannot be unmasked")?;
     ensure(bell.events() == 1, "unmasking made no upcall")?;
     ensure(bell.take(), "the event is lost")
+}
+
+/// Whether Xen wants to tell the guest something.
+fn upcall_pending(guest: &Guest) -> Result<bool, Stop> {
+    let shared = guest.shared_info().ok_or("no shared page")?;
+    let vcpus = peer_field!(shared, SharedInfo, vcpu_info);
+    let vcpu = vcpus.get(0).ok_or("no vCPU")?;
+    let word = peer_field!(vcpu, VcpuInfo, evtchn_upcall_pending);
+    Ok(word.load_acquire().trust() != 0)
+}
+
+/// Not even one that finds nothing.
+fn a_masked_event_makes_no_upcall(guest: &Guest) -> Verdict {
+    let bell = bell(guest.ports()?)?;
+    bell.mask();
+    let lock = UpcallMutex::new(());
+    // Others may ring meanwhile: not each time.
+    for _ in 0..20 {
+        bell.take();
+        let held = lock.lock();
+        let before = upcall_pending(guest)?;
+        bell.notify().map_err(|_| "it cannot be sent on")?;
+        let after = upcall_pending(guest)?;
+        drop(held);
+        if !before && !after {
+            return Ok(());
+        }
+    }
+    Err("each of twenty made one".into())
+}
+
+fn an_upcall_is_held_back_until_it_may_come(guest: &Guest) -> Verdict {
+    let bell = bell(guest.ports()?)?;
+    bell.unmask().map_err(|_| "a port cannot be unmasked")?;
+    let lock = UpcallMutex::new(());
+    let held = lock.lock();
+    bell.notify().map_err(|_| "it cannot be sent on")?;
+    let (told, events) = (upcall_pending(guest)?, bell.events());
+    drop(held);
+    ensure(told, "it is not told that there is one")?;
+    ensure(events == 0, "it came although it was held back")?;
+    ensure(bell.events() == 1, "it did not come")
 }
 
 /// `evtchn_upcall_pending`, xen.h.
