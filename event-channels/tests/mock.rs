@@ -42,7 +42,7 @@ fn guest(choice: Choice) -> (&'static Domain, &'static Ports<&'static Domain>) {
 
 /// Has upcalls dispatched.
 fn with_upcalls(domain: &'static Domain, ports: &'static Ports<&'static Domain>) {
-    domain.on_upcall(move || {
+    domain.on_upcall(move |_| {
         ports.dispatch(VCPU);
     });
     let vcpu = peer_field!(shared(domain), SharedInfo, vcpu_info)

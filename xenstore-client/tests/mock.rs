@@ -438,7 +438,7 @@ fn one_who_looked_last_and_left_keeps_nobody_waiting() {
 
     let (xen, domain, store) = alone();
     let ports = store.transport().ports();
-    domain.on_upcall(move || {
+    domain.on_upcall(move |_| {
         ports.dispatch(VcpuId(0));
     });
     // SAFETY: the domain is never freed.

@@ -18,6 +18,7 @@ mod faults;
 mod measure;
 mod pair;
 mod probe;
+mod second;
 mod suite;
 
 extern crate alloc;

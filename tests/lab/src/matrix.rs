@@ -184,7 +184,7 @@ fn job(column: Column, command_line: String) -> Job {
         platform: column.platform,
         xen: column.xen,
         memory_mib: 32,
-        vcpus: 1,
+        vcpus: 2,
         command_line,
         with: With::Nobody,
         spoil: None,

@@ -19,12 +19,13 @@ use zerocopy::FromZeros;
 
 use crate::{
     Xen,
-    calls::{RunTimes, Timers},
+    calls::Watchdogs,
     console::Console,
     grants::Grants,
     memory::Memory,
     ports::{Binding, Ports},
     store::Ring,
+    vcpus::{self, Vcpu},
     world::Guard,
 };
 
@@ -54,7 +55,7 @@ pub enum OnShutdown {
 pub struct Config {
     /// MiB of memory; 0 is as good as 1.
     pub memory_mib: usize,
-    /// vCPUs, of which the first runs; 0 is as good as 1.
+    /// vCPUs, of which the first runs at the start; 0 is as good as 1.
     pub vcpus: u32,
     /// The command line.
     pub command_line: String,
@@ -119,10 +120,12 @@ pub(crate) struct State {
     pub(crate) console_port: Port,
     pub(crate) store: Ring,
     pub(crate) store_port: Port,
-    pub(crate) timers: Timers,
-    pub(crate) run_times: RunTimes,
+    pub(crate) vcpus: Vec<Vcpu>,
+    pub(crate) watchdogs: Watchdogs,
     pub(crate) debug_registers: [u64; 8],
     pub(crate) shutdown: Option<Shutdown>,
+    /// All vCPUs are to end, for this reason.
+    pub(crate) ending: Option<Shutdown>,
     pub(crate) calls: BTreeMap<u32, u64>,
     pub(crate) unknown: BTreeMap<(u32, usize), u64>,
 }
@@ -136,8 +139,14 @@ impl State {
     }
 }
 
+/// A domain's vCPUs, of which the first is up.
+fn vcpus_of(count: u32, now_ns: u64) -> Vec<Vcpu> {
+    let others = (1..count).map(|_| Vcpu::other());
+    std::iter::once(Vcpu::first(now_ns)).chain(others).collect()
+}
+
 /// What a guest does when an event came: see [`Domain::on_upcall`].
-type Upcall = Box<dyn Fn() + Send + Sync>;
+type Upcall = Box<dyn Fn(VcpuId) + Send + Sync>;
 
 /// A domain of the mock's. It is the platform of the guest in it.
 pub struct Domain {
@@ -236,10 +245,11 @@ impl Xen {
                 console_port,
                 store: Ring::new(store),
                 store_port,
-                timers: Timers::default(),
-                run_times: RunTimes::new(now_ns),
+                vcpus: vcpus_of(config.vcpus.max(1), now_ns),
+                watchdogs: Watchdogs::default(),
                 debug_registers: [0; 8],
                 shutdown: None,
+                ending: None,
                 calls: BTreeMap::new(),
                 unknown: BTreeMap::new(),
             },
@@ -269,7 +279,11 @@ impl Xen {
     /// # Panics
     /// If one of them does.
     pub fn run<'a, T: Send + 'a>(&self, guests: Vec<Guest<'a, T>>) -> Vec<Outcome<T>> {
-        self.0.lock().runners += guests.len();
+        let mut world = self.0.lock();
+        for (domain, _) in &guests {
+            self.0.enter(&mut world, (domain.domid, VcpuId(0)));
+        }
+        drop(world);
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
             for (domain, guest) in guests {
@@ -320,11 +334,11 @@ impl Domain {
         self.domid
     }
 
-    /// What this guest does at an upcall: called on the guest's own thread when
+    /// What this guest does at an upcall: called on the vCPU's own thread when
     /// a hypercall returns or a sleep ends, with further upcalls held back,
-    /// whenever the guest's words in the shared page ask for it. Only the first
+    /// whenever the vCPU's words in the shared page ask for it. Only the first
     /// call of this counts.
-    pub fn on_upcall(&self, upcall: impl Fn() + Send + Sync + 'static) {
+    pub fn on_upcall(&self, upcall: impl Fn(VcpuId) + Send + Sync + 'static) {
         let _second: Result<(), Upcall> = self.upcall.set(Box::new(upcall));
     }
 
@@ -333,20 +347,20 @@ impl Domain {
         let Some(upcall) = self.upcall.get() else {
             return;
         };
-        let Some(vcpu) = self.first_vcpu() else {
+        let Some(vcpu) = self.vcpu_info() else {
             return;
         };
         let mask = peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask);
         let pending = peer_field!(vcpu, VcpuInfo, evtchn_upcall_pending);
         while pending.load_acquire().trust() != 0 && mask.swap(1).trust() == 0 {
-            upcall();
+            upcall(vcpus::current());
             mask.store_release(0);
         }
     }
 
-    /// The first vCPU's words.
-    pub(crate) fn first_vcpu(&self) -> Option<PeerPtr<'_, VcpuInfo>> {
-        self.lock().ports.vcpu_info(VcpuId(0))
+    /// The words of the vCPU that asks.
+    pub(crate) fn vcpu_info(&self) -> Option<PeerPtr<'_, VcpuInfo>> {
+        self.lock().ports.vcpu_info(vcpus::current())
     }
 
     /// The guest's start information.
@@ -414,17 +428,30 @@ impl Domain {
     /// Runs a guest's code, and says how it ended. See [`Xen::run`] for guests
     /// that need each other.
     pub fn run<T>(&self, guest: impl FnOnce(&Self) -> T) -> Outcome<T> {
-        self.xen.0.lock().runners += 1;
+        let host = &self.xen.0;
+        host.enter(&mut host.lock(), (self.domid, VcpuId(0)));
         self.run_counted(guest)
     }
 
     /// The same, of one who is counted among the runners.
     fn run_counted<T>(&self, guest: impl FnOnce(&Self) -> T) -> Outcome<T> {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.outcome_of(guest)));
-        let mut world = self.xen.0.lock();
-        world.runners -= 1;
-        self.xen.0.rouse(&mut world);
-        drop(world);
+        let outcome = std::thread::scope(|scope| {
+            for vcpu in 1..self.vcpus {
+                let name = format!("domain {} vCPU {vcpu}", self.domid);
+                let thread = std::thread::Builder::new().name(name);
+                let started = thread.spawn_scoped(scope, move || self.run_vcpu(VcpuId(vcpu)));
+                if let Err(error) = started {
+                    self.stop_vcpus();
+                    panic!("no thread for a vCPU: {error}");
+                }
+            }
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.outcome_of(guest)));
+            self.stop_vcpus();
+            let host = &self.xen.0;
+            host.leave(&mut host.lock(), (self.domid, VcpuId(0)));
+            outcome
+        });
+        self.lock().ending = None;
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
@@ -445,7 +472,7 @@ impl Domain {
         let mut state = self.lock();
         state.console.serve();
         state.shutdown = Some(shutdown.clone());
-        self.xen.0.rouse(&mut state.world);
+        self.end_vcpus(&mut state, shutdown.clone());
         drop(state);
         let told = match shutdown.report.as_str() {
             "" => String::new(),

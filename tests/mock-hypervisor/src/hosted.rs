@@ -12,7 +12,7 @@ use std::{
 };
 
 use hypercall_abi::{
-    Mfn, Port,
+    Mfn, Port, VcpuId,
     platform::Platform,
     sched::ShutdownReason,
     xen::{SharedInfo, StartInfo},
@@ -94,13 +94,21 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
             std::process::exit(1);
         }
     };
-    domain.on_upcall(upcall);
+    // The others take none.
+    domain.on_upcall(move |vcpu| {
+        if vcpu == VcpuId(0) {
+            upcall();
+        }
+    });
     if let Ok(kind) = env::var("PV_GUEST_SPOIL") {
         spoil(domain, &kind);
     }
     let _first: Result<(), &Domain> = DOMAIN.set(domain);
     let _first: Result<(), Handler> = HANDLER.set(handler);
     thread::spawn(move || feed(domain));
+    for vcpu in 1..domain.vcpus {
+        thread::spawn(move || domain.run_vcpu(VcpuId(vcpu)));
+    }
     // A guest that loops makes no calls: its watchdog must end it all the same.
     thread::spawn(move || {
         loop {

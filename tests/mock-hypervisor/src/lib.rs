@@ -12,6 +12,7 @@ mod platform;
 mod play;
 mod ports;
 mod store;
+mod vcpus;
 mod world;
 
 pub use domain::{Config, Domain, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time};

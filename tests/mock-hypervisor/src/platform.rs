@@ -86,7 +86,7 @@ impl Park for Domain {
     }
 
     fn idle(&self, deadline_ns: Option<u64>, has_work: &dyn Fn() -> bool) {
-        let Some(info) = self.first_vcpu() else {
+        let Some(info) = self.vcpu_info() else {
             return;
         };
         let mask = peer_field!(info, VcpuInfo, evtchn_upcall_mask);

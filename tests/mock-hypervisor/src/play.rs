@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::MutexGuard};
 
 use hypercall_abi::{
-    DomId, Errno, HypercallNr,
+    DomId, Errno, HypercallNr, VcpuId,
     event_channel::{
         EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ,
         EVTCHNOP_EXPAND_ARRAY, EVTCHNOP_INIT_CONTROL,
@@ -14,16 +14,16 @@ use hypercall_abi::{
 use crate::{
     Outcome, Xen,
     domain::Guest,
-    world::{Host, World},
+    world::{Actor, Host, World},
 };
 
 /// The order of turns.
 #[derive(Debug)]
 pub(crate) struct Play {
     random: u64,
-    turn: Option<DomId>,
-    ready: BTreeSet<DomId>,
-    asleep: BTreeSet<DomId>,
+    turn: Option<Actor>,
+    ready: BTreeSet<Actor>,
+    asleep: BTreeSet<Actor>,
     trace: u64,
     steps: u64,
     faults: Faults,
@@ -111,6 +111,11 @@ impl Play {
         };
     }
 
+    /// One more takes turns.
+    pub(crate) fn enter(&mut self, actor: Actor) {
+        self.ready.insert(actor);
+    }
+
     /// Something happened: whoever sleeps looks whether it was meant.
     pub(crate) fn rouse(&mut self) {
         self.ready.append(&mut self.asleep);
@@ -154,40 +159,37 @@ impl World {
 }
 
 impl Host {
-    fn wait_for_turn<'a>(
+    pub(crate) fn wait_for_turn<'a>(
         &'a self,
-        mut world: MutexGuard<'a, World>,
-        domid: DomId,
+        world: MutexGuard<'a, World>,
+        actor: Actor,
     ) -> MutexGuard<'a, World> {
-        while world
-            .play
-            .as_ref()
-            .is_some_and(|play| play.turn != Some(domid))
-        {
-            world = self.wait(world, None);
-        }
-        world
+        self.wait_while(world, |world| {
+            let play = world.play.as_ref();
+            play.is_some_and(|play| play.turn != Some(actor))
+        })
     }
 
     /// Lets the seed say who goes on.
-    pub(crate) fn take_turns(&self, domid: DomId) {
+    pub(crate) fn take_turns(&self, actor: Actor) {
         let mut world = self.lock();
         let Some(play) = &mut world.play else {
             return;
         };
         play.pick();
-        if play.turn != Some(domid) {
+        if play.turn != Some(actor) {
             self.wake_all();
-            drop(self.wait_for_turn(world, domid));
+            drop(self.wait_for_turn(world, actor));
         }
     }
 
     /// Notes what a call was answered.
-    pub(crate) fn note(&self, domid: DomId, call: u32, answer: isize) {
+    pub(crate) fn note(&self, (domid, vcpu): Actor, call: u32, answer: isize) {
         let mut world = self.lock();
         let now_ns = self.now_ns(&world);
         if let Some(play) = &mut world.play {
-            for word in [u64::from(domid.0), u64::from(call), answer as u64, now_ns] {
+            let who = u64::from(domid.0) << 32 | u64::from(vcpu.0);
+            for word in [who, u64::from(call), answer as u64, now_ns] {
                 play.trace = mix(play.trace, word);
             }
             play.steps += 1;
@@ -199,20 +201,20 @@ impl Host {
     pub(crate) fn sleep_in_turn<'a>(
         &'a self,
         mut world: MutexGuard<'a, World>,
-        domid: DomId,
+        actor: Actor,
     ) -> (MutexGuard<'a, World>, bool) {
         if let Some(play) = &mut world.play {
-            play.ready.remove(&domid);
-            play.asleep.insert(domid);
+            play.ready.remove(&actor);
+            play.asleep.insert(actor);
         }
         let slept = self.pass_turn(&mut world);
         if !slept && let Some(play) = &mut world.play {
-            play.asleep.remove(&domid);
-            play.ready.insert(domid);
-            play.turn = Some(domid);
+            play.asleep.remove(&actor);
+            play.ready.insert(actor);
+            play.turn = Some(actor);
         }
         self.wake_all();
-        (self.wait_for_turn(world, domid), slept)
+        (self.wait_for_turn(world, actor), slept)
     }
 
     /// Gives the turn to somebody else; to those who wait for a time, if all
@@ -235,17 +237,17 @@ impl Host {
         true
     }
 
-    fn begin_turn(&self, domid: DomId) {
-        drop(self.wait_for_turn(self.lock(), domid));
+    fn begin_turn(&self, actor: Actor) {
+        drop(self.wait_for_turn(self.lock(), actor));
     }
 
-    fn end_turns(&self, domid: DomId) {
-        let mut world = self.lock();
+    /// Somebody takes no turns any more.
+    pub(crate) fn leave_turns(&self, world: &mut World, actor: Actor) {
         if let Some(play) = &mut world.play {
-            play.ready.remove(&domid);
-            play.asleep.remove(&domid);
+            play.ready.remove(&actor);
+            play.asleep.remove(&actor);
         }
-        if !self.pass_turn(&mut world)
+        if !self.pass_turn(world)
             && let Some(play) = &mut world.play
         {
             // Each is to find out for itself that it waits in vain.
@@ -257,11 +259,14 @@ impl Host {
 }
 
 /// Gives a guest's turns up when it is dropped.
-struct Turns<'a>(&'a Host, DomId);
+struct Turns<'a>(&'a crate::Domain);
 
 impl Drop for Turns<'_> {
     fn drop(&mut self) {
-        self.0.end_turns(self.1);
+        // Its other vCPUs end in their turns.
+        self.0.stop_vcpus();
+        let host = &self.0.xen().0;
+        host.leave(&mut host.lock(), (self.0.domid(), VcpuId(0)));
     }
 }
 
@@ -279,15 +284,16 @@ impl Xen {
         guests: Vec<Guest<'a, T>>,
     ) -> Played<T> {
         let mut play = Play::new(seed, faults);
-        play.ready = guests.iter().map(|(domain, _)| domain.domid()).collect();
+        let first = |(domain, _): &Guest<'a, T>| (domain.domid(), VcpuId(0));
+        play.ready = guests.iter().map(first).collect();
         play.pick();
         self.0.lock().play = Some(play);
         let in_turn = |(domain, guest): Guest<'a, T>| -> Guest<'a, Outcome<T>> {
             let inner = move |domain: &crate::Domain| {
                 let host = &domain.xen().0;
-                host.begin_turn(domain.domid());
+                host.begin_turn((domain.domid(), VcpuId(0)));
                 // Also when the guest panics: the others must not wait for it.
-                let _turns = Turns(host, domain.domid());
+                let _turns = Turns(domain);
                 domain.outcome_of(guest)
             };
             (domain, Box::new(inner))

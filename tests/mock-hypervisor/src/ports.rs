@@ -36,8 +36,10 @@ pub(crate) enum Binding {
 }
 
 impl Binding {
-    /// The first vCPU's timer.
-    pub(crate) const TIMER: Self = Self::Virq(Virq::TIMER, VcpuId(0));
+    /// A vCPU's timer.
+    pub(crate) const fn timer(vcpu: VcpuId) -> Self {
+        Self::Virq(Virq::TIMER, vcpu)
+    }
 }
 
 /// Words of an event in one page of the FIFO interface's array.
@@ -329,14 +331,18 @@ impl Ports {
             self.slots[port.0 as usize].pending = true;
             return;
         };
-        let before = word.fetch_or(1 << EVTCHN_FIFO_PENDING).trust();
-        if before & (1 << EVTCHN_FIFO_MASKED | 1 << EVTCHN_FIFO_LINKED) != 0 {
-            return;
-        }
         let priority = slot.priority as usize % QUEUES;
         let Some(fifo) = &mut self.fifo else {
             return;
         };
+        // For a vCPU without queues, the event is lost.
+        let Some(Some(queues)) = fifo.vcpus.get(slot.vcpu.0 as usize).copied() else {
+            return;
+        };
+        let before = word.fetch_or(1 << EVTCHN_FIFO_PENDING).trust();
+        if before & (1 << EVTCHN_FIFO_MASKED | 1 << EVTCHN_FIFO_LINKED) != 0 {
+            return;
+        }
         // An event that is in no queue is nobody's tail any more: the queue
         // that it was in is empty.
         for queues in fifo.vcpus.iter_mut().flatten() {
@@ -344,11 +350,12 @@ impl Ports {
                 *tail = 0;
             }
         }
-        let Some(Some(queues)) = fifo.vcpus.get(slot.vcpu.0 as usize).copied() else {
-            return;
+        let tail = match fifo.vcpus.get(slot.vcpu.0 as usize) {
+            Some(Some(queues)) => queues.tails[priority],
+            _ => 0,
         };
         let _before = word.fetch_or(1 << EVTCHN_FIFO_LINKED);
-        let linked = self.link(queues.tails[priority], port);
+        let linked = self.link(tail, port);
         let heads = peer_field!(queues.control, EvtchnFifoControlBlock, head);
         if let (false, Some(head)) = (linked, heads.get(priority)) {
             head.store_release(port.0);

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use hypercall_abi::{DomId, Errno, Port};
+use hypercall_abi::{DomId, Errno, Port, VcpuId};
 
 use crate::{
     Time,
@@ -15,6 +15,7 @@ use crate::{
     play::Play,
     ports::{Binding, DOM0},
     store::Store,
+    vcpus::Vcpu,
 };
 
 /// A host of domains that know of each other.
@@ -43,14 +44,17 @@ pub(crate) struct Host {
     pub(crate) started_wall_ns: u64,
 }
 
+/// A vCPU of a domain: who takes turns, runs and sleeps.
+pub(crate) type Actor = (DomId, VcpuId);
+
 /// All that changes.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     virtual_ns: u64,
     pub(crate) domains: BTreeMap<DomId, State>,
     pub(crate) store: Store,
-    /// Threads in [`crate::Domain::run`], and those of them that sleep and
-    /// have not been roused since.
+    /// vCPUs that are up in a [`crate::Domain::run`], and those of them that
+    /// sleep and have not been roused since.
     pub(crate) runners: usize,
     sleepers: usize,
     /// How often sleepers were roused.
@@ -104,14 +108,14 @@ impl Host {
     pub(crate) fn sleep<'a>(
         &'a self,
         mut world: MutexGuard<'a, World>,
-        domid: DomId,
+        actor: Actor,
         until_ns: Option<u64>,
     ) -> Option<MutexGuard<'a, World>> {
         if let Some(until_ns) = until_ns {
             *world.deadlines.entry(until_ns).or_default() += 1;
         }
         let (mut world, slept) = if world.play.is_some() {
-            self.sleep_in_turn(world, domid)
+            self.sleep_in_turn(world, actor)
         } else {
             self.sleep_freely(world)
         };
@@ -164,6 +168,42 @@ impl Host {
         self.event.notify_all();
     }
 
+    /// One more vCPU is up.
+    pub(crate) fn enter(&self, world: &mut World, actor: Actor) {
+        let vcpu = world.vcpu_of(actor);
+        if vcpu.is_some_and(|vcpu| !std::mem::replace(&mut vcpu.is_counted, true)) {
+            world.runners += 1;
+            if let Some(play) = &mut world.play {
+                play.enter(actor);
+            }
+        }
+    }
+
+    /// One less.
+    pub(crate) fn leave(&self, world: &mut World, actor: Actor) {
+        let vcpu = world.vcpu_of(actor);
+        if vcpu.is_some_and(|vcpu| std::mem::take(&mut vcpu.is_counted)) {
+            world.runners -= 1;
+            if world.play.is_some() {
+                self.leave_turns(world, actor);
+            } else {
+                self.rouse(world);
+            }
+        }
+    }
+
+    /// Waits for as long as something is so.
+    pub(crate) fn wait_while<'a>(
+        &'a self,
+        mut world: MutexGuard<'a, World>,
+        is_so: impl Fn(&World) -> bool,
+    ) -> MutexGuard<'a, World> {
+        while is_so(&world) {
+            world = self.wait(world, None);
+        }
+        world
+    }
+
     /// Lets all who wait look.
     pub(crate) fn wake_all(&self) {
         self.event.notify_all();
@@ -193,6 +233,12 @@ impl World {
         let timers = self.domains.values().filter_map(State::next_ns);
         let deadlines = self.deadlines.keys().next().copied();
         timers.chain(deadlines).min()
+    }
+
+    /// A vCPU of a domain.
+    pub(crate) fn vcpu_of(&mut self, actor: Actor) -> Option<&mut Vcpu> {
+        let state = self.domains.get_mut(&actor.0)?;
+        state.vcpus.get_mut(actor.1.0 as usize)
     }
 
     /// Lets virtual time pass up to a time.

@@ -1,22 +1,55 @@
-//! vCPUs: which there are, and what they can be told.
+//! vCPUs: which there are, how they start and stop, and how they reach each other.
 
-use hypercall_abi::{Errno, VcpuId, vcpu};
+use event_channels::Channel;
+use hypercall_abi::{
+    Errno, Port, VcpuId,
+    event_channel::{self, ChannelStatus},
+    peer_field,
+    platform::{Clock, Pages},
+    vcpu::{self, RunState, VcpuState},
+    xen::{SharedInfo, VcpuInfo},
+};
 use pv_guest::Guest;
 
-use crate::claim::{Group, Verdict, claims, ensure, on_xen};
+use crate::{
+    claim::{Group, Verdict, WAIT_NS, claims, ensure, on_xen, refused, same, skip},
+    second::{self, Order, SECOND},
+};
 
 pub(super) const GROUP: Group = Group {
     name: "vcpus",
     claims: claims! {
         on_xen(first_vcpu_is_up): "vcpu.h: VCPUOP_is_up",
         on_xen(absent_vcpu_is_enoent): "vcpu.h: VCPUOP_is_up",
+        on_xen(the_first_is_initialised_already): "vcpu.h: VCPUOP_initialise",
+        with_two(another_starts_down): "vcpu.h: VCPUOP_is_up",
+        with_two(without_a_start_none_comes_up): "vcpu.h: VCPUOP_up",
+        with_two(one_starts_where_it_was_told): "vcpu.h: VCPUOP_initialise",
+        with_two(one_is_initialised_once): "vcpu.h: VCPUOP_initialise",
+        with_two(one_goes_on_where_it_went_down): "vcpu.h: VCPUOP_down",
+        with_two(one_that_is_down_is_offline): "vcpu.h: RUNSTATE_offline",
+        with_two(an_event_wakes_another): "event_channel.h: EVTCHNOP_bind_ipi",
+        with_two(an_event_is_told_to_the_one_that_has_its_port): "xen.h: vcpu_info, evtchn_upcall_pending",
+        with_two(an_event_comes_from_another): "event_channel.h: EVTCHNOP_bind_ipi",
+        with_two(a_port_moves_to_another): "event_channel.h: EVTCHNOP_bind_vcpu",
+        with_two(a_timer_is_set_by_its_own_only): "vcpu.h: VCPUOP_set_singleshot_timer",
+        with_two(ones_words_move_once): "vcpu.h: VCPUOP_register_vcpu_info",
     },
 };
+
+/// Claims of guests with a second vCPU.
+fn with_two(guest: &Guest, test: fn(&Guest) -> Verdict) -> Verdict {
+    on_xen(guest, |guest| match guest.vcpus().total {
+        0 | 1 => skip("the guest has one vCPU"),
+        _ => Ok(()),
+    })?;
+    test(guest)
+}
 
 /// `VCPUOP_is_up`, vcpu.h.
 fn first_vcpu_is_up(guest: &Guest) -> Verdict {
     ensure(
-        vcpu::state(guest.platform(), VcpuId(0)) == Ok(vcpu::VcpuState::Up),
+        vcpu::state(guest.platform(), VcpuId(0)) == Ok(VcpuState::Up),
         "it is not up",
     )
 }
@@ -27,4 +60,169 @@ fn absent_vcpu_is_enoent(guest: &Guest) -> Verdict {
         vcpu::state(guest.platform(), VcpuId(5000)) == Err(Errno::ENOENT),
         "another answer than ENOENT",
     )
+}
+
+fn the_first_is_initialised_already(guest: &Guest) -> Verdict {
+    // SAFETY: it runs: nothing comes of it.
+    let again =
+        unsafe { vcpu::initialise_hvm(guest.platform(), VcpuId(0), &mut Default::default()) };
+    refused(again, Errno::EEXIST)
+}
+
+fn another_starts_down(guest: &Guest) -> Verdict {
+    same(vcpu::state(guest.platform(), SECOND)?, VcpuState::Down)
+}
+
+fn without_a_start_none_comes_up(guest: &Guest) -> Verdict {
+    // SAFETY: it has no code to run.
+    refused(unsafe { vcpu::up(guest.platform(), SECOND) }, Errno::EINVAL)
+}
+
+/// In its code, with its argument.
+fn one_starts_where_it_was_told(guest: &Guest) -> Verdict {
+    const ARGUMENT: u64 = 0x0123_4567_89ab_cdef;
+    second::initialise(guest, ARGUMENT)?;
+    same(vcpu::state(guest.platform(), SECOND)?, VcpuState::Down)?;
+    second::order(guest, Order::Rest, Port(0))?;
+    same(second::told(), (1, 1, ARGUMENT))
+}
+
+fn one_is_initialised_once(guest: &Guest) -> Verdict {
+    second::ensure(guest, 0)?;
+    match second::initialise(guest, 0) {
+        Err(_) => {}
+        Ok(()) => return Err("it can be initialised twice".into()),
+    }
+    // SAFETY: refused already.
+    let again = unsafe { vcpu::initialise_hvm(guest.platform(), SECOND, &mut Default::default()) };
+    refused(again, Errno::EEXIST)
+}
+
+/// With all that it had in its registers and on its stack.
+fn one_goes_on_where_it_went_down(guest: &Guest) -> Verdict {
+    second::ensure(guest, 0)?;
+    let (starts, done, _) = second::told();
+    for _ in 0..10 {
+        second::order(guest, Order::Rest, Port(0))?;
+    }
+    let (starts_now, done_now, _) = second::told();
+    same((starts_now - starts, done_now - done), (10, 10))
+}
+
+fn one_that_is_down_is_offline(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let before = vcpu::get_runstate_info(platform, SECOND)?;
+    same(before.state, RunState::OFFLINE)?;
+    let start = platform.now_ns();
+    while platform.now_ns() < start + 1_000_000 {}
+    let after = vcpu::get_runstate_info(platform, SECOND)?;
+    let offline = RunState::OFFLINE.0 as usize;
+    ensure(
+        after.time[offline] > before.time[offline],
+        "its time stands",
+    )?;
+    same(after.time[0], before.time[0])
+}
+
+/// Waits until it waits.
+fn until_blocked(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let end = platform.now_ns() + WAIT_NS;
+    while vcpu::get_runstate_info(platform, SECOND)?.state != RunState::BLOCKED {
+        if platform.now_ns() > end {
+            return Err("it does not wait".into());
+        }
+        hypercall_abi::sched::yield_now(platform);
+    }
+    Ok(())
+}
+
+/// It sleeps until the event, not longer; meanwhile it is told to be blocked.
+fn an_event_wakes_another(guest: &Guest) -> Verdict {
+    second::ensure(guest, 0)?;
+    let bell = Channel::ipi(guest.ports()?, SECOND).map_err(|_| "no port for it")?;
+    let (_, done, _) = second::told();
+    second::begin(guest, Order::Poll, bell.port())?;
+    let waits = until_blocked(guest);
+    let slept = second::told().1 == done;
+    bell.notify().map_err(|_| "it cannot be sent on")?;
+    second::finish(guest)?;
+    waits?;
+    ensure(slept, "it did not sleep")?;
+    same((second::told().1, second::told().2), (done + 1, 0))
+}
+
+/// To that one alone.
+fn an_event_is_told_to_the_one_that_has_its_port(guest: &Guest) -> Verdict {
+    second::ensure(guest, 0)?;
+    let ports = guest.ports()?;
+    let bell = Channel::ipi(ports, SECOND).map_err(|_| "no port for it")?;
+    bell.unmask().map_err(|_| "a port cannot be unmasked")?;
+    let shared = guest.shared_info().ok_or("no shared page")?;
+    let words = peer_field!(shared, SharedInfo, vcpu_info).get(1);
+    let words = words.ok_or("no words for it")?;
+    let pending = peer_field!(words, VcpuInfo, evtchn_upcall_pending);
+    let before = pending.load_acquire().trust();
+    bell.notify().map_err(|_| "it cannot be sent on")?;
+    let (after, events) = (pending.load_acquire().trust(), bell.events());
+    // It is down: this vCPU looks in its place.
+    let found = ports.dispatch(SECOND);
+    same((before, after, events), (0, 1, 0))?;
+    same((found.events, bell.events()), (1, 1))
+}
+
+fn an_event_comes_from_another(guest: &Guest) -> Verdict {
+    second::ensure(guest, 0)?;
+    let ports = guest.ports()?;
+    let bell = Channel::ipi(ports, VcpuId(0)).map_err(|_| "no port for this vCPU")?;
+    bell.unmask().map_err(|_| "a port cannot be unmasked")?;
+    second::order(guest, Order::Send, bell.port())?;
+    same(second::told().2, 0)?;
+    let deadline = guest.platform().now_ns() + WAIT_NS;
+    ensure(
+        bell.wait_blocking(Some(deadline)) == event_channels::Wait::Event,
+        "it did not come",
+    )
+}
+
+fn a_port_moves_to_another(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let port = event_channel::alloc_unbound(platform, hypercall_abi::DomId(0))?;
+    let before = event_channel::status(platform, port)?;
+    event_channel::bind_vcpu(platform, port, SECOND)?;
+    let after = event_channel::status(platform, port)?;
+    let none = event_channel::bind_vcpu(platform, port, VcpuId(4000));
+    event_channel::close(platform, port)?;
+    same(
+        (before.vcpu, before.status),
+        (VcpuId(0), ChannelStatus::UNBOUND),
+    )?;
+    same((after.vcpu, after.status), (SECOND, ChannelStatus::UNBOUND))?;
+    refused(none, Errno::ENOENT)
+}
+
+fn a_timer_is_set_by_its_own_only(guest: &Guest) -> Verdict {
+    second::ensure(guest, 0)?;
+    second::order(guest, Order::SetTimerOfFirst, Port(0))?;
+    same(second::told().2 as isize, Errno::EINVAL.to_answer())?;
+    refused(
+        vcpu::stop_singleshot_timer(guest.platform(), SECOND),
+        Errno::EINVAL,
+    )
+}
+
+/// It may not be taken back either: the page is given for good.
+fn ones_words_move_once(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let page = platform.alloc(1).ok_or("no memory")?;
+    let gfn = platform.gfn_of(page).ok_or("no frame")?;
+    // SAFETY: a page of ours, for good.
+    unsafe { vcpu::register_vcpu_info(platform, SECOND, gfn, 64) }?;
+    // SAFETY: as above.
+    let again = unsafe { vcpu::register_vcpu_info(platform, SECOND, gfn, 128) };
+    match again {
+        // Before Xen 4.18, the other.
+        Err(Errno::EBUSY | Errno::EINVAL) => Ok(()),
+        _ => Err("they moved twice".into()),
+    }
 }

@@ -20,7 +20,10 @@ use hypercall_abi::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-pub(crate) use self::{sched::Timers, vcpu::RunTimes};
+pub(crate) use self::{
+    sched::{Timers, Watchdogs},
+    vcpu::RunTimes,
+};
 use crate::{Domain, memory::GuestMemory};
 
 fn read<T: FromBytes + IntoBytes>(memory: &impl GuestMemory, address: usize) -> Result<T, Errno> {
@@ -37,7 +40,8 @@ impl Domain {
         nr: HypercallNr,
         args: [usize; 5],
     ) -> isize {
-        self.xen.0.take_turns(self.domid);
+        self.gate();
+        self.xen.0.take_turns(self.actor());
         *self.lock().calls.entry(nr.0).or_default() += 1;
         self.tick();
         let [a1, a2, a3, a4, _] = args;
@@ -90,7 +94,8 @@ impl Domain {
             *self.lock().unknown.entry((nr.0, a1)).or_default() += 1;
         }
         let answer = answer.map_or_else(Errno::to_answer, usize::cast_signed);
-        self.xen.0.note(self.domid, nr.0, answer);
+        self.xen.0.note(self.actor(), nr.0, answer);
+        self.gate();
         answer
     }
 

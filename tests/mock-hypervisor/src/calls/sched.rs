@@ -11,7 +11,7 @@ use hypercall_abi::{
 };
 
 use super::read;
-use crate::{Domain, domain::State, memory::GuestMemory, ports::Binding};
+use crate::{Domain, domain::State, memory::GuestMemory, ports::Binding, vcpus};
 
 /// The most ports of one poll.
 const MOST_POLLED: u32 = 128;
@@ -25,46 +25,60 @@ pub(crate) struct Timers {
     pub(crate) singleshot_ns: Option<u64>,
     /// When next, and from then on how often.
     pub(crate) periodic_ns: Option<(u64, u64)>,
-    /// When the domain is ended, and the time that feeding gives.
-    watchdogs_ns: [Option<(u64, u64)>; WATCHDOGS],
 }
+
+/// For each watchdog, when the domain is ended, and the time that feeding gives.
+pub(crate) type Watchdogs = [Option<(u64, u64)>; WATCHDOGS];
 
 impl Timers {
     /// When something happens next.
     fn next_ns(&self) -> Option<u64> {
-        let watchdogs = self.watchdogs_ns.iter().flatten().map(|(at, _)| *at);
-        watchdogs
-            .chain(self.singleshot_ns)
-            .chain(self.periodic_ns.map(|(at, _)| at))
-            .min()
+        let periodic = self.periodic_ns.map(|(at, _)| at);
+        self.singleshot_ns.into_iter().chain(periodic).min()
+    }
+
+    /// Whether it is to ring.
+    fn fire(&mut self, now_ns: u64) -> bool {
+        let mut ring = self.singleshot_ns.is_some_and(|at| at <= now_ns);
+        if ring {
+            self.singleshot_ns = None;
+        }
+        if let Some((at, period)) = self.periodic_ns.filter(|(at, _)| *at <= now_ns) {
+            let missed = (now_ns - at) / period;
+            self.periodic_ns = Some((at + (missed + 1) * period, period));
+            ring = true;
+        }
+        ring
     }
 }
 
 impl State {
     /// When something happens next.
     pub(crate) fn next_ns(&self) -> Option<u64> {
-        self.timers.next_ns()
+        let watchdogs = self.watchdogs.iter().flatten().map(|(at, _)| *at);
+        let timers = self.vcpus.iter().filter_map(|vcpu| vcpu.timers.next_ns());
+        watchdogs.chain(timers).min()
     }
 
-    /// Sends the timer's interrupt if one is due.
+    /// Sends the timers' interrupts that are due.
     pub(crate) fn fire(&mut self, now_ns: u64) {
-        let mut ring = self.timers.singleshot_ns.is_some_and(|at| at <= now_ns);
-        if ring {
-            self.timers.singleshot_ns = None;
+        for (index, vcpu) in self.vcpus.iter_mut().enumerate() {
+            if vcpu.timers.fire(now_ns) {
+                self.ports.ring(Binding::timer(VcpuId(index as u32)));
+            }
         }
-        if let Some((at, period)) = self.timers.periodic_ns.filter(|(at, _)| *at <= now_ns) {
-            let missed = (now_ns - at) / period;
-            self.timers.periodic_ns = Some((at + (missed + 1) * period, period));
-            ring = true;
-        }
-        if ring {
-            self.ports.ring(Binding::TIMER);
+    }
+
+    /// From now on the vCPU that asks does something else.
+    fn enter(&mut self, run_state: RunState, now_ns: u64) {
+        if let Some(vcpu) = self.vcpus.get_mut(vcpus::current().0 as usize) {
+            vcpu.run_times.enter(run_state, now_ns);
         }
     }
 
     /// Whether a watchdog has run out.
     fn starved(&self, now_ns: u64) -> bool {
-        let mut watchdogs = self.timers.watchdogs_ns.iter().flatten();
+        let mut watchdogs = self.watchdogs.iter().flatten();
         watchdogs.any(|(at, _)| *at <= now_ns)
     }
 }
@@ -142,7 +156,7 @@ impl Domain {
         let now_ns = self.xen.0.now_ns(&state.world);
         let period = u64::from(watchdog.timeout) * SECOND_NS;
         let armed = Some((now_ns.saturating_add(period), period));
-        let slots = &mut state.timers.watchdogs_ns;
+        let slots = &mut state.watchdogs;
         if watchdog.id == 0 {
             if watchdog.timeout == 0 {
                 return Err(Errno::EINVAL);
@@ -173,17 +187,18 @@ impl Domain {
 
     /// Lets upcalls through, and sleeps until there is one, or until a time.
     pub(crate) fn block(&self, until_ns: Option<u64>) {
-        if let Some(vcpu) = self.first_vcpu() {
+        if let Some(vcpu) = self.vcpu_info() {
             peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store_release(0);
         }
         self.sleep_until("SCHEDOP_block", until_ns, |state| {
-            state.ports.upcall_pending(VcpuId(0))
+            state.ports.upcall_pending(vcpus::current())
         });
     }
 
     fn sleep_until(&self, what: &str, until_ns: Option<u64>, awake: impl Fn(&State) -> bool) {
         let host = &self.xen.0;
         loop {
+            self.gate();
             self.tick();
             let mut state = self.lock();
             state.serve_console();
@@ -194,14 +209,14 @@ impl Domain {
                 return;
             }
             let now_ns = host.now_ns(&state.world);
-            state.run_times.enter(RunState::BLOCKED, now_ns);
-            let Some(world) = host.sleep(state.world, self.domid, until_ns) else {
+            state.enter(RunState::BLOCKED, now_ns);
+            let Some(world) = host.sleep(state.world, self.actor(), until_ns) else {
                 self.deadlock(what);
             };
             drop(world);
             let mut state = self.lock();
             let now_ns = host.now_ns(&state.world);
-            state.run_times.enter(RunState::RUNNING, now_ns);
+            state.enter(RunState::RUNNING, now_ns);
         }
     }
 

@@ -1,18 +1,18 @@
-//! `vcpu_op` and `set_timer_op`. Only the first vCPU ever runs.
+//! `vcpu_op` and `set_timer_op`.
 
 use hypercall_abi::{
     Errno, Gfn, PAGE_SIZE, VcpuId,
     peer::PeerPtr,
     platform::Clock,
     vcpu::*,
-    xen::{VcpuInfo, VcpuTimeInfo},
+    xen::{VcpuGuestContext, VcpuInfo, VcpuTimeInfo},
 };
 use zerocopy::IntoBytes;
 
 use super::{cpu::is_guests, read};
-use crate::{Domain, memory::GuestMemory};
+use crate::{Domain, memory::GuestMemory, vcpus};
 
-/// How long the first vCPU did what, and where it is told.
+/// How long a vCPU did what, and where it is told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunTimes {
     state: RunState,
@@ -35,9 +35,9 @@ enum Area {
 }
 
 impl RunTimes {
-    pub(crate) fn new(now_ns: u64) -> Self {
+    pub(crate) fn new(state: RunState, now_ns: u64) -> Self {
         Self {
-            state: RunState::RUNNING,
+            state,
             since_ns: now_ns,
             ns: [0; 4],
             told_at: Area::None,
@@ -78,27 +78,18 @@ impl Domain {
         arg: usize,
     ) -> Result<usize, Errno> {
         self.vcpu(vcpu)?;
-        let is_first = vcpu == VcpuId(0);
+        let index = vcpu.0 as usize;
         match op {
-            VCPUOP_IS_UP => Ok(usize::from(is_first)),
-            // The first runs already; the others were never initialised.
-            VCPUOP_UP if is_first => Ok(0),
-            VCPUOP_UP => Err(Errno::EINVAL),
-            // It is the last one that runs.
-            VCPUOP_DOWN if is_first => Err(Errno::EBUSY),
-            VCPUOP_DOWN => Ok(0),
-            VCPUOP_INITIALISE if is_first => Err(Errno::EEXIST),
+            VCPUOP_IS_UP => Ok(usize::from(self.is_up(vcpu))),
+            VCPUOP_UP => self.up(vcpu),
+            VCPUOP_DOWN => self.down(vcpu),
+            VCPUOP_INITIALISE => {
+                let context: VcpuGuestContext = read(memory, arg)?;
+                self.initialise(vcpu, &context)
+            }
             VCPUOP_GET_RUNSTATE_INFO => {
                 let now_ns = self.now_ns();
-                let info = if is_first {
-                    self.lock().run_times.info(now_ns)
-                } else {
-                    VcpuRunstateInfo {
-                        state: RunState::OFFLINE,
-                        time: [0, 0, 0, now_ns],
-                        ..VcpuRunstateInfo::default()
-                    }
-                };
+                let info = self.lock().vcpus[index].run_times.info(now_ns);
                 memory.copy_out(arg, info.as_bytes()).map(|()| 0)
             }
             VCPUOP_SET_PERIODIC_TIMER => {
@@ -112,24 +103,26 @@ impl Domain {
                     .0
                     .now_ns(&state.world)
                     .saturating_add(timer.period_ns);
-                state.timers.periodic_ns = Some((next_ns, timer.period_ns));
+                state.vcpus[index].timers.periodic_ns = Some((next_ns, timer.period_ns));
                 Ok(0)
             }
             VCPUOP_STOP_PERIODIC_TIMER => {
-                self.lock().timers.periodic_ns = None;
+                self.lock().vcpus[index].timers.periodic_ns = None;
                 Ok(0)
             }
             // Only the vCPU that asks.
-            VCPUOP_SET_SINGLESHOT_TIMER | VCPUOP_STOP_SINGLESHOT_TIMER if !is_first => {
+            VCPUOP_SET_SINGLESHOT_TIMER | VCPUOP_STOP_SINGLESHOT_TIMER
+                if vcpu != vcpus::current() =>
+            {
                 Err(Errno::EINVAL)
             }
             VCPUOP_SET_SINGLESHOT_TIMER => {
                 let timer: VcpuSetSingleshotTimer = read(memory, arg)?;
-                self.lock().timers.singleshot_ns = Some(timer.timeout_abs_ns);
+                self.lock().vcpus[index].timers.singleshot_ns = Some(timer.timeout_abs_ns);
                 Ok(0)
             }
             VCPUOP_STOP_SINGLESHOT_TIMER => {
-                self.lock().timers.singleshot_ns = None;
+                self.lock().vcpus[index].timers.singleshot_ns = None;
                 Ok(0)
             }
             VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA | VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA => {
@@ -188,28 +181,29 @@ impl Domain {
     }
 
     fn tell_at(&self, is_runstate: bool, vcpu: VcpuId, area: Area) -> Result<usize, Errno> {
-        // The others never run: there is nothing to tell.
-        if vcpu == VcpuId(0) {
-            let mut state = self.lock();
-            let times = &mut state.run_times;
-            times.news = true;
-            if is_runstate {
-                times.told_at = area;
-            } else {
-                times.time_told_at = area;
-            }
+        let mut state = self.lock();
+        let times = &mut state.vcpus[vcpu.0 as usize].run_times;
+        times.news = true;
+        if is_runstate {
+            times.told_at = area;
+        } else {
+            times.time_told_at = area;
         }
         Ok(0)
     }
 
-    /// Tells what has changed where the guest wants it.
+    /// Tells what has changed of the vCPU that asks, where the guest wants it.
     pub(crate) fn tell_areas(&self, memory: &impl GuestMemory) {
         let now_ns = self.now_ns();
         let mut state = self.lock();
-        if !std::mem::take(&mut state.run_times.news) {
+        let index = vcpus::current().0 as usize;
+        let Some(vcpu) = state.vcpus.get_mut(index) else {
+            return;
+        };
+        if !std::mem::take(&mut vcpu.run_times.news) {
             return;
         }
-        let times = state.run_times;
+        let times = vcpu.run_times;
         let time = VcpuTimeInfo {
             // Even: nobody is writing.
             version: 2,
@@ -233,7 +227,10 @@ impl Domain {
     }
 
     pub(super) fn set_timer(&self, timeout_ns: u64) -> Result<usize, Errno> {
-        self.lock().timers.singleshot_ns = (timeout_ns != 0).then_some(timeout_ns);
+        let mut state = self.lock();
+        if let Some(vcpu) = state.vcpus.get_mut(vcpus::current().0 as usize) {
+            vcpu.timers.singleshot_ns = (timeout_ns != 0).then_some(timeout_ns);
+        }
         Ok(0)
     }
 }

@@ -1,0 +1,281 @@
+//! A second vCPU, which does one thing when it is told to, and goes down.
+
+use core::{
+    cell::UnsafeCell,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use hypercall_abi::{
+    Port, VcpuId, event_channel, peer_field,
+    platform::{Clock, Park},
+    sched,
+    vcpu::{self, VcpuState},
+    xen::SharedInfo,
+};
+use pv_guest::{Current, Guest};
+
+use crate::claim::{Stop, Verdict, WAIT_NS};
+
+/// Which one it is.
+pub(crate) const SECOND: VcpuId = VcpuId(1);
+
+/// What it can be told to do.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Order {
+    /// Nothing.
+    Rest,
+    /// To send on a port.
+    Send,
+    /// To wait for a port.
+    Poll,
+    /// To try to set the first one's timer.
+    SetTimerOfFirst,
+}
+
+/// What the two tell each other.
+struct Letter {
+    order: AtomicU32,
+    port: AtomicU32,
+    /// How often it came up.
+    starts: AtomicU32,
+    /// How much it did.
+    done: AtomicU32,
+    /// What it was answered.
+    answer: AtomicU64,
+}
+
+static LETTER: Letter = Letter {
+    order: AtomicU32::new(0),
+    port: AtomicU32::new(0),
+    starts: AtomicU32::new(0),
+    done: AtomicU32::new(0),
+    answer: AtomicU64::new(0),
+};
+
+/// Where it finds its platform: written once, before it starts.
+struct Place(UnsafeCell<Option<Current>>);
+
+// SAFETY: written while there is one vCPU, and only read from then on.
+unsafe impl Sync for Place {}
+
+static PLATFORM: Place = Place(UnsafeCell::new(None));
+
+impl Place {
+    fn get(&self) -> Option<Current> {
+        // SAFETY: nobody writes it any more, or nobody else is there yet.
+        unsafe { *self.0.get() }
+    }
+}
+
+/// Its code.
+extern "C-unwind" fn code(argument: u64) {
+    let Some(platform) = PLATFORM.get() else {
+        return;
+    };
+    LETTER.answer.store(argument, Ordering::Relaxed);
+    let mut done = 0;
+    loop {
+        LETTER.starts.fetch_add(1, Ordering::Relaxed);
+        let port = Port(LETTER.port.load(Ordering::Acquire));
+        let order = LETTER.order.load(Ordering::Acquire);
+        let answer = if order == Order::Send as u32 {
+            event_channel::send(&platform, port)
+        } else if order == Order::Poll as u32 {
+            sched::poll(&platform, &[port], None)
+        } else if order == Order::SetTimerOfFirst as u32 {
+            vcpu::stop_singleshot_timer(&platform, VcpuId(0))
+        } else {
+            Ok(())
+        };
+        if order != Order::Rest as u32 {
+            let number = answer.map_or_else(|errno| errno.to_answer() as u64, |()| 0);
+            LETTER.answer.store(number, Ordering::Relaxed);
+        }
+        // Of its own: they must be as they were when it comes up again.
+        done += 1;
+        LETTER.done.store(done, Ordering::Release);
+        let _refused: Result<(), hypercall_abi::Errno> = vcpu::down(&platform, SECOND);
+    }
+}
+
+/// How often it came up, how much it did, and what it was answered.
+pub(crate) fn told() -> (u32, u32, u64) {
+    (
+        LETTER.starts.load(Ordering::Relaxed),
+        LETTER.done.load(Ordering::Acquire),
+        LETTER.answer.load(Ordering::Relaxed),
+    )
+}
+
+/// Brings it up to do something.
+pub(crate) fn begin(guest: &Guest, order: Order, port: Port) -> Verdict {
+    LETTER.port.store(port.0, Ordering::Release);
+    LETTER.order.store(order as u32, Ordering::Release);
+    // SAFETY: its code shares nothing with this vCPU's but the letter.
+    unsafe { vcpu::up(guest.platform(), SECOND) }?;
+    Ok(())
+}
+
+/// Waits until it is down.
+pub(crate) fn finish(guest: &Guest) -> Verdict {
+    const NAP_NS: u64 = 1_000_000;
+    let platform = guest.platform();
+    let end = platform.now_ns() + WAIT_NS;
+    while vcpu::state(platform, SECOND)? == VcpuState::Up {
+        if platform.now_ns() > end {
+            return Err("it does not go down".into());
+        }
+        platform.park(&[], Some(platform.now_ns() + NAP_NS));
+    }
+    Ok(())
+}
+
+/// Has it do something, and waits for that.
+pub(crate) fn order(guest: &Guest, order: Order, port: Port) -> Verdict {
+    begin(guest, order, port)?;
+    finish(guest)
+}
+
+/// Says what it starts with, where that was not done yet.
+pub(crate) fn ensure(guest: &Guest, argument: u64) -> Verdict {
+    if PLATFORM.get().is_none() {
+        initialise(guest, argument)?;
+    }
+    Ok(())
+}
+
+/// Says what it starts with.
+pub(crate) fn initialise(guest: &Guest, argument: u64) -> Result<(), Stop> {
+    let platform = *guest.platform();
+    let start = (code as *const ()).addr() as u64;
+    if PLATFORM.get().is_none() {
+        // SAFETY: it has not started.
+        unsafe { *PLATFORM.0.get() = Some(platform) };
+    }
+    // SAFETY: the code expects this argument and no more.
+    unsafe { context::initialise(guest, start, argument) }?;
+    // Where events for it are told.
+    let shared = guest.shared_info().ok_or("no shared page")?;
+    let words = peer_field!(shared, SharedInfo, vcpu_info).get(SECOND.0 as usize);
+    let ports = guest.ports()?;
+    ports
+        .add_vcpu(SECOND, words.ok_or("no words for it")?)
+        .map_err(|_| "it cannot be given events")?;
+    Ok(())
+}
+
+/// A process's vCPU is a thread: it has a stack and tables.
+#[cfg(not(target_os = "none"))]
+mod context {
+    use hypercall_abi::{Errno, vcpu, xen::VcpuGuestContext};
+
+    use super::{Guest, SECOND};
+
+    pub(super) unsafe fn initialise(guest: &Guest, start: u64, argument: u64) -> Result<(), Errno> {
+        let mut context = VcpuGuestContext::default();
+        context.user_regs.rip = start;
+        context.user_regs.rdi = argument;
+        // SAFETY: the caller's promise.
+        unsafe { vcpu::initialise_pv(guest.platform(), SECOND, &mut context) }
+    }
+}
+
+/// On hardware it gets a stack, and this vCPU's page tables.
+#[cfg(target_os = "none")]
+mod context {
+    use core::{arch::asm, cell::UnsafeCell};
+
+    use hypercall_abi::{
+        Errno,
+        hvm::{VCPU_HVM_MODE_64B, VcpuHvmContext, VcpuHvmX8664},
+        vcpu,
+        xen::{
+            VcpuContextFlags, VcpuGuestContext,
+            traps::{FLAT_KERNEL_CS, FLAT_KERNEL_SS},
+        },
+    };
+    use pv_guest::GuestType;
+
+    use super::{Guest, SECOND};
+
+    const STACK_BYTES: usize = 16 << 10;
+
+    #[repr(C, align(16))]
+    struct Stack(UnsafeCell<[u8; STACK_BYTES]>);
+
+    // SAFETY: the second vCPU alone uses it.
+    unsafe impl Sync for Stack {}
+
+    static STACK: Stack = Stack(UnsafeCell::new([0; STACK_BYTES]));
+
+    /// Too large for this vCPU's stack.
+    struct Place(UnsafeCell<Option<VcpuGuestContext>>);
+
+    // SAFETY: used by one vCPU, within `initialise`.
+    unsafe impl Sync for Place {}
+
+    static CONTEXT: Place = Place(UnsafeCell::new(None));
+
+    /// A control register.
+    macro_rules! read {
+        ($register:literal) => {{
+            let value: u64;
+            // SAFETY: reads the register; where it may not, Xen does.
+            unsafe { asm!(concat!("mov {}, ", $register), out(reg) value) };
+            value
+        }};
+    }
+
+    pub(super) unsafe fn initialise(guest: &Guest, start: u64, argument: u64) -> Result<(), Errno> {
+        const EFER: u32 = 0xc000_0080;
+        // As if it had been called.
+        let stack = STACK.0.get().addr() as u64 + STACK_BYTES as u64 - 8;
+        if guest.guest_type() == GuestType::Pv {
+            // SAFETY: this function alone uses it, on one vCPU.
+            let context = unsafe { &mut *CONTEXT.0.get() };
+            let context = context.insert(VcpuGuestContext::default());
+            context.flags = VcpuContextFlags::IN_KERNEL.bits();
+            context.user_regs.rip = start;
+            context.user_regs.rdi = argument;
+            context.user_regs.rsp = stack;
+            context.user_regs.cs = FLAT_KERNEL_CS;
+            context.user_regs.ss = FLAT_KERNEL_SS;
+            context.ctrlreg = [0, 0, 0, read!("cr3"), 0, 0, 0, 0];
+            // SAFETY: code, stack and tables are there for good.
+            return unsafe { vcpu::initialise_pv(guest.platform(), SECOND, context) };
+        }
+        // SAFETY: a register of the processor that any kernel may read.
+        let efer = unsafe { x86_efer(EFER) };
+        let registers = VcpuHvmX8664 {
+            rip: start,
+            rdi: argument,
+            rsp: stack,
+            rflags: 2,
+            cr0: read!("cr0"),
+            cr3: read!("cr3"),
+            cr4: read!("cr4"),
+            efer,
+            ..VcpuHvmX8664::default()
+        };
+        let mut context = VcpuHvmContext {
+            mode: VCPU_HVM_MODE_64B,
+            cpu_regs: [0; 15],
+            ..VcpuHvmContext::default()
+        };
+        let words: [u64; 14] = zerocopy::transmute!(registers);
+        for (slot, word) in context.cpu_regs.iter_mut().zip(words) {
+            *slot = word;
+        }
+        // SAFETY: as above.
+        unsafe { vcpu::initialise_hvm(guest.platform(), SECOND, &mut context) }
+    }
+
+    /// Reads a register of the model.
+    unsafe fn x86_efer(register: u32) -> u64 {
+        let (low, high): (u32, u32);
+        // SAFETY: the caller's promise.
+        unsafe { asm!("rdmsr", in("ecx") register, out("eax") low, out("edx") high) };
+        u64::from(high) << 32 | u64::from(low)
+    }
+}
