@@ -160,30 +160,55 @@ const WRITE: u32 = 1 << 1;
 const USER: u32 = 1 << 2;
 const FETCH: u32 = 1 << 4;
 
-fn page_fault(probe: Probe, address: u64, why: u32) -> Verdict {
+fn page_fault(guest: &Guest, probe: Probe, address: u64, why: u32) -> Verdict {
     let caught = fault_of(probe, address, trap::PAGE_FAULT)?;
-    same(caught.address, address)?;
-    same(caught.frame.error_code & !USER, why)
+    same(caught.frame.error_code & !USER, why)?;
+    if !keeps_cr2(guest) {
+        return crate::claim::skip("whatever cr2 is, it reads as 0");
+    }
+    same(caught.address, address)
 }
 
-fn a_read_of_nothing_tells_where(_: &Guest) -> Verdict {
-    page_fault(load, 0x18, 0)
+/// Whether a kernel that has a processor to itself reads what it wrote to cr2: with
+/// Xen 4.17 in QEMU, one does not.
+fn keeps_cr2(guest: &Guest) -> bool {
+    let _a_process_does = guest;
+    #[cfg(target_os = "none")]
+    if guest.guest_type() != GuestType::Pv {
+        let told: u64;
+        // SAFETY: only the handler of page faults reads it, after each.
+        unsafe {
+            core::arch::asm!("mov {0}, 0x1230", "mov cr2, {0}", "xor {0:e}, {0:e}",
+                "mov {0}, cr2", out(reg) told);
+        }
+        return told == 0x1230;
+    }
+    true
+}
+
+fn a_read_of_nothing_tells_where(guest: &Guest) -> Verdict {
+    page_fault(guest, load, 0x18, 0)
 }
 
 probe!(store: "mov dword ptr [rdi], 0xc3");
-fn a_write_of_nothing_says_that_it_wrote(_: &Guest) -> Verdict {
-    page_fault(store, 0x123, WRITE)
+fn a_write_of_nothing_says_that_it_wrote(guest: &Guest) -> Verdict {
+    page_fault(guest, store, 0x123, WRITE)
 }
 
-fn code_is_not_written(_: &Guest) -> Verdict {
-    page_fault(store, (ud2 as *const ()).addr() as u64, PRESENT | WRITE)
+fn code_is_not_written(guest: &Guest) -> Verdict {
+    page_fault(
+        guest,
+        store,
+        (ud2 as *const ()).addr() as u64,
+        PRESENT | WRITE,
+    )
 }
 
 probe!(jump: "jmp rdi");
 fn data_is_not_executed(guest: &Guest) -> Verdict {
     let platform = guest.platform();
     let page = platform.alloc(1).ok_or("no memory")?;
-    let told = page_fault(jump, page.addr().get() as u64, PRESENT | FETCH);
+    let told = page_fault(guest, jump, page.addr().get() as u64, PRESENT | FETCH);
     // SAFETY: allocated above, and used by nobody.
     unsafe { platform.free(page, 1) };
     told
