@@ -64,6 +64,8 @@ pub struct BootInfo {
     pub store: Option<RingLocation>,
     /// The address of ACPI's root pointer.
     pub rsdp_paddr: Option<u64>,
+    /// What Xen gave a PV guest, as it lies there.
+    pub start_info: Option<&'static StartInfo>,
     modules: [&'static [u8]; MAX_MODULES],
     nr_modules: usize,
 }
@@ -128,6 +130,7 @@ impl BootInfo {
             console: ring(start.console.mfn, start.console.evtchn),
             store: ring(start.store_mfn, start.store_evtchn),
             rsdp_paddr: None,
+            start_info: Some(start),
             modules: [&[]; MAX_MODULES],
             nr_modules: 0,
         };
@@ -185,6 +188,7 @@ impl BootInfo {
             console: None,
             store: None,
             rsdp_paddr: (start.rsdp_paddr != 0).then_some(start.rsdp_paddr),
+            start_info: None,
             modules: [&[]; MAX_MODULES],
             nr_modules: 0,
         };

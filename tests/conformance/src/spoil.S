@@ -17,6 +17,57 @@ spoil_pv_\kind:
 spoil_pvh_\kind:
     .endm
 
+// Nothing is wrong: what the guest starts with is noted, in `boot_witness`
+// (claims/boot.rs has its layout).
+    PV witness
+    movq %rsi, boot_witness+8(%rip)
+    movq %rsp, boot_witness+16(%rip)
+    pushfq
+    popq boot_witness+24(%rip)
+    movw %cs, boot_witness+32(%rip)
+    movw %ss, boot_witness+40(%rip)
+    movw %ds, boot_witness+48(%rip)
+    movw %es, boot_witness+56(%rip)
+    movq %cr0, %rax
+    movq %rax, boot_witness+64(%rip)
+    movq %cr3, %rax
+    movq %rax, boot_witness+72(%rip)
+    movq %cr4, %rax
+    movq %rax, boot_witness+80(%rip)
+    movq $1, boot_witness(%rip)
+    jmp pv_guest_pv_entry
+    PVH witness
+    .set WITNESS, boot_witness - 0x40000000
+    movl %ebx, WITNESS+8
+    movl $(__boot_stack_top - 0x40000000), %esp
+    pushfl
+    popl WITNESS+24
+    movw %cs, WITNESS+32
+    movw %ss, WITNESS+40
+    movw %ds, WITNESS+48
+    movw %es, WITNESS+56
+    movl %cr0, %eax
+    movl %eax, WITNESS+64
+    movl %cr3, %eax
+    movl %eax, WITNESS+72
+    movl %cr4, %eax
+    movl %eax, WITNESS+80
+    xorl %eax, %eax
+    str %ax
+    movl %eax, WITNESS+88
+    cld
+    movl %ebx, %esi                     // struct hvm_start_info, 56 bytes
+    movl $(WITNESS+96), %edi
+    movl $14, %ecx
+    rep movsl
+    movl 32(%ebx), %esi                 // rsdp_paddr: 8 bytes of what is there
+    testl %esi, %esi
+    jz 1f
+    movl $2, %ecx
+    rep movsl
+1:  movl $2, WITNESS
+    jmp pv_guest_pvh_entry
+
 // The magic number is wrong.
     PV magic
     movb $0, (%rsi)
@@ -95,6 +146,12 @@ spoil_pvh_\kind:
     movl %edi, %ebx
     jmp pv_guest_pvh_entry
     .code64
+
+    .section .data.spoil, "awR"
+    .balign 8
+    .globl boot_witness
+boot_witness:
+    .skip 160
 
     .section .rodata.spoil, "aR"
     .balign 8

@@ -10,6 +10,7 @@ use crate::{
     machine::Start,
     packages::{XenVersion, progress},
     run::{Debug, Job, Platform, Report, Show, With, run},
+    spoil::Spoil,
 };
 
 /// What claims are tried on.
@@ -187,7 +188,7 @@ fn job(column: Column, command_line: String) -> Job {
         vcpus: 2,
         command_line,
         with: With::Nobody,
-        spoil: None,
+        spoil: Some(Spoil::Witness),
         timeout: TIMEOUT,
         start: Start::Restored,
         show: Show::Kept,

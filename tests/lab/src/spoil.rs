@@ -22,6 +22,8 @@ pub(crate) enum Spoil {
     Overlap,
     /// There is no console.
     Console,
+    /// Nothing is: the guest notes the registers that it starts with.
+    Witness,
 }
 
 impl Spoil {
@@ -34,6 +36,7 @@ impl Spoil {
             Self::Absurd => "absurd",
             Self::Overlap => "overlap",
             Self::Console => "console",
+            Self::Witness => "witness",
         }
     }
 }

@@ -191,9 +191,10 @@ impl Xen {
         let mut memory = Memory::new(domid, nr_pages).ok_or(NoMemory)?;
         let mut page = || memory.alloc(1).ok_or(NoMemory);
         let start_page = page()?.cast::<StartInfo>();
-        let shared_page = page()?.cast::<SharedInfo>();
-        let console_page = page()?.cast::<SharedInfo>();
+        // In the order of a PV guest's first pages.
         let store_page = page()?.cast::<SharedInfo>();
+        let console_page = page()?.cast::<SharedInfo>();
+        let shared_page = page()?.cast::<SharedInfo>();
         let own = |page| memory.own_of(page).ok_or(NoMemory);
         // SAFETY: pages of the domain's memory, which outlives `state`, and
         // are from now on used as peer memory only.
@@ -203,7 +204,8 @@ impl Xen {
         // SAFETY: as above.
         let store = unsafe { PeerPtr::new(own(store_page)?.cast()) };
         // No upcall before the guest is ready for one.
-        if let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) {
+        let vcpus = peer_field!(shared, SharedInfo, vcpu_info);
+        for vcpu in (0..).map_while(|index| vcpus.get(index)) {
             peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store(1);
         }
         let most = match config.max_event_channels {

@@ -1,5 +1,6 @@
 //! The claims, by the part of the interface that they are about.
 
+mod boot;
 mod clocks;
 mod discovery;
 mod events;
@@ -16,6 +17,7 @@ use crate::claim::Group;
 
 /// All of them, in the order in which they are tried.
 pub(crate) const ALL: &[Group] = &[
+    boot::GROUP,
     discovery::GROUP,
     memory::GROUP,
     pagetables::GROUP,
