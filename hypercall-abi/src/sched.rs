@@ -1,6 +1,6 @@
 //! Yield, sleep, end: `xen/include/public/sched.h`.
 
-use crate::{DomId, Errno, HypercallNr, Port, call::subop, platform::Hypercall};
+use crate::{DomId, Errno, HypercallNr, Mfn, Port, call::subop, platform::Hypercall};
 
 crate::facts::open_enum! {
     /// Why a domain ended.
@@ -156,6 +156,47 @@ pub fn shutdown<H: Hypercall + ?Sized>(h: &H, reason: ShutdownReason) -> Result<
     let mut arg = SchedShutdown { reason };
     // SAFETY: the hypervisor reads `arg`, which outlives the call.
     unsafe { subop(h, HypercallNr::SCHED_OP, SCHEDOP_SHUTDOWN, &mut arg) }
+}
+
+/// What became of a domain that suspended itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspended {
+    /// It was saved, and goes on in new frames, on this host or another: its
+    /// ports, grants, timers and watches are gone.
+    Resumed,
+    /// It was not: all is as it was, but time has passed.
+    Cancelled,
+}
+
+/// Suspends the domain, whose other vCPUs are down: it is ready to be saved.
+/// `start_info` is the frame of a PV guest's
+/// [`StartInfo`](crate::xen::StartInfo), which is written anew if the domain is
+/// resumed elsewhere; other guests have none. Any guest may.
+///
+/// # Errors
+/// `ENOSYS`: there is no Xen.
+///
+/// # Safety
+/// The frame is that of the start information, to which no reference leads: it
+/// changes. What this kernel does afterwards expects neither old frames nor old
+/// ports if it was resumed.
+#[inline]
+pub unsafe fn suspend<H: Hypercall + ?Sized>(
+    h: &H,
+    start_info: Option<Mfn>,
+) -> Result<Suspended, Errno> {
+    let mut arg = SchedShutdown {
+        reason: ShutdownReason::SUSPEND,
+    };
+    let address = (&raw mut arg).expose_provenance();
+    let frame = start_info.map_or(0, |mfn| mfn.0 as usize);
+    // SAFETY: the hypervisor reads `arg`, which outlives the call; the rest is the
+    // caller's promise.
+    let answer = unsafe { h.call3(HypercallNr::SCHED_OP, SCHEDOP_SHUTDOWN, address, frame) };
+    Errno::check(answer).map(|answer| match answer {
+        0 => Suspended::Resumed,
+        _ => Suspended::Cancelled,
+    })
 }
 
 /// Sets the reason that is told if the domain is ended from outside (by a

@@ -38,6 +38,11 @@ impl Console {
         }
     }
 
+    /// The ring's page.
+    pub(crate) const fn page(&self) -> PeerPtr<'static, XenconsInterface> {
+        self.page
+    }
+
     /// Takes the guest's output and gives it input; says whether anything
     /// moved. The guest's indices are not trusted either.
     pub(crate) fn serve(&mut self) -> bool {

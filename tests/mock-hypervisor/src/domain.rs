@@ -18,7 +18,7 @@ use hypercall_abi::{
 use zerocopy::FromZeros;
 
 use crate::{
-    Xen,
+    Resume, Xen,
     calls::Watchdogs,
     console::Console,
     grants::Grants,
@@ -124,6 +124,8 @@ pub(crate) struct State {
     pub(crate) watchdogs: Watchdogs,
     pub(crate) debug_registers: [u64; 8],
     pub(crate) shutdown: Option<Shutdown>,
+    /// It was asked to suspend itself, and this is to follow.
+    pub(crate) resume: Option<Resume>,
     /// All vCPUs are to end, for this reason.
     pub(crate) ending: Option<Shutdown>,
     pub(crate) calls: BTreeMap<u32, u64>,
@@ -251,6 +253,7 @@ impl Xen {
                 watchdogs: Watchdogs::default(),
                 debug_registers: [0; 8],
                 shutdown: None,
+                resume: None,
                 ending: None,
                 calls: BTreeMap::new(),
                 unknown: BTreeMap::new(),

@@ -74,6 +74,33 @@ const fn target(entry: u64) -> Gfn {
 }
 
 impl Memory {
+    /// Has all tables lead to the domain's frames, which began at `old` until now.
+    pub(crate) fn translate(&mut self, old: u64) {
+        let new = self.first_mfn();
+        let nr_pages = self.nr_pages() as u64;
+        let translated = |entry: u64| {
+            let index = target(entry).0.checked_sub(old)?;
+            let is_own = entry & PRESENT != 0 && index < nr_pages;
+            is_own.then(|| (entry & !ADDRESS) | ((new + index) * PAGE_SIZE as u64))
+        };
+        for table in 0..self.frames.frames.len() {
+            let frame = &self.frames.frames[table];
+            if frame.uses == 0 || !matches!(frame.kind, Kind::Table(_)) {
+                continue;
+            }
+            for slot in 0..ENTRIES {
+                if let Some(entry) = translated(self.read_entry(table, slot)) {
+                    self.entry(table, slot).store(entry, Ordering::Release);
+                }
+            }
+        }
+        for entry in &mut self.frames.seen {
+            if *entry != u64::MAX {
+                *entry = translated(*entry).unwrap_or(*entry);
+            }
+        }
+    }
+
     /// Frames that are the domain's.
     pub(crate) fn reservation(&self) -> usize {
         let frames = self.frames.frames.iter();

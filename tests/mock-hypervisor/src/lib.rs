@@ -12,10 +12,12 @@ mod platform;
 mod play;
 mod ports;
 mod store;
+mod suspend;
 mod vcpus;
 mod world;
 
 pub use domain::{Config, Domain, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time};
 pub use play::{Faults, Played};
 pub use store::StoreError;
+pub use suspend::Resume;
 pub use world::Xen;

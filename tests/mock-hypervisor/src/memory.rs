@@ -9,6 +9,8 @@ use crate::frames::Frames;
 /// The machine frame of the first domain's first page: not zero, so that a
 /// guest which confuses its two kinds of frames is found out.
 const FIRST_MFN: u64 = 0x10_0000;
+/// From a domain's frames to those that it gets when it is moved.
+const FRAMES_APART: u64 = 0x1_0007;
 /// Machine frames from one domain's first page to the next one's.
 const MFNS_PER_DOMAIN: u64 = 0x100_0000;
 /// Frames of the domain's that are no memory of the guest's: its grant table.
@@ -65,6 +67,26 @@ impl Memory {
     fn own_page(&self, index: usize) -> NonNull<u8> {
         // SAFETY: as above.
         unsafe { self.block.own.add(index * PAGE_SIZE) }
+    }
+
+    /// The number of a page, by either's address of it.
+    pub(crate) fn any_index_of(&self, page: NonNull<u8>) -> Option<usize> {
+        let offset = page.addr().get().checked_sub(self.block.own.addr().get());
+        let own = offset.map(|offset| offset / PAGE_SIZE);
+        own.filter(|index| *index < self.block.nr_pages)
+            .or_else(|| self.index_of(page))
+    }
+
+    /// Gives the domain other frames; what its tables lead to is the same.
+    pub(crate) fn change_frames(&mut self) {
+        let old = self.first_mfn;
+        self.first_mfn += FRAMES_APART;
+        self.translate(old);
+    }
+
+    /// The first of its frames.
+    pub(crate) const fn first_mfn(&self) -> u64 {
+        self.first_mfn
     }
 
     /// Where the hypervisor has what the guest has at `page`.

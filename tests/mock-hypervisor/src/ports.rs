@@ -204,6 +204,16 @@ impl Ports {
         }
     }
 
+    /// The page that is shared with the guest.
+    pub(crate) const fn shared(&self) -> PeerPtr<'static, SharedInfo> {
+        self.shared
+    }
+
+    /// All vCPUs' words are in the shared page again.
+    pub(crate) fn forget_places(&mut self) {
+        self.moved.clear();
+    }
+
     /// Closes all ports, and goes back to the 2-level interface.
     pub(crate) fn reset(&mut self) {
         for index in 1..self.slots.len() {

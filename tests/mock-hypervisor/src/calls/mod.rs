@@ -49,7 +49,7 @@ impl Domain {
         let answer = match nr {
             _ if refused.is_err() => refused.map(|()| 0),
             HypercallNr::XEN_VERSION => self.xen_version(memory, a1, a2),
-            HypercallNr::SCHED_OP => self.sched_op(memory, a1, a2),
+            HypercallNr::SCHED_OP => self.sched_op(memory, a1, a2, a3),
             HypercallNr::EVENT_CHANNEL_OP => self.event_channel_op(memory, a1, a2),
             HypercallNr::MEMORY_OP => self.memory_op(memory, a1, a2),
             HypercallNr::GRANT_TABLE_OP => self.grant_table_op(memory, a1, a2, a3),

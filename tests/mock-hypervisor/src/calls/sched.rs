@@ -105,6 +105,7 @@ impl Domain {
         memory: &impl GuestMemory,
         op: usize,
         arg: usize,
+        start_info: usize,
     ) -> Result<usize, Errno> {
         match op {
             SCHEDOP_YIELD => {
@@ -119,6 +120,9 @@ impl Domain {
                 let reason: ShutdownReason = read(memory, arg)?;
                 if reason.0 > ShutdownReason::SOFT_RESET.0 {
                     return Err(Errno::EINVAL);
+                }
+                if reason == ShutdownReason::SUSPEND {
+                    return self.suspend(start_info);
                 }
                 self.end(reason, String::new())
             }

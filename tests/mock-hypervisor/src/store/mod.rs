@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Ends a domain's watches and transactions.
-    fn forget(&mut self, domid: DomId) {
+    pub(crate) fn forget(&mut self, domid: DomId) {
         self.watches.retain(|watch| watch.domid != domid);
         self.transactions.retain(|_, other| other.domid != domid);
         self.events.retain(|(other, _)| *other != domid);

@@ -48,6 +48,11 @@ impl Ring {
         }
     }
 
+    /// Its page.
+    pub(crate) const fn page(&self) -> PeerPtr<'static, XenstoreDomainInterface> {
+        self.page
+    }
+
     /// The ring cannot be used until the guest reconnects.
     pub(super) fn fail(&mut self) {
         self.stop(XENSTORE_ERROR_COMM);
