@@ -212,7 +212,8 @@ pub fn shutdown_code<H: Hypercall + ?Sized>(h: &H, reason: ShutdownReason) -> Re
 }
 
 /// Starts (`id` zero), feeds or stops (`timeout_s` zero) a watchdog, and
-/// returns its number. Any guest may.
+/// returns its number. One that is started with no time at all ends the domain at
+/// once. Any guest may.
 ///
 /// # Errors
 /// `ENOSPC`: there are two already; `EINVAL`, `EEXIST`: no such watchdog.
@@ -223,5 +224,8 @@ pub fn watchdog<H: Hypercall + ?Sized>(h: &H, id: u32, timeout_s: u32) -> Result
         timeout: timeout_s,
     };
     // SAFETY: the hypervisor reads `arg`, which outlives the call.
-    unsafe { subop(h, HypercallNr::SCHED_OP, SCHEDOP_WATCHDOG, &mut arg) }.map(|id| id as u32)
+    let answer = unsafe { subop(h, HypercallNr::SCHED_OP, SCHEDOP_WATCHDOG, &mut arg) }?;
+    // Xen (4.17 to 4.21) tells ENOSPC as a number of 32 bits, which is positive.
+    let id = Errno::check((answer as u32).cast_signed() as isize)?;
+    Ok(id as u32)
 }

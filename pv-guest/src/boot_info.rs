@@ -1,11 +1,14 @@
 //! What the loader handed over, in one form for all loaders.
 
+use core::ptr::NonNull;
+
 use hypercall_abi::{
     Gfn, PAGE_SIZE, Port,
     hvm::{
         HvmMemmapTableEntry, HvmModlistEntry, HvmStartInfo, XEN_HVM_MEMMAP_TYPE_ACPI,
         XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_START_MAGIC_VALUE,
     },
+    peer::PeerPtr,
     xen::{START_INFO_MAGIC_PREFIX, StartFlags, StartInfo},
 };
 use zerocopy::FromBytes;
@@ -64,8 +67,8 @@ pub struct BootInfo {
     pub store: Option<RingLocation>,
     /// The address of ACPI's root pointer.
     pub rsdp_paddr: Option<u64>,
-    /// What Xen gave a PV guest, as it lies there.
-    pub start_info: Option<&'static StartInfo>,
+    /// What Xen gave a PV guest, as it lies there: a suspend may change it.
+    pub start_info: Option<PeerPtr<'static, StartInfo>>,
     modules: [&'static [u8]; MAX_MODULES],
     nr_modules: usize,
 }
@@ -130,7 +133,8 @@ impl BootInfo {
             console: ring(start.console.mfn, start.console.evtchn),
             store: ring(start.store_mfn, start.store_evtchn),
             rsdp_paddr: None,
-            start_info: Some(start),
+            // SAFETY: there for good.
+            start_info: Some(unsafe { PeerPtr::new(NonNull::from(start)) }),
             modules: [&[]; MAX_MODULES],
             nr_modules: 0,
         };

@@ -2,7 +2,8 @@
 # may be others, whose words are told afterwards: with /job/peer.cfg a second
 # guest, with /job/linux-peer a process of this domain in its place, with /job/xs
 # somebody who answers in the guest's part of the store, and with /job/busy
-# others who work there.
+# others who work there; with /job/toolstack the guest is suspended and resumed
+# whenever it writes "suspend" to data/please.
 xl dmesg -c >/dev/null
 create() {
     if ! xl create -q -p "/job/$1.cfg" >/job/create.log 2>&1; then
@@ -11,9 +12,12 @@ create() {
         exit
     fi
 }
+reason() { # why a guest ended; 2 is a suspend, after which it goes on
+    grep -o 'reason code [0-9]*' "/var/log/xen/xl-$1.log" | grep -v 'code 2$' | head -n 1
+}
 ended() { # waits for the end of a guest
     tries=0
-    until grep -q 'reason code' "/var/log/xen/xl-$1.log" || [ $tries -ge "$2" ]; do
+    until [ -n "$(reason "$1")" ] || [ $tries -ge "$2" ]; do
         tries=$((tries + 1))
         usleep 50000
     done
@@ -49,6 +53,21 @@ if [ -f /job/busy ]; then
     (while xenstore-write "$home/noise" "$((noise += 1))"; do :; done) >/dev/null 2>&1 &
     noise=$!
 fi
+if [ -f /job/toolstack ]; then
+    please=$home/please
+    xenstore-write "$please" ""
+    xenstore-chmod "$please" "n$domid"
+    xenstore-watch "$please" | while read -r _; do
+        [ "$(xenstore-read "$please")" = suspend ] || continue
+        # From Xen 4.19 on.
+        if xl help | grep -q ' suspend '; then
+            xl suspend guest && xl resume guest
+            xenstore-write "$please" "done"
+        else
+            xenstore-write "$please" cannot
+        fi
+    done >/job/toolstack.log 2>&1 &
+fi
 echo "@@LAB begin"
 (sleep 0.05; xl unpause guest) &
 xl console guest
@@ -73,4 +92,4 @@ if [ -f /job/peer.log ]; then
 fi
 echo "@@LAB log"
 xl dmesg
-echo "@@LAB end $(grep -o 'reason code [0-9]*' /var/log/xen/xl-guest.log | head -n 1)"
+echo "@@LAB end $(reason guest)"

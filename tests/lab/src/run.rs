@@ -82,6 +82,8 @@ pub(crate) enum With {
     Echo,
     /// That, and others who work there
     Store,
+    /// A toolstack that suspends and resumes the guest when it asks for it
+    Toolstack,
 }
 
 /// What is to be run.

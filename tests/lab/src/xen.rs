@@ -198,6 +198,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
             let tool = guest::build_tool(Tool::LinuxPeer)?;
             files.push(("linux-peer", fs::read(tool)?));
         }
+        With::Toolstack => files.push(("toolstack", Vec::new())),
         With::Echo | With::Store => {
             files.push(("xs", fs::read(guest::build_tool(Tool::Store)?)?));
             if job.with == With::Store {

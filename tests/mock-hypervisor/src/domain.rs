@@ -18,7 +18,7 @@ use hypercall_abi::{
 use zerocopy::FromZeros;
 
 use crate::{
-    Resume, Xen,
+    Suspend, Xen,
     calls::Watchdogs,
     console::Console,
     grants::Grants,
@@ -124,8 +124,10 @@ pub(crate) struct State {
     pub(crate) watchdogs: Watchdogs,
     pub(crate) debug_registers: [u64; 8],
     pub(crate) shutdown: Option<Shutdown>,
+    /// The reason that its end is to have, if it was told beforehand.
+    pub(crate) shutdown_code: Option<ShutdownReason>,
     /// It was asked to suspend itself, and this is to follow.
-    pub(crate) resume: Option<Resume>,
+    pub(crate) resume: Option<Suspend>,
     /// All vCPUs are to end, for this reason.
     pub(crate) ending: Option<Shutdown>,
     pub(crate) calls: BTreeMap<u32, u64>,
@@ -239,6 +241,9 @@ impl Xen {
         unsafe { start_page.write(start) };
         let now_ns = self.0.now_ns(&world);
         world.store.introduce(domid);
+        world
+            .store
+            .tell_console(domid, start.console.mfn, console_port);
         world.domains.insert(
             domid,
             State {
@@ -253,6 +258,7 @@ impl Xen {
                 watchdogs: Watchdogs::default(),
                 debug_registers: [0; 8],
                 shutdown: None,
+                shutdown_code: None,
                 resume: None,
                 ending: None,
                 calls: BTreeMap::new(),

@@ -1,6 +1,9 @@
 //! A guest as a Linux process: its console is the terminal, its exceptions are
 //! signals, its end is the process's.
 //!
+//! Who writes `suspend` to its `data/please` in the store is suspended and
+//! resumed.
+//!
 //! `PV_GUEST_CMDLINE`, `PV_GUEST_MEMORY_MIB` and `PV_GUEST_VCPUS` say what the
 //! domain is given; `PV_GUEST_SPOIL` is `magic`, `nothing`, `short`, `absurd` or
 //! `console` to spoil what its start information says. The exit status is 0 for a power-off, else 64 and the
@@ -18,7 +21,7 @@ use hypercall_abi::{
     xen::{SharedInfo, StartInfo},
 };
 
-use crate::{Config, Domain, OnShutdown, Time};
+use crate::{Config, Domain, OnShutdown, Suspend, Time};
 
 /// An exception of the guest's code.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +117,7 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
         loop {
             thread::sleep(TICK);
             domain.tick();
+            suspend_on_request(domain);
         }
     });
     let guest = thread::Builder::new()
@@ -128,6 +132,22 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
         let _panicked = guest.join();
     }
     domain.end(ShutdownReason::CRASH, String::new())
+}
+
+/// A toolstack that suspends and resumes the guest when it writes `suspend` to
+/// `data/please` in the store, and then writes `done` there.
+fn suspend_on_request(domain: &Domain) {
+    let path = format!("/local/domain/{}/data/please", domain.domid());
+    let xen = domain.xen();
+    let told = match xen.store_read(&path).as_deref() {
+        Ok(b"suspend") => {
+            let _gone = xen.suspend(domain.domid(), Suspend::Cancelled);
+            "asked"
+        }
+        Ok(b"asked") if !xen.is_suspending(domain.domid()) => "done",
+        _ => return,
+    };
+    let _gone = xen.store_write(&path, told.as_bytes());
 }
 
 /// Spoils what the guest is told at its start.

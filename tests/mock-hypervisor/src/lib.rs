@@ -19,5 +19,5 @@ mod world;
 pub use domain::{Config, Domain, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time};
 pub use play::{Faults, Played};
 pub use store::StoreError;
-pub use suspend::Resume;
+pub use suspend::Suspend;
 pub use world::Xen;

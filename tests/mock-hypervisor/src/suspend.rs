@@ -22,7 +22,7 @@ use crate::{
 
 /// What becomes of a domain that suspends itself because it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resume {
+pub enum Suspend {
     /// It is not saved, and goes on as it was.
     Cancelled,
     /// It is saved, and goes on in other frames: its ports, grants, timers and
@@ -40,7 +40,7 @@ impl Xen {
     ///
     /// # Errors
     /// [`StoreError::ENOENT`]: there is no such domain.
-    pub fn suspend(&self, domid: DomId, resume: Resume) -> Result<(), StoreError> {
+    pub fn suspend(&self, domid: DomId, resume: Suspend) -> Result<(), StoreError> {
         let mut world = self.0.lock();
         let state = world.domains.get_mut(&domid).ok_or(StoreError::ENOENT)?;
         state.resume = Some(resume);
@@ -65,12 +65,13 @@ impl Domain {
             drop(state);
             self.end(ShutdownReason::SUSPEND, String::new());
         };
+        state.shutdown_code = None;
         let now_ns = self.xen.0.now_ns(&state.world);
         // Others go on meanwhile, and so does time.
         state.world.pass_to(now_ns + AWAY_NS);
         let answer = match resume {
-            Resume::Cancelled => Ok(1),
-            Resume::Moved => {
+            Suspend::Cancelled => Ok(1),
+            Suspend::Moved => {
                 let gfn = hypercall_abi::Gfn(start_info as u64);
                 let Some(page) = state.memory.ram_of(gfn) else {
                     drop(state);
@@ -169,6 +170,7 @@ impl World {
         start.console.mfn = console_page;
         start.console.evtchn = console;
         start.shared_info = shared.address().unwrap_or(0);
+        self.store.tell_console(domid, console_page, console);
         Ok(())
     }
 }
@@ -237,7 +239,7 @@ mod tests {
     fn a_suspend_that_is_cancelled_changes_nothing_but_time() {
         let domain = domain();
         let xen = domain.xen();
-        xen.suspend(domain.domid(), Resume::Cancelled).unwrap();
+        xen.suspend(domain.domid(), Suspend::Cancelled).unwrap();
         let path = format!("/local/domain/{}/control/shutdown", domain.domid());
         assert_eq!(xen.store_read(&path).unwrap(), b"suspend");
         assert!(xen.is_suspending(domain.domid()));
@@ -267,7 +269,7 @@ mod tests {
         unsafe { update_va_mapping(&domain, page.addr().get(), entry(old), Flush::None) }.unwrap();
         assert!(event_channel::send(&peer, bound).is_ok());
 
-        xen.suspend(domain.domid(), Resume::Moved).unwrap();
+        xen.suspend(domain.domid(), Suspend::Moved).unwrap();
         assert_eq!(suspend(&domain), Ok(Suspended::Resumed));
         let after = start_info(&domain);
         assert_ne!(domain.gfn_of(page), Some(old));
@@ -305,7 +307,10 @@ mod tests {
     #[test]
     fn a_pv_guest_says_where_its_start_information_is() {
         let domain = domain();
-        domain.xen().suspend(domain.domid(), Resume::Moved).unwrap();
+        domain
+            .xen()
+            .suspend(domain.domid(), Suspend::Moved)
+            .unwrap();
         // SAFETY: it does not come back.
         let outcome = domain.run(|domain| unsafe { sched::suspend(domain, None) });
         assert!(matches!(

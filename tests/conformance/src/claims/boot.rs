@@ -5,11 +5,13 @@
 use hypercall_abi::{
     Gfn, PAGE_SIZE, Port,
     event_channel::{self, ChannelStatus},
+    peer::PeerSlice,
     peer_field,
     platform::Pages,
     xen::{SharedInfo, StartInfo, VcpuInfo},
 };
 use pv_guest::{Guest, memory::MemoryKind};
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::claim::{Group, Stop, Verdict, claims, ensure, everywhere, on_pv, on_pvh, on_xen, same};
 
@@ -87,53 +89,48 @@ fn witness() -> Result<Witness, Stop> {
     ))
 }
 
-fn start_info(guest: &Guest) -> Result<&'static StartInfo, Stop> {
-    let info = guest.boot_info().start_info;
-    info.ok_or_else(|| "there is none".into())
-}
-
-/// Where it lies.
-fn address(start: &'static StartInfo) -> u64 {
-    core::ptr::from_ref(start).addr() as u64
+/// Where it lies, and what it says.
+fn start_info(guest: &Guest) -> Result<(u64, StartInfo), Stop> {
+    let place = guest.boot_info().start_info.ok_or("there is none")?;
+    let mut start = StartInfo::new_zeroed();
+    let first = core::ptr::NonNull::new(place.as_ptr().cast()).ok_or("it is at 0")?;
+    // SAFETY: as many bytes as it has.
+    let bytes = unsafe { PeerSlice::new(first, size_of::<StartInfo>()) };
+    bytes.copy_to(start.as_mut_bytes());
+    Ok((place.as_ptr().addr() as u64, start))
 }
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
 fn the_magic_tells_the_abi(guest: &Guest) -> Verdict {
-    let magic = start_info(guest)?.magic;
+    let magic = start_info(guest)?.1.magic;
     let text = magic.split(|byte| *byte == 0).next().unwrap_or(&[]);
     same(text, b"xen-3.0-x86_64")
 }
 
 fn a_register_leads_to_start_info(guest: &Guest) -> Verdict {
-    same(witness()?.start_info, address(start_info(guest)?))
+    same(witness()?.start_info, start_info(guest)?.0)
 }
 
 /// Page by page.
 fn the_store_and_the_console_follow(guest: &Guest) -> Verdict {
-    let start = start_info(guest)?;
+    let (address, start) = start_info(guest)?;
     let page = |gfn: Gfn| {
         let page = guest.platform().page_of(gfn);
         page.map_or(0, |page| page.addr().get() as u64)
     };
-    same(page(start.store_mfn.into()), address(start) + PAGE)?;
-    same(page(start.console.mfn.into()), address(start) + 2 * PAGE)
+    same(page(start.store_mfn.into()), address + PAGE)?;
+    same(page(start.console.mfn.into()), address + 2 * PAGE)
 }
 
 /// List of frames, start information, tables, stack; all mapped in a row.
 fn the_first_pages_are_in_their_order(guest: &Guest) -> Verdict {
     let witness = witness()?;
-    let start = start_info(guest)?;
+    let (address, start) = start_info(guest)?;
     let list_end = start.mfn_list + start.nr_pages * 8;
-    ensure(
-        list_end <= address(start),
-        "the list of frames is not first",
-    )?;
-    ensure(
-        address(start) - list_end < PAGE,
-        "there is a gap behind the list",
-    )?;
-    same(start.pt_base, address(start) + 3 * PAGE)?;
+    ensure(list_end <= address, "the list of frames is not first")?;
+    ensure(address - list_end < PAGE, "there is a gap behind the list")?;
+    same(start.pt_base, address + 3 * PAGE)?;
     let stack = start.pt_base + start.nr_pt_frames * PAGE;
     same(witness.rsp, stack + PAGE)
 }
@@ -143,7 +140,7 @@ fn there_is_room_behind_the_stack(guest: &Guest) -> Verdict {
     const ROOM: u64 = 512 << 10;
     const BIG: u64 = 4 << 20;
     const TABLE_REACH: u64 = 512 * PAGE;
-    let (witness, start) = (witness()?, start_info(guest)?);
+    let (witness, (_, start)) = (witness()?, start_info(guest)?);
     // The region ends with 4 MiB; each of its lowest tables maps 2 MiB, and
     // there are three above those.
     let end = (witness.rsp + ROOM).next_multiple_of(BIG);
@@ -160,7 +157,7 @@ fn there_is_room_behind_the_stack(guest: &Guest) -> Verdict {
 }
 
 fn the_tables_are_those_of_the_register(guest: &Guest) -> Verdict {
-    let (witness, start) = (witness()?, start_info(guest)?);
+    let (witness, (_, start)) = (witness()?, start_info(guest)?);
     let table = core::ptr::with_exposed_provenance_mut(start.pt_base as usize);
     let table = core::ptr::NonNull::new(table).ok_or("they are at 0")?;
     let gfn = guest.platform().gfn_of(table).ok_or("they are no memory")?;
@@ -184,11 +181,10 @@ fn the_segments_are_flat(_: &Guest) -> Verdict {
 
 /// And Xen's own table leads back.
 fn each_page_has_a_frame_of_its_own(guest: &Guest) -> Verdict {
-    let start = start_info(guest)?;
+    let (address, _) = start_info(guest)?;
     let platform = guest.platform();
-    let first = core::ptr::from_ref(start).addr();
     for index in 0..4 {
-        let place = core::ptr::with_exposed_provenance_mut(first + index * PAGE_SIZE);
+        let place = core::ptr::with_exposed_provenance_mut(address as usize + index * PAGE_SIZE);
         let page = core::ptr::NonNull::new(place).ok_or("a page at 0")?;
         let gfn = platform.gfn_of(page).ok_or("a page without a frame")?;
         same(platform.page_of(gfn), Some(page))?;
@@ -197,11 +193,11 @@ fn each_page_has_a_frame_of_its_own(guest: &Guest) -> Verdict {
 }
 
 fn a_guest_is_not_the_initial_domain(guest: &Guest) -> Verdict {
-    same(start_info(guest)?.flags & 0b11, 0)
+    same(start_info(guest)?.1.flags & 0b11, 0)
 }
 
 fn the_shared_page_begins_on_a_page(guest: &Guest) -> Verdict {
-    let shared = start_info(guest)?.shared_info;
+    let shared = start_info(guest)?.1.shared_info;
     ensure(shared != 0 && shared.is_multiple_of(PAGE), "it does not")
 }
 
@@ -327,9 +323,9 @@ fn the_command_line_is_a_text(guest: &Guest) -> Verdict {
         guest.command_line().chars().all(|c| !c.is_control()),
         "there is something else in it",
     )?;
-    match guest.boot_info().start_info {
-        Some(start) => ensure(start.cmd_line.contains(&0), "it has no end"),
-        None => Ok(()),
+    match start_info(guest) {
+        Ok((_, start)) => ensure(start.cmd_line.contains(&0), "it has no end"),
+        Err(_) => Ok(()),
     }
 }
 

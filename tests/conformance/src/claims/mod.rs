@@ -2,12 +2,14 @@
 
 mod boot;
 mod clocks;
+mod console;
 mod discovery;
 mod events;
 mod grants;
 mod memory;
 mod pagetables;
 mod ports;
+mod power;
 mod store;
 mod tasks;
 mod traps;
@@ -28,5 +30,7 @@ pub(crate) const ALL: &[Group] = &[
     events::GROUP,
     grants::GROUP,
     store::GROUP,
+    console::GROUP,
     tasks::GROUP,
+    power::GROUP,
 ];

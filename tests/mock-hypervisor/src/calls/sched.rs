@@ -118,9 +118,9 @@ impl Domain {
             }
             SCHEDOP_SHUTDOWN => {
                 let reason: ShutdownReason = read(memory, arg)?;
-                if reason.0 > ShutdownReason::SOFT_RESET.0 {
-                    return Err(Errno::EINVAL);
-                }
+                // Xen takes a byte of it, and the first that it was told.
+                let told = self.lock().shutdown_code;
+                let reason = told.unwrap_or(ShutdownReason(reason.0 & 0xff));
                 if reason == ShutdownReason::SUSPEND {
                     return self.suspend(start_info);
                 }
@@ -128,9 +128,9 @@ impl Domain {
             }
             SCHEDOP_SHUTDOWN_CODE => {
                 let reason: ShutdownReason = read(memory, arg)?;
-                if reason.0 > ShutdownReason::SOFT_RESET.0 {
-                    return Err(Errno::EINVAL);
-                }
+                let mut state = self.lock();
+                let told = &mut state.shutdown_code;
+                told.get_or_insert(ShutdownReason(reason.0 & 0xff));
                 Ok(0)
             }
             SCHEDOP_POLL => {
@@ -162,13 +162,11 @@ impl Domain {
         let armed = Some((now_ns.saturating_add(period), period));
         let slots = &mut state.watchdogs;
         if watchdog.id == 0 {
-            if watchdog.timeout == 0 {
-                return Err(Errno::EINVAL);
-            }
-            let free = slots
-                .iter()
-                .position(Option::is_none)
-                .ok_or(Errno::ENOSPC)?;
+            let Some(free) = slots.iter().position(Option::is_none) else {
+                // Xen's own slip: the error as a number without a sign.
+                let told = Errno::ENOSPC.to_answer() as u32;
+                return Ok(told as usize);
+            };
             slots[free] = armed;
             return Ok(free + 1);
         }

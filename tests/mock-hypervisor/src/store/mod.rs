@@ -8,7 +8,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 
-use hypercall_abi::{DomId, io::xs_wire::XsMessageType};
+use hypercall_abi::{DomId, Mfn, Port, io::xs_wire::XsMessageType};
 
 pub(crate) use ring::Ring;
 pub use tree::StoreError;
@@ -77,11 +77,28 @@ impl Store {
             name.as_bytes(),
             Some(vec![('n', DOM0), ('r', domid)]),
         );
+        tree.set(&format!("{home}/control/shutdown"), b"", Some(own.clone()));
         for name in ["data", "device", "attr", "drivers", "error", "feature"] {
             tree.set(&format!("{home}/{name}"), b"", Some(own.clone()));
         }
         self.introduced.push(domid);
         self.fire("@introduceDomain");
+    }
+
+    /// Where a domain's console is, for whoever connects a terminal.
+    pub(crate) fn tell_console(&mut self, domid: DomId, ring: Mfn, port: Port) {
+        let perms = vec![('n', DOM0), ('r', domid)];
+        for (name, value) in [
+            ("ring-ref", ring.0.to_string()),
+            ("port", port.0.to_string()),
+            ("type", "xenconsoled".into()),
+            ("limit", "1048576".into()),
+        ] {
+            let path = format!("{}/console/{name}", home(domid));
+            self.tree
+                .now
+                .set(&path, value.as_bytes(), Some(perms.clone()));
+        }
     }
 
     /// A domain is gone.

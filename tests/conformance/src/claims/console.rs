@@ -1,0 +1,138 @@
+//! The console's ring, and what the daemon at its other end does.
+
+use alloc::string::{String, ToString as _};
+
+use hypercall_abi::{
+    Errno, HypercallNr,
+    io::console::XenconsInterface,
+    peer::PeerPtr,
+    peer_field,
+    platform::{Clock, Hypercall, Pages},
+    sched,
+};
+use pv_guest::{Guest, GuestType, println};
+
+use crate::claim::{Group, Stop, Verdict, WAIT_NS, claims, ensure, on_xen, same, skip};
+
+pub(super) const GROUP: Group = Group {
+    name: "console",
+    claims: claims! {
+        on_xen(what_was_written_is_taken): "io/console.h: out_cons",
+        on_xen(more_than_a_ring_is_taken_too): "io/console.h: out_prod",
+        on_xen(the_indices_stay_in_their_rings): "io/console.h: in_prod and out_prod",
+        on_xen(the_daemon_rings_when_it_took_something): "io/console.h: struct xencons_interface",
+        on_xen(the_store_tells_of_it): "docs/misc/xenstore-paths.pandoc: console",
+        on_xen(nobody_but_xen_writes_to_xens_own): "xen.h: console_io",
+    },
+};
+
+type Ring = PeerPtr<'static, XenconsInterface>;
+
+fn ring(guest: &Guest) -> Result<Ring, Stop> {
+    let location = guest.boot_info().console.ok_or("there is none")?;
+    let page = guest.platform().page_of(location.gfn).ok_or("no memory")?;
+    // SAFETY: the page that the toolstack shares with the daemon, for good.
+    Ok(unsafe { PeerPtr::new(page.cast()) })
+}
+
+/// What is in each ring: what is to be read, and what was written.
+fn filled(ring: Ring) -> (u32, u32) {
+    let index = |place: PeerPtr<'_, u32>| place.load_acquire().trust();
+    (
+        index(peer_field!(ring, XenconsInterface, in_prod)).wrapping_sub(index(peer_field!(
+            ring,
+            XenconsInterface,
+            in_cons
+        ))),
+        index(peer_field!(ring, XenconsInterface, out_prod)).wrapping_sub(index(peer_field!(
+            ring,
+            XenconsInterface,
+            out_cons
+        ))),
+    )
+}
+
+/// Waits until all is taken.
+fn until_taken(guest: &Guest) -> Verdict {
+    let ring = ring(guest)?;
+    let platform = guest.platform();
+    let end = platform.now_ns() + 5 * WAIT_NS;
+    while filled(ring).1 > 0 {
+        if platform.now_ns() > end {
+            return Err("it is not taken".into());
+        }
+        sched::yield_now(platform);
+    }
+    Ok(())
+}
+
+fn what_was_written_is_taken(guest: &Guest) -> Verdict {
+    println!("a line of the console's claims");
+    until_taken(guest)
+}
+
+fn more_than_a_ring_is_taken_too(guest: &Guest) -> Verdict {
+    for line in 0..80 {
+        println!("line {line:3} of many, {}", "#".repeat(40));
+    }
+    until_taken(guest)
+}
+
+fn the_indices_stay_in_their_rings(guest: &Guest) -> Verdict {
+    const INPUT: u32 = 1024;
+    const OUTPUT: u32 = 2048;
+    let (input, output) = filled(ring(guest)?);
+    ensure(input <= INPUT, "more input than there is room")?;
+    ensure(output <= OUTPUT, "more output than there is room")
+}
+
+/// A guest that waits for room is woken.
+fn the_daemon_rings_when_it_took_something(guest: &Guest) -> Verdict {
+    let port = guest.boot_info().console.ok_or("there is none")?.port;
+    let platform = guest.platform();
+    for _ in 0..5 {
+        println!("another line of the console's claims");
+        let start = platform.now_ns();
+        sched::poll(platform, &[port], Some(start + WAIT_NS))?;
+        if platform.now_ns() < start + WAIT_NS {
+            return until_taken(guest);
+        }
+    }
+    Err("it did not, five times".into())
+}
+
+/// Where the page and the port are, for whoever connects the terminal.
+fn the_store_tells_of_it(guest: &Guest) -> Verdict {
+    let location = guest.boot_info().console.ok_or("there is none")?;
+    let store = guest.store()?;
+    let read = |name: &str| -> Result<String, Stop> {
+        let value = store.wait(None, store.tree().read_text(name));
+        value.map_err(|error| Stop::Failed(error.to_string().into()))
+    };
+    same(read("console/port")?, location.port.0.to_string())?;
+    same(read("console/ring-ref")?, location.gfn.0.to_string())?;
+    ensure(!read("console/type")?.is_empty(), "it has no type")
+}
+
+/// However long the text, and wherever it lies.
+fn nobody_but_xen_writes_to_xens_own(guest: &Guest) -> Verdict {
+    const WRITE: usize = 0;
+    if guest.guest_type() == GuestType::Bare {
+        return skip("no Xen");
+    }
+    for (count, address) in [(usize::MAX, 0x1000), (1 << 31, 0x1000), (0, 0)] {
+        // SAFETY: it is refused, or reads where nothing is mapped.
+        let answer = unsafe {
+            guest
+                .platform()
+                .call3(HypercallNr::CONSOLE_IO, WRITE, count, address)
+        };
+        let told = Errno::check(answer);
+        // A Xen that was built for debugging takes output from guests.
+        ensure(
+            matches!(told, Err(Errno::EPERM | Errno::EFAULT) | Ok(0)),
+            "another answer than EPERM",
+        )?;
+    }
+    Ok(())
+}
