@@ -43,6 +43,11 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
             }
         }
     }
+    if filter.is_empty()
+        && let Err(why) = two_builds()
+    {
+        failures.push(format!("traces: {why:#}"));
+    }
     if filter.is_empty() && abi::report(&[], false)? != 0 {
         failures.push("hypercall-abi is not what Xen's headers say".to_owned());
     }
@@ -114,6 +119,40 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
     }
     say!("\n{passed} passed, {} failed", failures.len());
     Ok(u8::from(!failures.is_empty()))
+}
+
+/// That a seed's trace is the same in a build with other optimizations.
+fn two_builds() -> Result<()> {
+    const TEST: [&str; 6] = [
+        "test",
+        "--quiet",
+        "--package",
+        "conformance",
+        "--test",
+        "pair",
+    ];
+    const MARK: &str = "traces of 100 runs: ";
+    let traces = [&[][..], &["--release"]].map(|profile| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .current_dir(guest::root())
+            .args(TEST)
+            .args(profile)
+            .args(["--", "--nocapture", "the_same_seed_is_the_same_run"])
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .context("cannot run cargo test")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let told = text.lines().find_map(|line| Some(line.split_once(MARK)?.1));
+        told.map(str::to_owned).context("it tells no trace")
+    });
+    let [debug, release] = traces;
+    let (debug, release) = (debug?, release?);
+    if debug != release {
+        bail!("one build has {debug}, the other {release}");
+    }
+    say!("the same seeds have the same traces in two builds: {debug}");
+    Ok(())
 }
 
 /// That a claim which ends its guest takes no other with it.

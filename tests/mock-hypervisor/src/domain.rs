@@ -130,6 +130,8 @@ pub(crate) struct State {
     pub(crate) resume: Option<Suspend>,
     /// All vCPUs are to end, for this reason.
     pub(crate) ending: Option<Shutdown>,
+    /// Nothing of it is known to the world any more.
+    pub(crate) is_destroyed: bool,
     pub(crate) calls: BTreeMap<u32, u64>,
     pub(crate) unknown: BTreeMap<(u32, usize), u64>,
 }
@@ -261,6 +263,7 @@ impl Xen {
                 shutdown_code: None,
                 resume: None,
                 ending: None,
+                is_destroyed: false,
                 calls: BTreeMap::new(),
                 unknown: BTreeMap::new(),
             },
@@ -415,6 +418,18 @@ impl Domain {
         self.lock().grants.paged_out = uses;
     }
 
+    /// Destroys the domain, as `xl destroy` does: its code ends at its next
+    /// hypercall, and others are told.
+    pub fn destroy(&self) {
+        let host = &self.xen.0;
+        host.destroy(&mut host.lock(), self.domid);
+    }
+
+    /// How many of its pages are given out.
+    pub fn pages_in_use(&self) -> usize {
+        self.lock().memory.in_use()
+    }
+
     /// How many ports are open, those of the console and the store included.
     pub fn open_ports(&self) -> usize {
         self.lock().ports.count()
@@ -483,7 +498,8 @@ impl Domain {
         let mut state = self.lock();
         state.console.serve();
         state.shutdown = Some(shutdown.clone());
-        self.end_vcpus(&mut state, shutdown.clone());
+        let host = &self.xen.0;
+        host.end_vcpus(&mut state.world, self.domid, shutdown.clone());
         drop(state);
         let told = match shutdown.report.as_str() {
             "" => String::new(),

@@ -35,6 +35,8 @@ pub(crate) struct Grants {
     pub(crate) maps: Vec<Option<Map>>,
     /// So many uses of its grants find the page paged out.
     pub(crate) paged_out: u32,
+    /// So many maps of others' find no handle.
+    pub(crate) no_handles: u32,
 }
 
 impl Default for Grants {
@@ -45,6 +47,7 @@ impl Default for Grants {
             uses: BTreeMap::new(),
             maps: Vec::new(),
             paged_out: 0,
+            no_handles: 0,
         }
     }
 }
@@ -151,6 +154,13 @@ impl Grants {
         !self.uses.is_empty()
     }
 
+    /// The frames that others may write just now.
+    pub(crate) fn written(&self, memory: &Memory) -> Vec<Gfn> {
+        let written = self.uses.iter().filter(|(_, (_, writers))| *writers > 0);
+        let entries = written.filter_map(|(gref, _)| self.read(memory, GrantRef(*gref)));
+        entries.map(|entry| Gfn(entry.frame)).collect()
+    }
+
     /// How many are.
     pub(crate) fn in_use(&self) -> usize {
         self.uses.len()
@@ -224,6 +234,7 @@ impl World {
             });
         }
         let state = self.domains.get_mut(&owner);
+        let state = state.filter(|state| !state.is_destroyed);
         let state = state.ok_or(GrantStatus::BAD_DOMAIN)?;
         if let Some(rest) = state.grants.paged_out.checked_sub(1) {
             state.grants.paged_out = rest;

@@ -3,6 +3,7 @@
 mod calls;
 mod console;
 mod domain;
+mod faults;
 mod frames;
 mod grants;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -17,7 +18,8 @@ mod vcpus;
 mod world;
 
 pub use domain::{Config, Domain, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time};
-pub use play::{Faults, Played};
+pub use faults::{Faults, Mishap, Plan};
+pub use play::{Played, SEED_VARIABLE, seeds};
 pub use store::StoreError;
 pub use suspend::Suspend;
 pub use world::Xen;

@@ -106,6 +106,11 @@ impl Memory {
         Some(self.page(first))
     }
 
+    /// How many pages are given out.
+    pub(crate) fn in_use(&self) -> usize {
+        self.taken.iter().filter(|taken| **taken).count()
+    }
+
     pub(crate) fn free(&mut self, first: NonNull<u8>, count: usize) {
         let Some(index) = self.index_of(first) else {
             return;

@@ -1,18 +1,20 @@
 //! Guests that take turns: one runs at a time, and at each of its hypercalls a
 //! seed says who goes on. The same seed gives the same run.
 
-use std::{collections::BTreeSet, sync::MutexGuard};
-
-use hypercall_abi::{
-    DomId, Errno, HypercallNr, VcpuId,
-    event_channel::{
-        EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ,
-        EVTCHNOP_EXPAND_ARRAY, EVTCHNOP_INIT_CONTROL,
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
+use hypercall_abi::{DomId, Errno, HypercallNr, Port, VcpuId};
+
 use crate::{
-    Outcome, Xen,
+    Faults, Mishap, Outcome, Plan, Xen,
     domain::Guest,
     world::{Actor, Host, World},
 };
@@ -26,33 +28,13 @@ pub(crate) struct Play {
     asleep: BTreeSet<Actor>,
     trace: u64,
     steps: u64,
-    faults: Faults,
-}
-
-/// What goes wrong in a run in turns: each as one in so many, 0 is never. All of
-/// it is what a Xen may do to its guests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// Calls that want a port, or a page for ports, find none (`ENOSPC`, `ENOMEM`).
-    pub no_ports: u32,
-    /// The guest's allocator has no pages.
-    pub no_pages: u32,
-    /// A page that is granted is paged out (`GNTST_eagain`).
-    pub paged_out: u32,
-    /// At a call, one of the guest's ports rings for no reason.
-    pub spurious: u32,
-}
-
-/// A call that can be refused for want of something.
-const fn wants(op: usize) -> Option<Errno> {
-    match op {
-        EVTCHNOP_ALLOC_UNBOUND
-        | EVTCHNOP_BIND_INTERDOMAIN
-        | EVTCHNOP_BIND_IPI
-        | EVTCHNOP_BIND_VIRQ => Some(Errno::ENOSPC),
-        EVTCHNOP_INIT_CONTROL | EVTCHNOP_EXPAND_ARRAY => Some(Errno::ENOMEM),
-        _ => None,
-    }
+    /// Calls that have begun.
+    begun: u64,
+    plan: Plan,
+    /// Ports that ring again, and how often.
+    echoes: Vec<(DomId, Port, u32)>,
+    /// Calls that are refused.
+    refusals: Vec<(DomId, HypercallNr, Errno)>,
 }
 
 /// What came of a run in turns.
@@ -73,30 +55,76 @@ const fn mix(hash: u64, word: u64) -> u64 {
 }
 
 impl Play {
-    fn new(seed: u64, faults: Faults) -> Self {
+    fn new(plan: Plan) -> Self {
         Self {
-            random: seed,
+            random: plan.seed,
             turn: None,
             ready: BTreeSet::new(),
             asleep: BTreeSet::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             steps: 0,
-            faults,
+            begun: 0,
+            plan,
+            echoes: Vec::new(),
+            refusals: Vec::new(),
         }
     }
 
     /// Whether something that goes wrong once in so often does now.
-    fn happens(&mut self, one_in: u32) -> bool {
+    pub(crate) fn happens(&mut self, one_in: u32) -> bool {
         one_in != 0 && self.next().is_multiple_of(u64::from(one_in))
     }
 
     /// The next of the numbers that the seed gives (SplitMix64).
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.random;
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^ (word >> 31)
+    }
+
+    /// What goes wrong by chance.
+    pub(crate) const fn faults(&self) -> Faults {
+        self.plan.faults
+    }
+
+    /// What the script has for this call.
+    pub(crate) fn due(&self) -> Vec<Mishap> {
+        let script = self.plan.script.iter();
+        let due = script.filter(|(call, _)| *call == self.begun);
+        due.map(|(_, mishap)| *mishap).collect()
+    }
+
+    /// A port rings again at each of the next calls.
+    pub(crate) fn echo(&mut self, domid: DomId, port: Port, count: u32) {
+        self.echoes.push((domid, port, count));
+    }
+
+    /// The ports that ring again now.
+    pub(crate) fn echoes(&mut self) -> Vec<(DomId, Port)> {
+        self.begun += 1;
+        let now = self.echoes.iter().map(|(domid, port, _)| (*domid, *port));
+        let now = now.collect();
+        for (_, _, count) in &mut self.echoes {
+            *count -= 1;
+        }
+        self.echoes.retain(|(_, _, count)| *count > 0);
+        now
+    }
+
+    /// The next such call is refused.
+    pub(crate) fn refuse(&mut self, domid: DomId, nr: HypercallNr, errno: Errno) {
+        self.refusals.push((domid, nr, errno));
+    }
+
+    /// Why a call is refused, if the script says so.
+    pub(crate) fn refusal(&mut self, domid: DomId, nr: HypercallNr) -> Option<Errno> {
+        let found = self
+            .refusals
+            .iter()
+            .position(|(other, call, _)| (*other, *call) == (domid, nr))?;
+        Some(self.refusals.remove(found).2)
     }
 
     /// Gives the turn to one of those who could go on.
@@ -119,42 +147,6 @@ impl Play {
     /// Something happened: whoever sleeps looks whether it was meant.
     pub(crate) fn rouse(&mut self) {
         self.ready.append(&mut self.asleep);
-    }
-}
-
-impl World {
-    /// What goes wrong at a call of `domid`'s.
-    pub(crate) fn fault(&mut self, domid: DomId, nr: HypercallNr, op: usize) -> Result<(), Errno> {
-        let Some(play) = &mut self.play else {
-            return Ok(());
-        };
-        let Faults {
-            no_ports,
-            paged_out,
-            spurious,
-            ..
-        } = play.faults;
-        if nr == HypercallNr::EVENT_CHANNEL_OP
-            && let Some(errno) = wants(op)
-            && play.happens(no_ports)
-        {
-            return Err(errno);
-        }
-        let is_out = nr == HypercallNr::GRANT_TABLE_OP && play.happens(paged_out);
-        let ring = play.happens(spurious).then(|| play.next());
-        for state in self.domains.values_mut().filter(|_| is_out) {
-            state.grants.paged_out = 1;
-        }
-        if let (Some(any), Some(state)) = (ring, self.domains.get_mut(&domid)) {
-            state.ports.ring_any(any);
-        }
-        Ok(())
-    }
-
-    /// Whether the guest's allocator has a page.
-    pub(crate) fn has_pages(&mut self) -> bool {
-        let play = self.play.as_mut();
-        !play.is_some_and(|play| play.happens(play.faults.no_pages))
     }
 }
 
@@ -272,18 +264,14 @@ impl Drop for Turns<'_> {
 
 impl Xen {
     /// Runs guests in turns: the order of their hypercalls, what goes wrong, and
-    /// with it all that happens between them, follow from the seed alone. For hosts with virtual
-    /// time, and guests that ask nobody but their platform for anything.
+    /// with it all that happens between them, follow from the plan alone. For hosts
+    /// with virtual time, and guests that ask nobody but their platform for
+    /// anything.
     ///
     /// # Panics
     /// If one of them does.
-    pub fn play<'a, T: Send + 'a>(
-        &self,
-        seed: u64,
-        faults: Faults,
-        guests: Vec<Guest<'a, T>>,
-    ) -> Played<T> {
-        let mut play = Play::new(seed, faults);
+    pub fn play<'a, T: Send + 'a>(&self, plan: Plan, guests: Vec<Guest<'a, T>>) -> Played<T> {
+        let mut play = Play::new(plan);
         let first = |(domain, _): &Guest<'a, T>| (domain.domid(), VcpuId(0));
         play.ready = guests.iter().map(first).collect();
         play.pick();
@@ -309,5 +297,48 @@ impl Xen {
             trace: play.as_ref().map_or(0, |play| play.trace),
             steps: play.as_ref().map_or(0, |play| play.steps),
         }
+    }
+}
+
+/// The variable that has [`seeds`] try one seed only.
+pub const SEED_VARIABLE: &str = "MOCK_SEED";
+
+/// Tries a test with the seeds from 0 on, on all processors, and says which one
+/// failed, and how to try that one again: with `MOCK_SEED`.
+///
+/// # Panics
+/// If the test does, with the least of the seeds that were seen to fail.
+pub fn seeds(count: u64, test: impl Fn(u64) + Sync) {
+    let (first, end) = match std::env::var(SEED_VARIABLE).map(|text| text.parse::<u64>()) {
+        Ok(Ok(seed)) => (seed, seed.saturating_add(1)),
+        Ok(Err(_)) => panic!("{SEED_VARIABLE} is no number"),
+        Err(_) => (0, count),
+    };
+    let next = AtomicU64::new(first);
+    let failed = Mutex::new(None::<(u64, Box<dyn Any + Send>)>);
+    let failed_at = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while failed_at().is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(seed))) {
+                        let mut failed = failed_at();
+                        if failed.as_ref().is_none_or(|(other, _)| seed < *other) {
+                            *failed = Some((seed, panic));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed_at().take();
+    if let Some((seed, panic)) = failed {
+        eprintln!("seed {seed} failed; to try it alone: {SEED_VARIABLE}={seed} cargo test ...");
+        resume_unwind(panic);
     }
 }

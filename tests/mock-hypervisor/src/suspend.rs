@@ -45,8 +45,10 @@ impl Xen {
         let state = world.domains.get_mut(&domid).ok_or(StoreError::ENOENT)?;
         state.resume = Some(resume);
         drop(world);
-        let path = format!("/local/domain/{domid}/control/shutdown");
-        self.store_write(&path, b"suspend")
+        let mut world = self.0.lock();
+        world.ask_to_suspend(domid);
+        self.0.rouse(&mut world);
+        Ok(())
     }
 
     /// Whether a domain that was asked to suspend itself has not done so yet.
@@ -103,6 +105,15 @@ fn place<T>(page: PeerPtr<'static, T>) -> NonNull<u8> {
 }
 
 impl World {
+    /// Asks it to.
+    pub(crate) fn ask_to_suspend(&mut self, domid: DomId) {
+        self.store.write(
+            &format!("/local/domain/{domid}/control/shutdown"),
+            b"suspend",
+        );
+        self.push_store_events();
+    }
+
     /// What a domain leaves behind.
     fn move_away(&mut self, domid: DomId) {
         self.unmap_all(domid);

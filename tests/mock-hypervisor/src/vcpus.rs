@@ -16,7 +16,7 @@ use hypercall_abi::{
 use crate::{
     Domain, OnShutdown, Shutdown,
     calls::{RunTimes, Timers},
-    world::{Actor, Guard},
+    world::Actor,
 };
 
 /// What a vCPU starts with.
@@ -32,7 +32,7 @@ pub(crate) struct Vcpu {
     entry: Option<Entry>,
     is_up: bool,
     /// Whether its code runs, or would if it were up.
-    has_begun: bool,
+    pub(crate) has_begun: bool,
     /// Whether it is one of those that run or sleep.
     pub(crate) is_counted: bool,
     pub(crate) timers: Timers,
@@ -193,23 +193,9 @@ impl Domain {
                 reason: hypercall_abi::sched::ShutdownReason::POWEROFF,
                 report: "the first vCPU's code returned\n".into(),
             };
-            self.end_vcpus(&mut state, end);
+            let host = &self.xen.0;
+            host.end_vcpus(&mut state.world, self.domid, end);
         }
-    }
-
-    /// Has all vCPUs end for this reason. Also those that are down let go of what
-    /// they have.
-    pub(crate) fn end_vcpus(&self, state: &mut Guard<'_>, end: Shutdown) {
-        state.ending = Some(end);
-        for index in 1..self.vcpus {
-            let vcpu = state.vcpus.get(index as usize);
-            if vcpu.is_some_and(|vcpu| vcpu.has_begun) {
-                let actor = (self.domid, VcpuId(index));
-                self.xen.0.enter(&mut state.world, actor);
-            }
-        }
-        self.xen.0.rouse(&mut state.world);
-        self.xen.0.wake_all();
     }
 
     /// What the thread of any vCPU but the first does.
@@ -273,7 +259,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::{Config, Faults, Outcome, Time, Xen};
+    use crate::{Config, Outcome, Plan, Time, Xen};
     use hypercall_abi::{
         Port,
         event_channel::{self, bind_ipi},
@@ -383,8 +369,7 @@ mod tests {
             let xen = Xen::new(Time::Virtual);
             let domain = domain(&xen);
             let played = xen.play(
-                seed,
-                Faults::default(),
+                Plan::seed(seed),
                 vec![(&domain, Box::new(rings_back_and_forth))],
             );
             assert!(matches!(played.outcomes[..], [Outcome::Returned(ROUNDS)]));

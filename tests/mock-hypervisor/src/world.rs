@@ -10,8 +10,9 @@ use std::{
 use hypercall_abi::{DomId, Errno, Port, VcpuId};
 
 use crate::{
-    Time,
+    Shutdown, Time,
     domain::State,
+    faults::Fate,
     play::Play,
     ports::{Binding, DOM0},
     store::Store,
@@ -168,6 +169,27 @@ impl Host {
         self.event.notify_all();
     }
 
+    /// Has all vCPUs of a domain end for this reason. Also those that are down let
+    /// go of what they have.
+    pub(crate) fn end_vcpus(&self, world: &mut World, domid: DomId, end: Shutdown) {
+        let Some(state) = world.domains.get_mut(&domid) else {
+            return;
+        };
+        state.ending = Some(end);
+        let begun: Vec<usize> = state
+            .vcpus
+            .iter()
+            .enumerate()
+            .filter(|(_, vcpu)| vcpu.has_begun)
+            .map(|(index, _)| index)
+            .collect();
+        for index in begun {
+            self.enter(world, (domid, VcpuId(index as u32)));
+        }
+        self.rouse(world);
+        self.wake_all();
+    }
+
     /// One more vCPU is up.
     pub(crate) fn enter(&self, world: &mut World, actor: Actor) {
         let vcpu = world.vcpu_of(actor);
@@ -254,8 +276,9 @@ impl World {
 
     /// What a port of `domid`'s is bound to.
     pub(crate) fn binding(&self, domid: DomId, port: Port) -> Result<Binding, Errno> {
-        let state = self.domains.get(&domid).ok_or(Errno::ESRCH)?;
-        state.ports.binding(port)
+        let state = self.domains.get(&domid);
+        let state = state.filter(|state| !state.is_destroyed);
+        state.ok_or(Errno::ESRCH)?.ports.binding(port)
     }
 
     /// Makes a port of `domid`'s pending, if both are there.
@@ -277,7 +300,11 @@ impl World {
                 }
             }
             Binding::Store => self.serve_store(domid),
-            Binding::Interdomain(remote, other) => self.set_pending(remote, other),
+            Binding::Interdomain(remote, other) => {
+                if self.fate(remote, other) == Fate::Comes {
+                    self.set_pending(remote, other);
+                }
+            }
             Binding::Ipi(_) => self.set_pending(domid, port),
         }
         Ok(())
@@ -326,18 +353,28 @@ impl World {
         Ok(())
     }
 
-    /// Forgets a domain: its channels end, its store connection too.
-    pub(crate) fn remove(&mut self, domid: DomId) {
+    /// Has others forget a domain: its channels end, its store connection too.
+    pub(crate) fn forget(&mut self, domid: DomId) {
         self.unmap_all(domid);
-        let Some(state) = self.domains.remove(&domid) else {
+        let Some(state) = self.domains.get_mut(&domid) else {
             return;
         };
+        if std::mem::replace(&mut state.is_destroyed, true) {
+            return;
+        }
         for (remote, other) in state.ports.peers() {
             if let Some(state) = self.domains.get_mut(&remote) {
                 state.ports.rebind(other, Binding::Unbound(domid));
             }
         }
         self.store.release(domid);
+        self.push_store_events();
+    }
+
+    /// Removes a domain, with its memory.
+    pub(crate) fn remove(&mut self, domid: DomId) {
+        self.forget(domid);
+        self.domains.remove(&domid);
     }
 }
 

@@ -82,6 +82,11 @@ impl Domain {
         };
         let owner = self.named(op.dom);
         let mut state = self.lock();
+        if let Some(rest) = state.grants.no_handles.checked_sub(1) {
+            state.grants.no_handles = rest;
+            op.status = GrantStatus::NO_DEVICE_SPACE;
+            return;
+        }
         let used = match state.world.acquire(self.domid, owner, op.r#ref, access) {
             Ok(used) => used,
             Err(status) => {

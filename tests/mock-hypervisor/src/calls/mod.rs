@@ -41,11 +41,20 @@ impl Domain {
         args: [usize; 5],
     ) -> isize {
         self.gate();
+        if self.lock().is_destroyed {
+            // What ends lets go of nothing any more.
+            return Errno::ESRCH.to_answer();
+        }
         self.xen.0.take_turns(self.actor());
         *self.lock().calls.entry(nr.0).or_default() += 1;
         self.tick();
         let [a1, a2, a3, a4, _] = args;
-        let refused = self.lock().world.fault(self.domid, nr, a1);
+        let refused = {
+            let world = &mut self.lock().world;
+            self.xen.0.mishaps(world, self.actor(), nr, a1)
+        };
+        // It may have been the end.
+        self.gate();
         let answer = match nr {
             _ if refused.is_err() => refused.map(|()| 0),
             HypercallNr::XEN_VERSION => self.xen_version(memory, a1, a2),

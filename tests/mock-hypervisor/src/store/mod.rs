@@ -144,6 +144,17 @@ impl Store {
         }
     }
 
+    /// Domain 0 writes a node.
+    pub(crate) fn write(&mut self, path: &str, value: &[u8]) {
+        let change = Change::Write(DOM0, path.into(), value.into());
+        let _no_path = self.change(&change);
+    }
+
+    /// Ends a transaction that is not to take place.
+    pub(crate) fn give_up(&mut self, transaction: u32) {
+        self.transactions.remove(&transaction);
+    }
+
     /// Applies a change, and tells those who watch it.
     fn change(&mut self, change: &Change) -> Result<(), StoreError> {
         let touched = self.tree.apply(change)?;
@@ -217,13 +228,7 @@ impl Xen {
     /// guest reconnects.
     pub fn store_restart(&self, domid: DomId) {
         let mut world = self.0.lock();
-        world.store.forget(domid);
-        if let Some(state) = world.domains.get_mut(&domid) {
-            state.store.fail();
-            let port = state.store_port;
-            state.ports.set_pending(port);
-        }
-        self.0.rouse(&mut world);
+        self.0.restart_store(&mut world, domid);
     }
 
     /// Puts raw bytes into a domain's ring, as a server that has gone mad

@@ -54,7 +54,7 @@ impl Ring {
     }
 
     /// The ring cannot be used until the guest reconnects.
-    pub(super) fn fail(&mut self) {
+    pub(crate) fn fail(&mut self) {
         self.stop(XENSTORE_ERROR_COMM);
     }
 
@@ -139,6 +139,10 @@ impl Ring {
 }
 
 impl World {
+    fn store_request(&mut self, domid: DomId) -> Option<(XsdSockmsg, Vec<u8>)> {
+        self.domains.get_mut(&domid)?.store.request()
+    }
+
     /// Serves a domain that rang.
     pub(crate) fn serve_store(&mut self, domid: DomId) {
         let Some(state) = self.domains.get_mut(&domid) else {
@@ -157,15 +161,31 @@ impl World {
             consumer.load().trust()
         };
         state.store.take();
-        while let Some((header, payload)) = state.store.request() {
+        while let Some((header, payload)) = self.store_request(domid) {
             let tx = header.tx_id;
-            let (kind, payload) = match self.store.answer(domid, header.r#type, tx, &payload) {
+            let refused = self.store_refuses(header.r#type);
+            let answer = match refused {
+                Some(error) => {
+                    if header.r#type == XsMessageType::TRANSACTION_END {
+                        self.store.give_up(tx);
+                    }
+                    Err(error)
+                }
+                None => self.store.answer(domid, header.r#type, tx, &payload),
+            };
+            let Some(state) = self.domains.get_mut(&domid) else {
+                return;
+            };
+            let (kind, payload) = match answer {
                 Ok(payload) => (header.r#type, payload),
                 Err(error) => (XsMessageType::ERROR, format!("{error}\0").into_bytes()),
             };
             let answer = message(kind, header.req_id, tx, &payload);
             state.store.output.extend(answer);
         }
+        let Some(state) = self.domains.get_mut(&domid) else {
+            return;
+        };
         let consumer = peer_field!(state.store.page, XenstoreDomainInterface, req_cons);
         if consumer.load().trust() != before {
             // There is room again.
