@@ -1,5 +1,6 @@
 //! The claims, by the part of the interface that they are about.
 
+mod advisories;
 mod boot;
 mod clocks;
 mod console;
@@ -10,6 +11,7 @@ mod memory;
 mod pagetables;
 mod ports;
 mod power;
+mod processor;
 mod store;
 mod tasks;
 mod traps;
@@ -24,6 +26,7 @@ pub(crate) const ALL: &[Group] = &[
     memory::GROUP,
     pagetables::GROUP,
     traps::GROUP,
+    processor::GROUP,
     vcpus::GROUP,
     clocks::GROUP,
     ports::GROUP,
@@ -33,4 +36,5 @@ pub(crate) const ALL: &[Group] = &[
     console::GROUP,
     tasks::GROUP,
     power::GROUP,
+    advisories::GROUP,
 ];
