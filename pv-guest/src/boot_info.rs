@@ -5,10 +5,11 @@ use core::ptr::NonNull;
 use hypercall_abi::{
     Gfn, PAGE_SIZE, Port,
     hvm::{
-        HvmMemmapTableEntry, HvmModlistEntry, HvmStartInfo, XEN_HVM_MEMMAP_TYPE_ACPI,
-        XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_START_MAGIC_VALUE,
+        HvmMemmapTableEntry, HvmModlistEntry, HvmParam, HvmStartInfo, XEN_HVM_MEMMAP_TYPE_ACPI,
+        XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_START_MAGIC_VALUE, get_param,
     },
     peer::PeerPtr,
+    platform::Hypercall,
     xen::{START_INFO_MAGIC_PREFIX, StartFlags, StartInfo},
 };
 use zerocopy::FromBytes;
@@ -47,6 +48,27 @@ pub struct RingLocation {
     pub gfn: Gfn,
     /// The port.
     pub port: Port,
+}
+
+impl RingLocation {
+    /// A PVH guest's console.
+    pub fn of_console<H: Hypercall + ?Sized>(h: &H) -> Option<Self> {
+        Self::by_params(h, HvmParam::CONSOLE_PFN, HvmParam::CONSOLE_EVTCHN)
+    }
+
+    /// A PVH guest's store.
+    pub fn of_store<H: Hypercall + ?Sized>(h: &H) -> Option<Self> {
+        Self::by_params(h, HvmParam::STORE_PFN, HvmParam::STORE_EVTCHN)
+    }
+
+    fn by_params<H: Hypercall + ?Sized>(h: &H, pfn: HvmParam, port: HvmParam) -> Option<Self> {
+        let gfn = get_param(h, pfn).ok().filter(|gfn| *gfn != 0)?;
+        let port = get_param(h, port).ok().filter(|port| *port != 0)?;
+        Some(Self {
+            gfn: Gfn(gfn),
+            port: Port(u32::try_from(port).ok()?),
+        })
+    }
 }
 
 /// The most modules that are kept.

@@ -53,9 +53,17 @@ macro_rules! entry {
                 _: *const *const ::core::ffi::c_char,
             ) -> ::core::ffi::c_int {
                 ::mock_hypervisor::hosted::run(
-                    |platform, start_info, shared_info| {
-                        // SAFETY: the mock made them for this domain and keeps them.
-                        unsafe { $crate::hosted::start(platform, start_info, shared_info, $main) }
+                    |platform, start| match start {
+                        ::mock_hypervisor::hosted::Start::Pv(start_info, shared_info) => {
+                            // SAFETY: the mock made them for this domain and keeps them.
+                            unsafe {
+                                $crate::hosted::start(platform, start_info, shared_info, $main)
+                            }
+                        }
+                        ::mock_hypervisor::hosted::Start::Pvh(paddr) => {
+                            // SAFETY: as above.
+                            unsafe { $crate::hosted::start_pvh(platform, paddr, $main) }
+                        }
                     },
                     |exception| {
                         $crate::hosted::exception(

@@ -4,7 +4,9 @@
 use core::ptr::NonNull;
 
 use hypercall_abi::{
-    Gfn, HypercallNr, Port,
+    Gfn, HypercallNr, PAGE_SIZE, Port,
+    hvm::{self, CallbackVia, HvmParam},
+    memory::{MapSpace, add_to_physmap},
     peer::PeerPtr,
     peer_field,
     platform::{Clock, Hypercall, Pages, Park},
@@ -12,9 +14,10 @@ use hypercall_abi::{
 };
 
 use crate::{
-    BootInfo, Current, Error, Guest,
+    BootInfo, Current, Error, Guest, GuestType,
     boot_info::RingLocation,
     console,
+    error::asking,
     guest::{SharedPage, console_ring},
     power,
     trap::{Frame, Outcome, Report, handle},
@@ -63,6 +66,51 @@ pub unsafe fn start(
     let adopted = BootInfo::from_pv(start, None)
         .and_then(|info| Guest::adopt_with_console(platform, info, Some(SharedPage(shared))));
     crate::entry::finish(adopted.and_then(main))
+}
+
+/// The same for a PVH guest, whose start information lies at a physical address.
+///
+/// # Safety
+/// It is that of the domain behind `platform`, and stays as it is for as long as
+/// the process runs.
+pub unsafe fn start_pvh(platform: Current, paddr: u64, main: fn(Guest) -> Result<(), Error>) -> ! {
+    PLATFORM.call_once(|| platform);
+    crate::entry::finish(adopt_pvh(platform, paddr).and_then(main))
+}
+
+fn adopt_pvh(platform: Current, paddr: u64) -> Result<Guest, Error> {
+    const PAGE: u64 = PAGE_SIZE as u64;
+    let console = RingLocation::of_console(&platform);
+    if let Some(ring) = console.and_then(|location| console_ring(platform, location, None)) {
+        // Whatever else is wrong can then be told.
+        console::set(console::Device::Ring(ring));
+    }
+    let memory = |paddr: u64, len_bytes: usize| {
+        let page = Pages::page_of(&platform, Gfn(paddr / PAGE))?;
+        let last = paddr.checked_add(len_bytes as u64)?.saturating_sub(1) / PAGE;
+        let _whole = Pages::page_of(&platform, Gfn(last))?;
+        // SAFETY: a page of the guest's, whose memory is in one piece.
+        let start = unsafe { page.add((paddr % PAGE) as usize) };
+        // SAFETY: up to a page that is the guest's, too; the loader placed it, and
+        // nobody writes it.
+        Some(unsafe { core::slice::from_raw_parts(start.as_ptr(), len_bytes) })
+    };
+    let mut info = BootInfo::from_pvh(paddr, &memory, GuestType::Pvh)?;
+    info.console = console;
+    info.store = RingLocation::of_store(&platform);
+    // SAFETY: no interrupt is to be delivered.
+    unsafe { hvm::set_param(&platform, HvmParam::CALLBACK_IRQ, CallbackVia::None.value()) }
+        .map_err(asking("choose the shared page's layout"))?;
+    let page = platform
+        .alloc(1)
+        .ok_or(Error::OutOfMemory("the shared page"))?;
+    let gfn = Pages::gfn_of(&platform, page).ok_or(Error::OutOfMemory("a frame"))?;
+    // SAFETY: a fresh page, which is given up for it.
+    unsafe { add_to_physmap(&platform, MapSpace::SHARED_INFO, 0, gfn) }
+        .map_err(asking("map the shared page"))?;
+    // SAFETY: mapped for good, and used as peer memory.
+    let shared = unsafe { PeerPtr::new(page.cast()) };
+    Guest::adopt_with_console(platform, info, Some(SharedPage(shared)))
 }
 
 /// What the host calls at an upcall.

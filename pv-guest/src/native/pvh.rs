@@ -3,7 +3,7 @@
 use core::{ops::Range, ptr::NonNull, slice};
 
 use hypercall_abi::{
-    Gfn, PAGE_SIZE, Port,
+    Gfn, PAGE_SIZE,
     arch_x86::cpuid::Cpuid,
     hvm::{self, CallbackVia, HvmMemmapTableEntry, HvmModlistEntry, HvmParam, HvmStartInfo},
     memory::{MapSpace, add_to_physmap},
@@ -73,7 +73,7 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
     let mut info = BootInfo::from_pvh(paddr, &physical, guest_type)?;
     info.console = console;
     if guest_type == GuestType::Pvh {
-        info.store = ring(HvmParam::STORE_PFN, HvmParam::STORE_EVTCHN);
+        info.store = RingLocation::of_store(&Native);
     }
     let taken = Taken::by_loader(paddr);
     memory::init(&info.memory_map, taken.ranges(), BOOT_MAPPED)?;
@@ -98,21 +98,10 @@ fn boot_bytes(paddr: u64, len: usize) -> Option<&'static [u8]> {
     Some(unsafe { slice::from_raw_parts(start, len) })
 }
 
-fn ring(pfn: HvmParam, port: HvmParam) -> Option<RingLocation> {
-    let gfn = hvm::get_param(&Native, pfn).ok().filter(|gfn| *gfn != 0)?;
-    let port = hvm::get_param(&Native, port)
-        .ok()
-        .filter(|port| *port != 0)?;
-    Some(RingLocation {
-        gfn: Gfn(gfn),
-        port: Port(u32::try_from(port).ok()?),
-    })
-}
-
 /// Makes Xen's console work before anything else does. Its page lies below
 /// 4 GiB, where the boot tables map nothing yet: map the 2 MiB around it.
 fn early_console() -> Option<RingLocation> {
-    let location = ring(HvmParam::CONSOLE_PFN, HvmParam::CONSOLE_EVTCHN)?;
+    let location = RingLocation::of_console(&Native)?;
     let paddr = location.gfn.address()?;
     let virt = memory::virtual_of(paddr);
     let l2 = (&raw mut pv_guest_boot_high_l2).cast::<u64>();

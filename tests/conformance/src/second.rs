@@ -6,7 +6,9 @@ use core::{
 };
 
 use hypercall_abi::{
-    Port, VcpuId, event_channel, peer_field,
+    Port, VcpuId, event_channel,
+    hvm::VcpuHvmX8664,
+    peer_field,
     platform::{Clock, Park},
     sched,
     vcpu::{self, VcpuState},
@@ -168,17 +170,47 @@ pub(crate) fn initialise(guest: &Guest, argument: u64) -> Result<(), Stop> {
 /// A process's vCPU is a thread: it has a stack and tables.
 #[cfg(not(target_os = "none"))]
 mod context {
-    use hypercall_abi::{Errno, vcpu, xen::VcpuGuestContext};
+    use hypercall_abi::{
+        Errno,
+        hvm::{VCPU_HVM_MODE_64B, VcpuHvmContext, VcpuHvmX8664},
+        vcpu,
+        xen::VcpuGuestContext,
+    };
+    use pv_guest::GuestType;
 
-    use super::{Guest, SECOND};
+    use super::{Guest, SECOND, words};
 
     pub(super) unsafe fn initialise(guest: &Guest, start: u64, argument: u64) -> Result<(), Errno> {
+        if guest.guest_type() == GuestType::Pvh {
+            let registers = VcpuHvmX8664 {
+                rip: start,
+                rdi: argument,
+                ..VcpuHvmX8664::default()
+            };
+            let mut context = VcpuHvmContext {
+                mode: VCPU_HVM_MODE_64B,
+                cpu_regs: words(registers),
+                ..VcpuHvmContext::default()
+            };
+            // SAFETY: the caller's promise.
+            return unsafe { vcpu::initialise_hvm(guest.platform(), SECOND, &mut context) };
+        }
         let mut context = VcpuGuestContext::default();
         context.user_regs.rip = start;
         context.user_regs.rdi = argument;
         // SAFETY: the caller's promise.
         unsafe { vcpu::initialise_pv(guest.platform(), SECOND, &mut context) }
     }
+}
+
+/// Registers, as the context has them.
+fn words(registers: VcpuHvmX8664) -> [u64; 15] {
+    let words: [u64; 14] = zerocopy::transmute!(registers);
+    let mut all = [0; 15];
+    for (slot, word) in all.iter_mut().zip(words) {
+        *slot = word;
+    }
+    all
 }
 
 /// On hardware it gets a stack, and this vCPU's page tables.
@@ -197,7 +229,7 @@ mod context {
     };
     use pv_guest::GuestType;
 
-    use super::{Guest, SECOND};
+    use super::{Guest, SECOND, words};
 
     const STACK_BYTES: usize = 16 << 10;
 
@@ -260,13 +292,9 @@ mod context {
         };
         let mut context = VcpuHvmContext {
             mode: VCPU_HVM_MODE_64B,
-            cpu_regs: [0; 15],
+            cpu_regs: words(registers),
             ..VcpuHvmContext::default()
         };
-        let words: [u64; 14] = zerocopy::transmute!(registers);
-        for (slot, word) in context.cpu_regs.iter_mut().zip(words) {
-            *slot = word;
-        }
         // SAFETY: as above.
         unsafe { vcpu::initialise_hvm(guest.platform(), SECOND, &mut context) }
     }

@@ -31,6 +31,8 @@ use crate::{
 pub(crate) enum Platform {
     /// The mock hypervisor, as a Linux process.
     Mock,
+    /// The same, as a PVH guest.
+    MockPvh,
     /// A real Xen in QEMU, as a PV guest.
     XenPv,
     /// A real Xen in QEMU, as a PVH guest.
@@ -44,6 +46,7 @@ impl Platform {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Mock => "mock",
+            Self::MockPvh => "mock-pvh",
             Self::XenPv => "xen-pv",
             Self::XenPvh => "xen-pvh",
             Self::Qemu => "qemu",
@@ -130,7 +133,7 @@ pub(crate) struct Report {
 /// Runs a guest to its end.
 pub(crate) fn run(job: &Job) -> Result<Report> {
     match job.platform {
-        Platform::Mock => mock(job),
+        Platform::Mock | Platform::MockPvh => mock(job),
         Platform::Qemu => qemu(job),
         Platform::XenPv | Platform::XenPvh => xen::run(job),
     }
@@ -232,6 +235,14 @@ fn mock(job: &Job) -> Result<Report> {
     let mut command = Command::new(program);
     command
         .env("PV_GUEST_CMDLINE", &job.command_line)
+        .env(
+            "PV_GUEST_TYPE",
+            if job.platform == Platform::MockPvh {
+                "pvh"
+            } else {
+                "pv"
+            },
+        )
         .env("PV_GUEST_MEMORY_MIB", job.memory_mib.to_string())
         .env("PV_GUEST_VCPUS", job.vcpus.to_string())
         .env("RUST_BACKTRACE", "0");

@@ -10,16 +10,20 @@ use std::{
 
 use hypercall_abi::{
     DomId, Mfn, PAGE_SIZE, Port, VcpuId,
+    hvm::{
+        HvmMemmapTableEntry, HvmParam, HvmStartInfo, XEN_HVM_MEMMAP_TYPE_RAM,
+        XEN_HVM_MEMMAP_TYPE_RESERVED, XEN_HVM_START_MAGIC_VALUE,
+    },
     peer::PeerPtr,
     peer_field,
     sched::ShutdownReason,
     xen::{SharedInfo, StartInfo, VcpuInfo},
 };
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
     Suspend, Xen,
-    calls::Watchdogs,
+    calls::{Params, SPECIAL_PAGES, Watchdogs},
     console::Console,
     grants::Grants,
     memory::Memory,
@@ -50,9 +54,21 @@ pub enum OnShutdown {
     ExitProcess,
 }
 
+/// How a guest is virtualized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DomainType {
+    /// By Xen's calls: it knows the machine's frames.
+    #[default]
+    Pv,
+    /// By the processor: it knows frames of its own, and has parameters.
+    Pvh,
+}
+
 /// What a domain is given.
 #[derive(Default)]
 pub struct Config {
+    /// How it is virtualized.
+    pub domain_type: DomainType,
     /// MiB of memory; 0 is as good as 1.
     pub memory_mib: usize,
     /// vCPUs, of which the first runs at the start; 0 is as good as 1.
@@ -73,6 +89,7 @@ pub struct Config {
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Config")
+            .field("domain_type", &self.domain_type)
             .field("memory_mib", &self.memory_mib)
             .field("vcpus", &self.vcpus)
             .field("command_line", &self.command_line)
@@ -120,6 +137,10 @@ pub(crate) struct State {
     pub(crate) console_port: Port,
     pub(crate) store: Ring,
     pub(crate) store_port: Port,
+    /// The page that is shared, by number.
+    pub(crate) shared_page: usize,
+    /// A PVH guest's.
+    pub(crate) params: Params,
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) watchdogs: Watchdogs,
     pub(crate) debug_registers: [u64; 8],
@@ -145,6 +166,49 @@ impl State {
     }
 }
 
+/// Where a PVH guest's start information has the map of its memory, and its
+/// command line.
+const MEMMAP_AT: usize = 0x100;
+const COMMAND_LINE_AT: usize = 0x200;
+
+/// Fills the page at physical address 0 with a PVH guest's start information.
+fn write_pvh_start(page: &mut [u8], nr_pages: usize, command_line: &str) {
+    let special = (SPECIAL_PAGES * PAGE_SIZE) as u64;
+    let map = [
+        (0, special, XEN_HVM_MEMMAP_TYPE_RESERVED),
+        (
+            special,
+            (nr_pages * PAGE_SIZE) as u64 - special,
+            XEN_HVM_MEMMAP_TYPE_RAM,
+        ),
+    ]
+    .map(|(addr, size, r#type)| HvmMemmapTableEntry {
+        addr,
+        size,
+        r#type,
+        ..HvmMemmapTableEntry::default()
+    });
+    let start = HvmStartInfo {
+        magic: XEN_HVM_START_MAGIC_VALUE,
+        version: 1,
+        cmdline_paddr: COMMAND_LINE_AT as u64,
+        memmap_paddr: MEMMAP_AT as u64,
+        memmap_entries: map.len() as u32,
+        ..HvmStartInfo::default()
+    };
+    let text = command_line.as_bytes();
+    // The last byte stays zero.
+    let room = PAGE_SIZE - COMMAND_LINE_AT - 1;
+    let text = &text[..text.len().min(room)];
+    for (at, bytes) in [
+        (0, start.as_bytes()),
+        (MEMMAP_AT, map.as_bytes()),
+        (COMMAND_LINE_AT, text),
+    ] {
+        page[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
 /// A domain's vCPUs, of which the first is up.
 fn vcpus_of(count: u32, now_ns: u64) -> Vec<Vcpu> {
     let others = (1..count).map(|_| Vcpu::other());
@@ -159,6 +223,7 @@ pub struct Domain {
     pub(crate) xen: Xen,
     pub(crate) domid: DomId,
     pub(crate) vcpus: u32,
+    pub(crate) domain_type: DomainType,
     pub(crate) on_shutdown: OnShutdown,
     upcall: OnceLock<Upcall>,
     start_info: NonNull<StartInfo>,
@@ -194,7 +259,7 @@ impl Xen {
         let mut world = self.0.lock();
         let domid = world.next_domid();
         let nr_pages = config.memory_mib.max(1).saturating_mul(MIB / PAGE_SIZE);
-        let mut memory = Memory::new(domid, nr_pages).ok_or(NoMemory)?;
+        let mut memory = Memory::new(domid, config.domain_type, nr_pages).ok_or(NoMemory)?;
         let mut page = || memory.alloc(1).ok_or(NoMemory);
         let start_page = page()?.cast::<StartInfo>();
         // In the order of a PV guest's first pages.
@@ -239,8 +304,26 @@ impl Xen {
         for (slot, byte) in start.cmd_line[..room].iter_mut().zip(text) {
             *slot = *byte;
         }
-        // SAFETY: a fresh page of the domain's.
-        unsafe { start_page.write(start) };
+        let shared_index = memory.any_index_of(shared_page.cast());
+        let shared_index = shared_index.ok_or(NoMemory)?;
+        let mut params = Params::new();
+        match config.domain_type {
+            // SAFETY: a fresh page of the domain's.
+            DomainType::Pv => unsafe { start_page.write(start) },
+            DomainType::Pvh => {
+                params.extend([
+                    (HvmParam::STORE_PFN.0, start.store_mfn.0),
+                    (HvmParam::STORE_EVTCHN.0, u64::from(store_port.0)),
+                    (HvmParam::CONSOLE_PFN.0, start.console.mfn.0),
+                    (HvmParam::CONSOLE_EVTCHN.0, u64::from(console_port.0)),
+                ]);
+                // SAFETY: as above.
+                let page = unsafe {
+                    std::slice::from_raw_parts_mut(start_page.cast().as_ptr(), PAGE_SIZE)
+                };
+                write_pvh_start(page, nr_pages, &config.command_line);
+            }
+        }
         let now_ns = self.0.now_ns(&world);
         world.store.introduce(domid);
         world
@@ -256,6 +339,8 @@ impl Xen {
                 console_port,
                 store: Ring::new(store),
                 store_port,
+                shared_page: shared_index,
+                params,
                 vcpus: vcpus_of(config.vcpus.max(1), now_ns),
                 watchdogs: Watchdogs::default(),
                 debug_registers: [0; 8],
@@ -274,6 +359,7 @@ impl Xen {
             xen: self.clone(),
             domid,
             vcpus: config.vcpus.max(1),
+            domain_type: config.domain_type,
             on_shutdown: config.on_shutdown,
             upcall: OnceLock::new(),
             start_info: start_page,
@@ -377,7 +463,8 @@ impl Domain {
         self.lock().ports.vcpu_info(vcpus::current())
     }
 
-    /// The guest's start information.
+    /// A PV guest's start information; a PVH guest's (`struct hvm_start_info`) is
+    /// at physical address 0.
     pub fn start_info(&self) -> NonNull<StartInfo> {
         self.start_info
     }
@@ -423,6 +510,11 @@ impl Domain {
     pub fn destroy(&self) {
         let host = &self.xen.0;
         host.destroy(&mut host.lock(), self.domid);
+    }
+
+    /// Whether it is a PVH guest.
+    pub(crate) fn is_pvh(&self) -> bool {
+        self.domain_type == DomainType::Pvh
     }
 
     /// How many of its pages are given out.

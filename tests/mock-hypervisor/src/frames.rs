@@ -104,8 +104,10 @@ impl Memory {
     /// Frames that are the domain's.
     pub(crate) fn reservation(&self) -> usize {
         let frames = self.frames.frames.iter();
+        // A PV guest keeps what it maps; of a PVH guest's, Xen maps all.
+        let keeps = self.first_mfn() != 0;
         frames
-            .filter(|frame| frame.allocated || frame.mappings > 0 || frame.uses > 0)
+            .filter(|frame| frame.allocated || (keeps && (frame.mappings > 0 || frame.uses > 0)))
             .count()
     }
 
@@ -322,6 +324,12 @@ impl Memory {
             .ram_index(gfn)
             .map(|index| &mut self.frames.frames[index]);
         frame.is_some_and(|frame| std::mem::take(&mut frame.allocated))
+    }
+
+    /// Gets the frame back that was at this place.
+    pub(crate) fn get_back_at(&mut self, index: usize) -> bool {
+        let frame = &mut self.frames.frames[index];
+        !std::mem::replace(&mut frame.allocated, true)
     }
 
     /// Gets a frame that was given back.

@@ -4,8 +4,8 @@
 //! Who writes `suspend` to its `data/please` in the store is suspended and
 //! resumed.
 //!
-//! `PV_GUEST_CMDLINE`, `PV_GUEST_MEMORY_MIB` and `PV_GUEST_VCPUS` say what the
-//! domain is given; `PV_GUEST_SPOIL` is `magic`, `nothing`, `short`, `absurd` or
+//! `PV_GUEST_TYPE` (`pv` or `pvh`), `PV_GUEST_CMDLINE`, `PV_GUEST_MEMORY_MIB` and
+//! `PV_GUEST_VCPUS` say what the domain is given; `PV_GUEST_SPOIL` is `magic`, `nothing`, `short`, `absurd` or
 //! `console` to spoil what its start information says. The exit status is 0 for a power-off, else 64 and the
 //! reason of the shutdown (crash: 67).
 
@@ -21,7 +21,7 @@ use hypercall_abi::{
     xen::{SharedInfo, StartInfo},
 };
 
-use crate::{Config, Domain, OnShutdown, Suspend, Time};
+use crate::{Config, Domain, DomainType, OnShutdown, Suspend, Time};
 
 /// An exception of the guest's code.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +52,17 @@ pub enum Resume {
 /// leaves.
 pub type Handler = fn(&mut Exception) -> Resume;
 
-/// The guest's code: gets its platform, start information and shared page.
-pub type Main = fn(&'static dyn Platform, NonNull<StartInfo>, NonNull<SharedInfo>) -> !;
+/// What a guest starts with.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// A PV guest: its start information and its shared page.
+    Pv(NonNull<StartInfo>, NonNull<SharedInfo>),
+    /// A PVH guest: the physical address of its start information.
+    Pvh(u64),
+}
+
+/// The guest's code: gets its platform, and what it starts with.
+pub type Main = fn(&'static dyn Platform, Start) -> !;
 
 static DOMAIN: OnceLock<&'static Domain> = OnceLock::new();
 static HANDLER: OnceLock<Handler> = OnceLock::new();
@@ -81,7 +90,16 @@ fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
 /// Makes a domain of this process, and runs `main` as its guest, `handler` at
 /// its exceptions, and `upcall` at its events.
 pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
+    let domain_type = match env::var("PV_GUEST_TYPE").as_deref() {
+        Ok("pvh") => DomainType::Pvh,
+        Ok("pv") | Err(_) => DomainType::Pv,
+        Ok(_) => {
+            eprintln!("mock: PV_GUEST_TYPE is neither pv nor pvh");
+            std::process::exit(2);
+        }
+    };
     let config = Config {
+        domain_type,
         memory_mib: number("PV_GUEST_MEMORY_MIB", DEFAULT_MEMORY_MIB),
         vcpus: number("PV_GUEST_VCPUS", 1),
         command_line: env::var("PV_GUEST_CMDLINE").unwrap_or_default(),
@@ -125,7 +143,11 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
         .stack_size(STACK_BYTES)
         .spawn(move || -> () {
             catch_signals();
-            main(domain, domain.start_info(), domain.shared_info())
+            let start = match domain_type {
+                DomainType::Pv => Start::Pv(domain.start_info(), domain.shared_info()),
+                DomainType::Pvh => Start::Pvh(0),
+            };
+            main(domain, start)
         });
     // The guest ends the process; it only gets here by a Rust panic.
     if let Ok(guest) = guest {
@@ -152,6 +174,9 @@ fn suspend_on_request(domain: &Domain) {
 
 /// Spoils what the guest is told at its start.
 fn spoil(domain: &Domain, kind: &str) {
+    if domain.is_pvh() {
+        return;
+    }
     let place = domain.start_info();
     // SAFETY: the guest, who alone looks there, has not started.
     let start = unsafe { &mut *place.as_ptr() };

@@ -17,7 +17,9 @@ mod suspend;
 mod vcpus;
 mod world;
 
-pub use domain::{Config, Domain, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time};
+pub use domain::{
+    Config, Domain, DomainType, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time,
+};
 pub use faults::{Faults, Mishap, Plan};
 pub use play::{Played, SEED_VARIABLE, seeds};
 pub use store::StoreError;

@@ -4,7 +4,7 @@ use std::{ptr::NonNull, sync::atomic::AtomicU64};
 
 use hypercall_abi::{DomId, Errno, Gfn, PAGE_SIZE, peer::PeerSlice};
 
-use crate::frames::Frames;
+use crate::{DomainType, frames::Frames};
 
 /// The machine frame of the first domain's first page: not zero, so that a
 /// guest which confuses its two kinds of frames is found out.
@@ -43,10 +43,15 @@ fn find(taken: &[bool], count: usize) -> Option<usize> {
 }
 
 impl Memory {
-    pub(crate) fn new(domid: DomId, nr_pages: usize) -> Option<Self> {
+    pub(crate) fn new(domid: DomId, domain_type: DomainType, nr_pages: usize) -> Option<Self> {
+        let first_mfn = match domain_type {
+            DomainType::Pv => FIRST_MFN + u64::from(domid.0 - 1) * MFNS_PER_DOMAIN,
+            // It knows of guest frames only.
+            DomainType::Pvh => 0,
+        };
         Some(Self {
             block: Block::new(nr_pages.checked_add(XEN_PAGES)?, WINDOW_PAGES)?,
-            first_mfn: FIRST_MFN + u64::from(domid.0 - 1) * MFNS_PER_DOMAIN,
+            first_mfn,
             frames: Frames::new(nr_pages),
             taken: vec![false; nr_pages],
             reserved: vec![false; WINDOW_PAGES],

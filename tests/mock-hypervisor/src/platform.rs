@@ -5,8 +5,9 @@ use std::ptr::NonNull;
 use hypercall_abi::{
     Errno, Gfn, HypercallNr, Port,
     grant_table::{get_status_frames, setup_table},
+    memory::{MapSpace, XENMAPIDX_GRANT_TABLE_STATUS, add_to_physmap},
     peer_field,
-    platform::{Clock, GrantFrame, Hypercall, Pages, Park},
+    platform::{Clock, GrantFrame, Hypercall, OwnGrants, Pages, Park},
     sched,
     xen::VcpuInfo,
 };
@@ -54,6 +55,9 @@ unsafe impl Pages for Domain {
     }
 
     fn grant_frame(&self, frame: GrantFrame, index: u32) -> Result<NonNull<u8>, Errno> {
+        if self.is_pvh() {
+            return self.add_grant_frame(frame, index);
+        }
         // As a PV guest does: Xen tells the frames of the whole table.
         let count = index as usize + 1;
         let gfn = match frame {
@@ -71,12 +75,35 @@ unsafe impl Pages for Domain {
         self.page_of(gfn).ok_or(Errno::ENOMEM)
     }
 
+    fn own_grants(&self) -> OwnGrants {
+        if self.is_pvh() {
+            OwnGrants::Move
+        } else {
+            OwnGrants::Alias
+        }
+    }
+
     fn reserve_window(&self, count: usize) -> Option<NonNull<u8>> {
         self.lock().memory.reserve_window(count)
     }
 
     unsafe fn release_window(&self, first: NonNull<u8>, count: usize) {
         self.lock().memory.release_window(first, count);
+    }
+}
+
+impl Domain {
+    /// As a PVH guest does: the frame appears in the place of a page of its own.
+    fn add_grant_frame(&self, frame: GrantFrame, index: u32) -> Result<NonNull<u8>, Errno> {
+        let page = self.alloc(1).ok_or(Errno::ENOMEM)?;
+        let gfn = self.gfn_of(page).ok_or(Errno::ENOMEM)?;
+        let idx = match frame {
+            GrantFrame::Table => index,
+            GrantFrame::Status => index | XENMAPIDX_GRANT_TABLE_STATUS,
+        };
+        // SAFETY: a fresh page, which is given up for it.
+        unsafe { add_to_physmap(self, MapSpace::GRANT_TABLE, u64::from(idx), gfn) }?;
+        Ok(page)
     }
 }
 

@@ -7,11 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
-use hypercall_abi::{
-    Errno, VcpuId,
-    vcpu::RunState,
-    xen::{VcpuContextFlags, VcpuGuestContext},
-};
+use hypercall_abi::{Errno, VcpuId, vcpu::RunState, xen::VcpuContextFlags};
 
 use crate::{
     Domain, OnShutdown, Shutdown,
@@ -93,7 +89,8 @@ impl Domain {
     pub(crate) fn initialise(
         &self,
         vcpu: VcpuId,
-        context: &VcpuGuestContext,
+        start: Result<(u64, u64), Errno>,
+        flags: VcpuContextFlags,
     ) -> Result<usize, Errno> {
         let mut state = self.lock();
         let index = vcpu.0 as usize;
@@ -101,12 +98,9 @@ impl Domain {
         if index == 0 || found.entry.is_some() {
             return Err(Errno::EEXIST);
         }
-        found.entry = Some(Entry {
-            code: context.user_regs.rip,
-            argument: context.user_regs.rdi,
-        });
+        let (code, argument) = start?;
+        found.entry = Some(Entry { code, argument });
         drop(state);
-        let flags = VcpuContextFlags::from_bits_retain(context.flags);
         if flags.contains(VcpuContextFlags::ONLINE) {
             return self.up(vcpu);
         }
@@ -268,7 +262,7 @@ mod tests {
         platform::Park,
         sched::{self, ShutdownReason},
         vcpu::{self, VcpuState},
-        xen::SharedInfo,
+        xen::{SharedInfo, VcpuGuestContext},
     };
 
     const OTHER: VcpuId = VcpuId(1);

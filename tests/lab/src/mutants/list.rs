@@ -97,8 +97,8 @@ pub(super) const ALL: &[Mutant] = &[
     bug(
         "events do not reach the other end",
         "world.rs",
-        "Binding::Interdomain(remote, other) => self.set_pending(remote, other),",
-        "Binding::Interdomain(..) => {}",
+        "if self.fate(remote, other) == Fate::Comes {",
+        "if self.fate(remote, other) != Fate::Comes {",
     ),
     bug(
         "a virtual interrupt can be bound twice",
@@ -115,13 +115,13 @@ pub(super) const ALL: &[Mutant] = &[
     bug(
         "the timer rings at once",
         "calls/sched.rs",
-        "let mut ring = self.timers.singleshot_ns.is_some_and(|at| at <= now_ns);",
-        "let mut ring = self.timers.singleshot_ns.is_some();",
+        "let mut ring = self.singleshot_ns.is_some_and(|at| at <= now_ns);",
+        "let mut ring = self.singleshot_ns.is_some();",
     ),
     bug(
         "the timer is not set",
         "calls/vcpu.rs",
-        "self.lock().timers.singleshot_ns = Some(timer.timeout_abs_ns);",
+        "self.lock().vcpus[index].timers.singleshot_ns = Some(timer.timeout_abs_ns);",
         "",
     ),
     bug(
@@ -133,7 +133,7 @@ pub(super) const ALL: &[Mutant] = &[
     bug(
         "the first vCPU is not up",
         "calls/vcpu.rs",
-        "VCPUOP_IS_UP => Ok(usize::from(is_first)),",
+        "VCPUOP_IS_UP => Ok(usize::from(self.is_up(vcpu))),",
         "VCPUOP_IS_UP => Ok(0),",
     ),
     bug(
@@ -279,5 +279,101 @@ pub(super) const ALL: &[Mutant] = &[
         "store/tree.rs",
         "letter == 'b' || letter == if write { 'w' } else { 'r' }",
         "letter != '-' || write",
+    ),
+    bug(
+        "a PVH guest may set any parameter",
+        "calls/hvm.rs",
+        "if !WRITABLE.contains(&param.index) {",
+        "if false {",
+    ),
+    bug(
+        "exceptions' vectors are taken for upcalls",
+        "calls/hvm.rs",
+        "FIRST_VECTOR: u32 = 16;",
+        "FIRST_VECTOR: u32 = 0;",
+    ),
+    bug(
+        "frames of grants are all the first (PVH)",
+        "calls/hvm.rs",
+        "None if idx < TABLE_PAGES => Ok(xens + idx),",
+        "None if idx < TABLE_PAGES => Ok(xens),",
+    ),
+    bug(
+        "a vCPU can be initialised twice (XSA-296)",
+        "vcpus.rs",
+        "if index == 0 || found.entry.is_some() {",
+        "if index == 0 {",
+    ),
+    bug(
+        "a vCPU comes up without a start",
+        "vcpus.rs",
+        "if vcpu != VcpuId(0) && found.entry.is_none() {",
+        "if false {",
+    ),
+    bug(
+        "a vCPU that is down is told to run",
+        "vcpus.rs",
+        "found.run_times.enter(RunState::OFFLINE, now_ns);",
+        "",
+    ),
+    bug(
+        "events for another vCPU are told to the first",
+        "ports.rs",
+        "Binding::Virq(_, vcpu) | Binding::Ipi(vcpu) => vcpu,",
+        "",
+    ),
+    bug(
+        "a vCPU's words move twice",
+        "ports.rs",
+        "if self.moved.contains_key(&vcpu.0) {",
+        "if false {",
+    ),
+    bug(
+        "a vCPU sets another's timer",
+        "calls/vcpu.rs",
+        "if vcpu != vcpus::current() =>",
+        "if false =>",
+    ),
+    bug(
+        "a suspend that is cancelled is told as done",
+        "suspend.rs",
+        "Suspend::Cancelled => Ok(1),",
+        "Suspend::Cancelled => Ok(0),",
+    ),
+    bug(
+        "a cancelled suspend costs the ports",
+        "suspend.rs",
+        "Suspend::Cancelled => Ok(1),",
+        "Suspend::Cancelled => {\n                state.ports.reset();\n                Ok(1)\n            }",
+    ),
+    bug(
+        "upcalls are let through from the start",
+        "domain.rs",
+        "peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store(1);",
+        "peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store(0);",
+    ),
+    bug(
+        "the console's daemon does not ring",
+        "domain.rs",
+        "if self.console.serve() {",
+        "if !self.console.serve() {",
+    ),
+    bug(
+        "there are three watchdogs",
+        "calls/sched.rs",
+        "WATCHDOGS: usize = 2;",
+        "WATCHDOGS: usize = 3;",
+    ),
+    bug(
+        "a list ends at its first bad call",
+        "calls/mod.rs",
+        "memory.copy_out(at, entry.as_bytes())?;",
+        "memory.copy_out(at, entry.as_bytes())?;\n            if entry.result < 0 {\n                return Ok(0);\n            }",
+    ),
+    bug(
+        "a grant is unmapped by any address (XSA-234)",
+        "grants.rs",
+        "if address != map.address || state.memory.unmap(address).is_none() {",
+        "if state.memory.unmap(map.address).is_none() {",
     ),
 ];

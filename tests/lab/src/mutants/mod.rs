@@ -15,8 +15,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{guest, packages, run::Watchdog, say::say};
 
-/// How the claims are tried on each: by one interface of two, and by the other.
-const WORDS: [&str; 2] = ["", "ports=2level grants=2"];
+/// How the claims are tried on each: by one interface of two, and by the other; and
+/// in a PVH guest.
+const WAYS: [(&str, &str); 3] = [("pv", ""), ("pv", "ports=2level grants=2"), ("pvh", "")];
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// How many of all must be found, in percent.
 const LEAST_PERCENT: usize = 93;
@@ -115,9 +116,11 @@ fn build(copy: &Path) -> Result<Option<()>> {
 /// Tries all claims in every way; those that were told nothing are missing.
 fn try_claims(copy: &Path) -> Result<Verdicts> {
     let mut told = Verdicts::new();
-    for words in WORDS {
+    for (domain_type, words) in WAYS {
         let child = Command::new(program(copy))
             .env("PV_GUEST_CMDLINE", words)
+            .env("PV_GUEST_TYPE", domain_type)
+            .env("PV_GUEST_VCPUS", "2")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -128,7 +131,7 @@ fn try_claims(copy: &Path) -> Result<Verdicts> {
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let line = line.strip_prefix("test ");
             if let Some((name, verdict)) = line.and_then(|line| line.split_once(" ... ")) {
-                told.insert(format!("{words} {name}"), verdict.to_owned());
+                told.insert(format!("{domain_type} {words} {name}"), verdict.to_owned());
             }
         }
     }

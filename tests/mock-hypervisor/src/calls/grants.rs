@@ -25,6 +25,8 @@ impl Domain {
             GNTTABOP_COPY => self.each(memory, list, count, Self::copy_grant),
             GNTTABOP_QUERY_SIZE => self.each(memory, list, count, Self::query_size),
             GNTTABOP_SWAP_GRANT_REF => self.each(memory, list, count, Self::swap_grants),
+            // A PVH guest's frames are where it says.
+            GNTTABOP_TRANSFER | GNTTABOP_UNMAP_AND_REPLACE if self.is_pvh() => Err(Errno::ENOSYS),
             GNTTABOP_TRANSFER => self.each(memory, list, count, Self::transfer),
             GNTTABOP_UNMAP_AND_REPLACE => self.each(memory, list, count, Self::unmap_and_replace),
             GNTTABOP_SETUP_TABLE if count == 1 => self.setup_table(memory, list),

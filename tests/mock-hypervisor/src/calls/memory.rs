@@ -32,9 +32,14 @@ impl Domain {
                 Ok(self.lock().memory.nr_pages().saturating_sub(1))
             }
             XENMEM_MAXIMUM_RAM_PAGE => Ok(MAX_MFN as usize),
+            XENMEM_POPULATE_PHYSMAP if self.is_pvh() => {
+                let list = self.reservation(memory, arg)?;
+                self.populate(memory, &list)
+            }
             XENMEM_INCREASE_RESERVATION | XENMEM_POPULATE_PHYSMAP => self.increase(memory, arg),
             XENMEM_DECREASE_RESERVATION => self.decrease(memory, arg),
             XENMEM_EXCHANGE => self.exchange(memory, arg),
+            XENMEM_MACHPHYS_MAPPING if self.is_pvh() => Err(Errno::ENOSYS),
             XENMEM_MACHPHYS_MFN_LIST | XENMEM_MACHPHYS_COMPAT_MFN_LIST => {
                 let mut list: MachphysMfnList = read(memory, arg)?;
                 list.nr_extents = list.max_extents.min(1);
@@ -55,16 +60,28 @@ impl Domain {
             XENMEM_ADD_TO_PHYSMAP => {
                 let to: AddToPhysmap = read(memory, arg)?;
                 self.own(to.domid)?;
+                if self.is_pvh() {
+                    if to.space == MapSpace::GRANT_TABLE {
+                        self.lock().grow_grants(to.idx as usize);
+                    }
+                    return self.add_to_physmap(to.space, to.idx, to.gpfn);
+                }
                 Err(Errno::EACCES)
             }
             XENMEM_ADD_TO_PHYSMAP_BATCH => {
                 let to: AddToPhysmapBatch = read(memory, arg)?;
                 self.own(to.domid)?;
+                if self.is_pvh() {
+                    return self.add_batch(memory, &to);
+                }
                 Err(Errno::EACCES)
             }
             XENMEM_REMOVE_FROM_PHYSMAP => {
                 let from: RemoveFromPhysmap = read(memory, arg)?;
                 self.own(from.domid)?;
+                if self.is_pvh() {
+                    return self.remove_from_physmap(from.gpfn);
+                }
                 Err(Errno::EACCES)
             }
             XENMEM_GET_VNUMAINFO => {
@@ -72,6 +89,7 @@ impl Domain {
                 self.own(info.domid)?;
                 Err(Errno::EOPNOTSUPP)
             }
+            XENMEM_MEMORY_MAP if self.is_pvh() => self.memory_map(memory, arg),
             // There is none: the guest's memory begins at zero, in one piece.
             XENMEM_MEMORY_MAP => Err(Errno::ENOSYS),
             _ => Err(Errno::ENOSYS),
@@ -113,8 +131,16 @@ impl Domain {
                 return Ok(index);
             };
             for page in 0..1_u64 << list.extent_order.min(9) {
-                if !self.lock().memory.give_back(Gfn(first.wrapping_add(page))) {
+                let gfn = Gfn(first.wrapping_add(page));
+                let mut state = self.lock();
+                if !state.memory.give_back(gfn) {
                     return Ok(index);
+                }
+                // Where a PVH guest had it, there is nothing now.
+                if self.is_pvh()
+                    && let Some(at) = state.memory.ram_index(gfn)
+                {
+                    let _shown = state.memory.show(at, None);
                 }
             }
         }

@@ -3,6 +3,7 @@
 mod cpu;
 mod events;
 mod grants;
+mod hvm;
 mod memory;
 mod mmu;
 mod others;
@@ -21,10 +22,11 @@ use hypercall_abi::{
 use zerocopy::{FromBytes, IntoBytes};
 
 pub(crate) use self::{
+    hvm::{Params, SPECIAL_PAGES},
     sched::{Timers, Watchdogs},
     vcpu::RunTimes,
 };
-use crate::{Domain, memory::GuestMemory};
+use crate::{Domain, DomainType, memory::GuestMemory};
 
 fn read<T: FromBytes + IntoBytes>(memory: &impl GuestMemory, address: usize) -> Result<T, Errno> {
     let mut value = T::new_zeroed();
@@ -57,6 +59,7 @@ impl Domain {
         self.gate();
         let answer = match nr {
             _ if refused.is_err() => refused.map(|()| 0),
+            _ if self.domain_type == DomainType::Pvh && is_for_pv(nr) => Err(Errno::ENOSYS),
             HypercallNr::XEN_VERSION => self.xen_version(memory, a1, a2),
             HypercallNr::SCHED_OP => self.sched_op(memory, a1, a2, a3),
             HypercallNr::EVENT_CHANNEL_OP => self.event_channel_op(memory, a1, a2),
@@ -138,6 +141,28 @@ impl Domain {
         }
         Ok(0)
     }
+}
+
+/// Calls that only PV guests have.
+fn is_for_pv(nr: HypercallNr) -> bool {
+    [
+        HypercallNr::SET_TRAP_TABLE,
+        HypercallNr::MMU_UPDATE,
+        HypercallNr::SET_GDT,
+        HypercallNr::STACK_SWITCH,
+        HypercallNr::SET_CALLBACKS,
+        HypercallNr::FPU_TASKSWITCH,
+        HypercallNr::SET_DEBUGREG,
+        HypercallNr::GET_DEBUGREG,
+        HypercallNr::UPDATE_DESCRIPTOR,
+        HypercallNr::UPDATE_VA_MAPPING,
+        HypercallNr::UPDATE_VA_MAPPING_OTHERDOMAIN,
+        HypercallNr::SET_SEGMENT_BASE,
+        HypercallNr::CALLBACK_OP,
+        HypercallNr::NMI_OP,
+        HypercallNr::MMUEXT_OP,
+    ]
+    .contains(&nr)
 }
 
 /// Help that changes nothing here: page tables are not modelled.

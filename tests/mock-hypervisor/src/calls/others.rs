@@ -1,15 +1,6 @@
-//! Calls about devices, for HVM guests, and for nobody but the toolstack: what
-//! an ordinary PV guest is told.
+//! Calls about devices: what an ordinary guest is told.
 
-use hypercall_abi::{
-    Errno,
-    hvm::{
-        HVM_NR_PARAMS, HVMOP_GET_PARAM, HVMOP_GET_TIME, HVMOP_SET_PARAM, HVMOP_XENTRACE,
-        HvmGetTime, HvmXentrace, XenHvmParam,
-    },
-    physdev::*,
-    platform::Clock,
-};
+use hypercall_abi::{Errno, physdev::*};
 use zerocopy::IntoBytes;
 
 use super::read;
@@ -18,41 +9,8 @@ use crate::{Domain, memory::GuestMemory};
 /// Interrupts that a domain could have.
 const PIRQS: u32 = 256;
 const MOST_PORTS: u32 = 65_536;
-/// Bytes that come with a record.
-const MOST_TRACED: u16 = 28;
 
 impl Domain {
-    pub(super) fn hvm_op(
-        &self,
-        memory: &impl GuestMemory,
-        op: usize,
-        arg: usize,
-    ) -> Result<usize, Errno> {
-        match op {
-            HVMOP_SET_PARAM | HVMOP_GET_PARAM => {
-                let param: XenHvmParam = read(memory, arg)?;
-                if param.index.0 >= HVM_NR_PARAMS {
-                    return Err(Errno::EINVAL);
-                }
-                self.own(param.domid)?;
-                // No HVM guest.
-                Err(Errno::EINVAL)
-            }
-            HVMOP_GET_TIME => {
-                let time = HvmGetTime { now: self.now_ns() };
-                memory.copy_out(arg, time.as_bytes()).map(|()| 0)
-            }
-            HVMOP_XENTRACE => {
-                let record: HvmXentrace = read(memory, arg)?;
-                if record.extra_bytes > MOST_TRACED {
-                    return Err(Errno::EINVAL);
-                }
-                Ok(0)
-            }
-            _ => Err(Errno::ENOSYS),
-        }
-    }
-
     pub(super) fn physdev_op(
         &self,
         memory: &impl GuestMemory,
@@ -96,6 +54,7 @@ impl Domain {
                 self.own(unmap.domid)?;
                 Err(Errno::EINVAL)
             }
+            PHYSDEVOP_GET_FREE_PIRQ if self.is_pvh() => Err(Errno::ENOSYS),
             PHYSDEVOP_GET_FREE_PIRQ => {
                 read::<PhysdevGetFreePirq>(memory, arg).and(Err(Errno::ENOSPC))
             }

@@ -2,10 +2,11 @@
 
 use hypercall_abi::{
     Errno, Gfn, PAGE_SIZE, VcpuId,
+    hvm::VcpuHvmContext,
     peer::PeerPtr,
     platform::Clock,
     vcpu::*,
-    xen::{VcpuGuestContext, VcpuInfo, VcpuTimeInfo},
+    xen::{VcpuContextFlags, VcpuGuestContext, VcpuInfo, VcpuTimeInfo},
 };
 use zerocopy::IntoBytes;
 
@@ -84,8 +85,15 @@ impl Domain {
             VCPUOP_UP => self.up(vcpu),
             VCPUOP_DOWN => self.down(vcpu),
             VCPUOP_INITIALISE => {
+                if self.is_pvh() {
+                    let context: VcpuHvmContext = read(memory, arg)?;
+                    let start = super::hvm::start_of(&context);
+                    return self.initialise(vcpu, start, VcpuContextFlags::empty());
+                }
                 let context: VcpuGuestContext = read(memory, arg)?;
-                self.initialise(vcpu, &context)
+                let start = Ok((context.user_regs.rip, context.user_regs.rdi));
+                let flags = VcpuContextFlags::from_bits_retain(context.flags);
+                self.initialise(vcpu, start, flags)
             }
             VCPUOP_GET_RUNSTATE_INFO => {
                 let now_ns = self.now_ns();

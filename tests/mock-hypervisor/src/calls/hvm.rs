@@ -1,0 +1,262 @@
+//! `hvm_op`, and what a PVH guest does with its physical memory.
+
+use std::collections::BTreeMap;
+
+use hypercall_abi::{Errno, Gfn, PAGE_SIZE, hvm::*, memory::*, platform::Clock};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::read;
+use crate::{
+    Domain, DomainType,
+    domain::State,
+    memory::{Access, GuestMemory, STATUS_PAGES, TABLE_PAGES},
+};
+
+/// Bytes that come with a record.
+const MOST_TRACED: u16 = 28;
+/// The first vector that is no exception's.
+const FIRST_VECTOR: u32 = 16;
+
+/// A PVH guest's parameters.
+pub(crate) type Params = BTreeMap<u32, u64>;
+
+/// What a guest may read.
+const READABLE: [HvmParam; 8] = [
+    HvmParam::CALLBACK_IRQ,
+    HvmParam::STORE_PFN,
+    HvmParam::STORE_EVTCHN,
+    HvmParam::CONSOLE_PFN,
+    HvmParam::CONSOLE_EVTCHN,
+    HvmParam::VM86_TSS,
+    HvmParam::VM86_TSS_SIZED,
+    HvmParam::ALTP2M,
+];
+/// And set.
+const WRITABLE: [HvmParam; 5] = [
+    HvmParam::CALLBACK_IRQ,
+    HvmParam::STORE_EVTCHN,
+    HvmParam::CONSOLE_EVTCHN,
+    HvmParam::VM86_TSS,
+    HvmParam::VM86_TSS_SIZED,
+];
+
+impl Domain {
+    /// That it is a PVH guest.
+    fn pvh(&self) -> Result<(), Errno> {
+        match self.domain_type {
+            DomainType::Pvh => Ok(()),
+            DomainType::Pv => Err(Errno::EINVAL),
+        }
+    }
+
+    pub(super) fn hvm_op(
+        &self,
+        memory: &impl GuestMemory,
+        op: usize,
+        arg: usize,
+    ) -> Result<usize, Errno> {
+        match op {
+            HVMOP_SET_PARAM | HVMOP_GET_PARAM => {
+                let mut param: XenHvmParam = read(memory, arg)?;
+                if param.index.0 >= HVM_NR_PARAMS {
+                    return Err(Errno::EINVAL);
+                }
+                self.own(param.domid)?;
+                self.pvh()?;
+                if op == HVMOP_SET_PARAM {
+                    if !WRITABLE.contains(&param.index) {
+                        return Err(Errno::EPERM);
+                    }
+                    self.lock().params.insert(param.index.0, param.value);
+                    return Ok(0);
+                }
+                if !READABLE.contains(&param.index) {
+                    return Err(Errno::EPERM);
+                }
+                let value = self.lock().params.get(&param.index.0).copied();
+                param.value = value.unwrap_or(0);
+                memory.copy_out(arg, param.as_bytes()).map(|()| 0)
+            }
+            HVMOP_GET_TIME => {
+                let time = HvmGetTime { now: self.now_ns() };
+                memory.copy_out(arg, time.as_bytes()).map(|()| 0)
+            }
+            HVMOP_XENTRACE => {
+                let record: HvmXentrace = read(memory, arg)?;
+                if record.extra_bytes > MOST_TRACED {
+                    return Err(Errno::EINVAL);
+                }
+                Ok(0)
+            }
+            _ if self.pvh().is_err() => Err(Errno::ENOSYS),
+            HVMOP_SET_EVTCHN_UPCALL_VECTOR => {
+                let set: HvmEvtchnUpcallVector = read(memory, arg)?;
+                self.vcpu(set.vcpu)?;
+                if u32::from(set.vector) < FIRST_VECTOR {
+                    return Err(Errno::EINVAL);
+                }
+                Ok(0)
+            }
+            HVMOP_FLUSH_TLBS if arg == 0 => Ok(0),
+            HVMOP_GET_MEM_TYPE => {
+                let mut get: HvmGetMemType = read(memory, arg)?;
+                self.own(get.domid)?;
+                let is_ram = self.lock().memory.ram_index(get.pfn).is_some();
+                let kind = if is_ram {
+                    MemType::RAM_RW
+                } else {
+                    MemType::MMIO_DM
+                };
+                get.mem_type = kind;
+                memory.copy_out(arg, get.as_bytes()).map(|()| 0)
+            }
+            HVMOP_PAGETABLE_DYING => Err(Errno::EINVAL),
+            HVMOP_ALTP2M => Err(Errno::EOPNOTSUPP),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// `XENMEM_add_to_physmap`: the hypervisor's pages appear where the guest has
+    /// one.
+    pub(super) fn add_to_physmap(
+        &self,
+        space: MapSpace,
+        idx: u64,
+        gfn: Gfn,
+    ) -> Result<usize, Errno> {
+        let mut state = self.lock();
+        let page = state.page_of_space(space, idx)?;
+        let at = state.memory.ram_index(gfn).ok_or(Errno::EINVAL)?;
+        // What was there is given up.
+        let _was_there = state.memory.give_back(gfn);
+        let shown = state.memory.show(at, Some((page, Access::Write)));
+        shown.map(|()| 0).ok_or(Errno::ENOMEM)
+    }
+
+    pub(super) fn add_batch(
+        &self,
+        memory: &impl GuestMemory,
+        batch: &AddToPhysmapBatch,
+    ) -> Result<usize, Errno> {
+        for index in 0..usize::from(batch.size) {
+            let idx: u64 = read(memory, (batch.idxs as usize).wrapping_add(index * 8))?;
+            let gfn: u64 = read(memory, (batch.gpfns as usize).wrapping_add(index * 8))?;
+            let added = self.add_to_physmap(MapSpace(u32::from(batch.space)), idx, Gfn(gfn));
+            let told = added.map_or_else(|errno| errno.to_answer() as i32, |_| 0);
+            let at = (batch.errs as usize).wrapping_add(index * 4);
+            memory.copy_out(at, told.as_bytes())?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn remove_from_physmap(&self, gfn: Gfn) -> Result<usize, Errno> {
+        let mut state = self.lock();
+        let at = state.memory.ram_index(gfn).ok_or(Errno::ENOENT)?;
+        let _was_there = state.memory.give_back(gfn);
+        let shown = state.memory.show(at, None);
+        shown.map(|()| 0).ok_or(Errno::ENOENT)
+    }
+
+    /// `XENMEM_populate_physmap`, of a guest whose memory is where it says.
+    pub(super) fn populate(
+        &self,
+        memory: &impl GuestMemory,
+        list: &MemoryReservation,
+    ) -> Result<usize, Errno> {
+        for index in 0..list.nr_extents as usize {
+            let at = (list.extent_start as usize).wrapping_add(index * 8);
+            let gfn: u64 = read(memory, at)?;
+            let mut state = self.lock();
+            let page = state.memory.ram_index(Gfn(gfn));
+            let Some(page) = page.filter(|_| list.extent_order == 0) else {
+                return Ok(index);
+            };
+            let got = state.memory.get_back_at(page);
+            if !got
+                || state
+                    .memory
+                    .show(page, Some((page, Access::Write)))
+                    .is_none()
+            {
+                return Ok(index);
+            }
+        }
+        Ok(list.nr_extents as usize)
+    }
+
+    /// `XENMEM_memory_map`.
+    pub(super) fn memory_map(&self, memory: &impl GuestMemory, arg: usize) -> Result<usize, Errno> {
+        let mut map: XenMemoryMap = read(memory, arg)?;
+        let ranges = self.lock().memory_ranges();
+        let count = ranges.len().min(map.nr_entries as usize);
+        for (index, range) in ranges.iter().take(count).enumerate() {
+            let entry = MemoryMapEntry {
+                addr: range.addr,
+                size: range.size,
+                r#type: range.r#type,
+            };
+            let at = (map.buffer as usize).wrapping_add(index * size_of::<MemoryMapEntry>());
+            memory.copy_out(at, entry.as_bytes())?;
+        }
+        map.nr_entries = count as u32;
+        memory.copy_out(arg, map.as_bytes()).map(|()| 0)
+    }
+}
+
+/// The first pages of a PVH guest are no memory of its own: start information,
+/// store, console, and the page that is shared once it was added.
+pub(crate) const SPECIAL_PAGES: usize = 4;
+
+impl State {
+    /// The number of a page that a guest may add to its physical memory.
+    fn page_of_space(&self, space: MapSpace, idx: u64) -> Result<usize, Errno> {
+        let idx = usize::try_from(idx).map_err(|_| Errno::EINVAL)?;
+        let xens = self.memory.nr_pages();
+        match space {
+            MapSpace::SHARED_INFO if idx == 0 => Ok(self.shared_page),
+            MapSpace::GRANT_TABLE => {
+                let status = XENMAPIDX_GRANT_TABLE_STATUS as usize;
+                match idx.checked_sub(status) {
+                    Some(idx) if idx < STATUS_PAGES => Ok(xens + TABLE_PAGES + idx),
+                    None if idx < TABLE_PAGES => Ok(xens + idx),
+                    _ => Err(Errno::EINVAL),
+                }
+            }
+            MapSpace::SHARED_INFO => Err(Errno::EINVAL),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// The map of its memory.
+    pub(crate) fn memory_ranges(&self) -> [HvmMemmapTableEntry; 2] {
+        let special = (SPECIAL_PAGES * PAGE_SIZE) as u64;
+        let all = (self.memory.nr_pages() * PAGE_SIZE) as u64;
+        let range = |addr, size, r#type| HvmMemmapTableEntry {
+            addr,
+            size,
+            r#type,
+            ..HvmMemmapTableEntry::default()
+        };
+        [
+            range(0, special, XEN_HVM_MEMMAP_TYPE_RESERVED),
+            range(special, all - special, XEN_HVM_MEMMAP_TYPE_RAM),
+        ]
+    }
+
+    /// Grows the grant table up to a frame that is asked for.
+    pub(crate) fn grow_grants(&mut self, idx: usize) {
+        if idx < TABLE_PAGES {
+            self.grants.frames = self.grants.frames.max(idx + 1);
+        }
+    }
+}
+
+/// The registers of a PVH guest's vCPU that is to start: where, and with what.
+pub(super) fn start_of(context: &VcpuHvmContext) -> Result<(u64, u64), Errno> {
+    if context.mode != VCPU_HVM_MODE_64B {
+        return Err(Errno::EINVAL);
+    }
+    let bytes = context.cpu_regs.as_bytes();
+    let registers = VcpuHvmX8664::read_from_prefix(bytes).map_err(|_| Errno::EINVAL)?;
+    Ok((registers.0.rip, registers.0.rdi))
+}
