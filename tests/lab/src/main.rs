@@ -61,7 +61,7 @@ enum Action {
         #[arg(
             long,
             value_delimiter = ',',
-            default_value = "mock,qemu,xen-pv,xen-pvh"
+            default_value = "mock,mock-pvh,qemu,xen-pv,xen-pvh"
         )]
         on: Vec<Platform>,
         /// The versions of Xen, where it is a real one

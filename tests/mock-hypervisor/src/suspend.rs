@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 
 use hypercall_abi::{
     DomId, Errno, Mfn,
+    hvm::HvmParam,
     peer::PeerPtr,
     peer_field,
     sched::ShutdownReason,
@@ -73,6 +74,11 @@ impl Domain {
         state.world.pass_to(now_ns + AWAY_NS);
         let answer = match resume {
             Suspend::Cancelled => Ok(1),
+            Suspend::Moved if self.is_pvh() => {
+                state.world.move_away(self.domid);
+                state.world.settle(self.domid, self.shared_info(), None)?;
+                Ok(0)
+            }
             Suspend::Moved => {
                 let gfn = hypercall_abi::Gfn(start_info as u64);
                 let Some(page) = state.memory.ram_of(gfn) else {
@@ -89,7 +95,7 @@ impl Domain {
                 let mut start = unsafe { place.read() };
                 state
                     .world
-                    .settle(self.domid, self.shared_info(), &mut start)?;
+                    .settle(self.domid, self.shared_info(), Some(&mut start))?;
                 // SAFETY: as above.
                 unsafe { place.write(start) };
                 Ok(0)
@@ -145,7 +151,7 @@ impl World {
         &mut self,
         domid: DomId,
         shared_info: NonNull<SharedInfo>,
-        start: &mut StartInfo,
+        start: Option<&mut StartInfo>,
     ) -> Result<(), Errno> {
         let state = self.domains.get_mut(&domid).ok_or(Errno::ESRCH)?;
         let pages = [
@@ -153,7 +159,9 @@ impl World {
             place(state.store.page()),
             place(state.console.page()),
         ];
-        state.memory.change_frames();
+        if start.is_some() {
+            state.memory.change_frames();
+        }
         state.ports.start_anew();
         // In another order than at the start: the numbers change.
         let console = state.ports.open(Binding::Console)?;
@@ -176,11 +184,21 @@ impl World {
             Mfn(index.map_or(0, |index| state.memory.gfn_of_index(index).0))
         });
         state.store = Ring::new(state.store.page());
-        start.store_mfn = store_page;
-        start.store_evtchn = store;
-        start.console.mfn = console_page;
-        start.console.evtchn = console;
-        start.shared_info = shared.address().unwrap_or(0);
+        match start {
+            Some(start) => {
+                start.store_mfn = store_page;
+                start.store_evtchn = store;
+                start.console.mfn = console_page;
+                start.console.evtchn = console;
+                start.shared_info = shared.address().unwrap_or(0);
+            }
+            // It finds its frames where they were, and asks for the ports.
+            None => state.params.extend([
+                (HvmParam::CALLBACK_IRQ.0, 0),
+                (HvmParam::STORE_EVTCHN.0, u64::from(store.0)),
+                (HvmParam::CONSOLE_EVTCHN.0, u64::from(console.0)),
+            ]),
+        }
         self.store.tell_console(domid, console_page, console);
         Ok(())
     }
@@ -313,6 +331,31 @@ mod tests {
         // The console is where it was told.
         domain.console_input(b"x");
         assert!(after.console.evtchn != before.console.evtchn);
+    }
+
+    #[test]
+    fn a_pvh_guest_that_moved_asks_for_its_ports() {
+        let config = Config {
+            domain_type: crate::DomainType::Pvh,
+            ..Config::default()
+        };
+        let domain = Domain::new(config).unwrap();
+        let ask = |param| hypercall_abi::hvm::get_param(&domain, param).unwrap();
+        let before = (ask(HvmParam::STORE_EVTCHN), ask(HvmParam::STORE_PFN));
+        let page = domain.alloc(1).unwrap();
+        let frame = domain.gfn_of(page);
+        domain
+            .xen()
+            .suspend(domain.domid(), Suspend::Moved)
+            .unwrap();
+        // SAFETY: nothing of it is kept.
+        let suspended = unsafe { sched::suspend(&domain, None) };
+        assert_eq!(suspended, Ok(Suspended::Resumed));
+        let after = (ask(HvmParam::STORE_EVTCHN), ask(HvmParam::STORE_PFN));
+        assert_eq!(before.1, after.1);
+        assert_ne!(before.0, after.0);
+        assert_eq!(domain.gfn_of(page), frame);
+        assert_eq!(domain.open_ports(), 2);
     }
 
     #[test]

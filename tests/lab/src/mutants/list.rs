@@ -355,8 +355,8 @@ pub(super) const ALL: &[Mutant] = &[
     bug(
         "the console's daemon does not ring",
         "domain.rs",
-        "if self.console.serve() {",
-        "if !self.console.serve() {",
+        "self.ports.set_pending(self.console_port);",
+        "",
     ),
     bug(
         "there are three watchdogs",
