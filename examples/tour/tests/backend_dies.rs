@@ -28,9 +28,7 @@ fn a_guest_outlives_its_backend() -> Result<(), NoMemory> {
         mapped.page(0).unwrap().copy_from(b"half a request");
         assert!(lent.is_used());
 
-        std::mem::forget(mapped); // it never comes to unmap the page
-        drop(theirs);
-        drop(back); // killed
+        back.destroy(); // it never comes to unmap the page
 
         channel.notify().unwrap(); // an event to nobody is no error ...
         let deadline = Some(front.now_ns() + 1_000_000);

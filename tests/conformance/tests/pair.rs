@@ -266,6 +266,7 @@ const FAULTS: Faults = Faults {
     corrupted: 100,
     paused: 50,
     store_refuses: 100,
+    lies: 30,
     store_restarts: 300,
     destroyed: 1000,
 };

@@ -42,6 +42,8 @@ pub struct Faults {
     /// The store refuses to change something (`ENOSPC`, or `EAGAIN` at the end of a
     /// transaction).
     pub store_refuses: u32,
+    /// What the store tells of another domain's node is something.
+    pub lies: u32,
     /// The store forgets the guest, whose ring is out of order until it reconnects.
     pub store_restarts: u32,
     /// The guest is destroyed.
@@ -273,6 +275,26 @@ impl World {
         };
         let often = play.faults().store_refuses;
         play.happens(often).then_some(error)
+    }
+
+    /// What the store tells instead of another's value, if it does not tell that.
+    pub(crate) fn lie(&mut self) -> Option<Vec<u8>> {
+        const TEXTS: [&[u8]; 8] = [
+            b"",
+            b"0",
+            b"-1",
+            b"4294967295",
+            b"99999999999999999999",
+            b"\xff\0\xfe",
+            b"/local/domain/0",
+            b" 7 ",
+        ];
+        let play = self.play.as_mut()?;
+        let often = play.faults().lies;
+        let text = play
+            .happens(often)
+            .then(|| play.next() as usize % TEXTS.len())?;
+        TEXTS.get(text).map(|text| text.to_vec())
     }
 
     /// Whether the guest's allocator has a page.

@@ -157,7 +157,9 @@ impl Domain {
         let index = me.1.0 as usize;
         let mut state = self.lock();
         loop {
-            if let Some(end) = state.ending.clone() {
+            // A call on behalf of a domain that does not run ends nobody.
+            let runs = state.vcpus.get(index).is_some_and(|vcpu| vcpu.is_counted);
+            if let Some(end) = state.ending.clone().filter(|_| runs) {
                 drop(state);
                 match self.on_shutdown {
                     OnShutdown::Unwind => resume_unwind(Box::new(end)),
