@@ -14,8 +14,8 @@ use hypercall_abi::{
 use pv_guest::{Guest, executor::block_on, time};
 
 use crate::{
-    claim::{Group, Verdict, WAIT_NS, claims, ensure, on_xen, refused, same, skip},
-    second::{self, Order, SECOND},
+    claim::{Group, Verdict, claims, ensure, on_xen, refused, same, skip},
+    second::{self, Order, PATIENCE_NS, SECOND},
 };
 
 pub(super) const GROUP: Group = Group {
@@ -116,7 +116,7 @@ fn one_that_is_down_is_offline(guest: &Guest) -> Verdict {
     let before = vcpu::get_runstate_info(platform, SECOND)?;
     same(before.state, RunState::OFFLINE)?;
     let offline = RunState::OFFLINE.0 as usize;
-    let end = platform.now_ns() + WAIT_NS;
+    let end = platform.now_ns() + PATIENCE_NS;
     // By the clock of the processor that is asked on, which may be behind that of
     // the one before.
     loop {
@@ -133,7 +133,7 @@ fn one_that_is_down_is_offline(guest: &Guest) -> Verdict {
 /// Waits until it waits.
 fn until_blocked(guest: &Guest) -> Verdict {
     let platform = guest.platform();
-    let end = platform.now_ns() + WAIT_NS;
+    let end = platform.now_ns() + PATIENCE_NS;
     while vcpu::get_runstate_info(platform, SECOND)?.state != RunState::BLOCKED {
         if platform.now_ns() > end {
             return Err("it does not wait".into());
@@ -184,7 +184,7 @@ fn an_event_comes_from_another(guest: &Guest) -> Verdict {
     bell.unmask().map_err(|_| "a port cannot be unmasked")?;
     second::order(guest, Order::Send, bell.port())?;
     same(second::told().2, 0)?;
-    let deadline = guest.platform().now_ns() + WAIT_NS;
+    let deadline = guest.platform().now_ns() + PATIENCE_NS;
     ensure(
         bell.wait_blocking(Some(deadline)) == event_channels::Wait::Event,
         "it did not come",
