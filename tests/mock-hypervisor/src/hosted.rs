@@ -127,6 +127,10 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
     let _first: Result<(), &Domain> = DOMAIN.set(domain);
     let _first: Result<(), Handler> = HANDLER.set(handler);
     thread::spawn(move || feed(domain));
+    // Whoever wants to be suspended finds that somebody listens.
+    let please = format!("/local/domain/{}/data/please", domain.domid());
+    let _made = domain.xen().store_write(&please, b"");
+    let _own = domain.xen().store_give(&please, domain.domid());
     for vcpu in 1..domain.vcpus {
         thread::spawn(move || domain.run_vcpu(VcpuId(vcpu)));
     }

@@ -91,6 +91,13 @@ fn until(guest: &Guest, path: &str, wanted: &str) -> Verdict {
 
 /// Has the toolstack suspend this guest, and go on with it as it was.
 fn suspend(guest: &Guest) -> Result<Suspended, Stop> {
+    let store = guest.store()?;
+    let listens = store.wait(Some(PATIENCE), store.tree().exists("data/please"));
+    if !told(listens)? {
+        return Err(Stop::Skipped(
+            "no toolstack listens: --with toolstack".into(),
+        ));
+    }
     write(guest, "data/please", "suspend")?;
     let platform = guest.platform();
     let end = platform.now_ns() + PATIENCE.as_nanos() as u64;

@@ -195,6 +195,14 @@ impl Xen {
         self.store_change(&Change::Write(DOM0, path.into(), value.into()))
     }
 
+    /// Gives a node to a domain, which may write it from then on.
+    ///
+    /// # Errors
+    /// [`StoreError::ENOENT`].
+    pub fn store_give(&self, path: &str, domid: DomId) -> Result<(), StoreError> {
+        self.store_change(&Change::SetPerms(path.into(), vec![('n', domid)]))
+    }
+
     /// Removes a node and all below it.
     ///
     /// # Errors
