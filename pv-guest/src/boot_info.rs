@@ -1,14 +1,11 @@
 //! What the loader handed over, in one form for all loaders.
 
-use core::ptr::NonNull;
-
 use hypercall_abi::{
     Gfn, PAGE_SIZE, Port,
     hvm::{
         HvmMemmapTableEntry, HvmModlistEntry, HvmParam, HvmStartInfo, XEN_HVM_MEMMAP_TYPE_ACPI,
         XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_START_MAGIC_VALUE, get_param,
     },
-    peer::PeerPtr,
     platform::Hypercall,
     xen::{START_INFO_MAGIC_PREFIX, StartFlags, StartInfo},
 };
@@ -50,13 +47,19 @@ pub struct RingLocation {
     pub port: Port,
 }
 
+/// The address of a PV guest's [`StartInfo`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartInfoPlace(pub usize);
+
 impl RingLocation {
-    /// A PVH guest's console.
+    /// A PVH guest's console, by its parameters (`HVM_PARAM_CONSOLE_*`,
+    /// `hvm/params.h`); none if Xen tells none.
     pub fn of_console<H: Hypercall + ?Sized>(h: &H) -> Option<Self> {
         Self::by_params(h, HvmParam::CONSOLE_PFN, HvmParam::CONSOLE_EVTCHN)
     }
 
-    /// A PVH guest's store.
+    /// A PVH guest's store, by its parameters (`HVM_PARAM_STORE_*`); none if Xen
+    /// tells none.
     pub fn of_store<H: Hypercall + ?Sized>(h: &H) -> Option<Self> {
         Self::by_params(h, HvmParam::STORE_PFN, HvmParam::STORE_EVTCHN)
     }
@@ -89,8 +92,9 @@ pub struct BootInfo {
     pub store: Option<RingLocation>,
     /// The address of ACPI's root pointer.
     pub rsdp_paddr: Option<u64>,
-    /// What Xen gave a PV guest, as it lies there: a suspend may change it.
-    pub start_info: Option<PeerPtr<'static, StartInfo>>,
+    /// Where Xen put a PV guest's start information (`start_info`, `xen.h`). To be
+    /// read only; a suspend may change it.
+    pub start_info: Option<StartInfoPlace>,
     modules: [&'static [u8]; MAX_MODULES],
     nr_modules: usize,
 }
@@ -155,8 +159,9 @@ impl BootInfo {
             console: ring(start.console.mfn, start.console.evtchn),
             store: ring(start.store_mfn, start.store_evtchn),
             rsdp_paddr: None,
-            // SAFETY: there for good.
-            start_info: Some(unsafe { PeerPtr::new(NonNull::from(start)) }),
+            start_info: Some(StartInfoPlace(
+                core::ptr::from_ref(start).expose_provenance(),
+            )),
             modules: [&[]; MAX_MODULES],
             nr_modules: 0,
         };

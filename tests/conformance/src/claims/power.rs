@@ -111,7 +111,7 @@ fn suspend(guest: &Guest) -> Result<Suspended, Stop> {
     // It was heard.
     write(guest, "control/shutdown", "")?;
     let start = guest.boot_info().start_info.and_then(|place| {
-        let page = core::ptr::NonNull::new(place.as_ptr().cast())?;
+        let page = core::ptr::NonNull::new(core::ptr::with_exposed_provenance_mut(place.0))?;
         platform.gfn_of(page)
     });
     // SAFETY: that of the start information, of which there are only copies; this
