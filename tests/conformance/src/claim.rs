@@ -131,6 +131,18 @@ pub(crate) fn on_pvh(guest: &Guest, test: fn(&Guest) -> Verdict) -> Verdict {
     }
 }
 
+/// Whether this guest is a process: its processor and what it does with exceptions
+/// are its host's.
+pub(crate) const IS_PROCESS: bool = cfg!(not(target_os = "none"));
+
+/// Claims of guests that have a processor to themselves, or from Xen.
+pub(crate) fn on_processor(guest: &Guest, test: fn(&Guest) -> Verdict) -> Verdict {
+    if IS_PROCESS {
+        return skip("a process has its host's processor");
+    }
+    test(guest)
+}
+
 /// Why a claim about Xen cannot be tried, where there is no Xen.
 pub(crate) const NO_XEN: &str = "no Xen";
 

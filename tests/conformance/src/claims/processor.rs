@@ -1,69 +1,39 @@
 //! What a kernel may do with its processor: as if it were alone, or as Xen lets
 //! it. A guest that is a process has its host's.
 
-#[cfg(target_os = "none")]
 use hypercall_abi::{
     physdev,
     xen::traps::{SegmentBase, set_segment_base},
 };
-use pv_guest::Guest;
-#[cfg(target_os = "none")]
-use pv_guest::GuestType;
+use pv_guest::{Guest, GuestType};
 
-use crate::claim::{Group, Verdict, claims, on_xen, skip};
-#[cfg(target_os = "none")]
 use crate::{
-    claim::{Stop, ensure, same},
+    claim::{Group, Stop, Verdict, claims, ensure, on_processor, on_xen, same, skip},
     probe::{self, Then},
 };
 
 pub(super) const GROUP: Group = Group {
     name: "processor",
     claims: claims! {
-        with_one(the_io_level_decides_over_interrupts): "physdev.h: PHYSDEVOP_set_iopl",
-        with_one(a_segment_begins_where_it_was_set): "arch-x86/xen-x86_64.h: set_segment_base; XSA-293",
-        with_one(a_vector_of_old_system_calls_is_refused): "XSA-259",
-        with_one(a_step_waits_behind_a_stack_segment): "XSA-260",
-        with_one(a_wild_stack_address_is_refused): "Intel SDM 3, 7.15: vectors 12 and 13",
-        with_one(registers_take_what_they_told): "XSA-269, XSA-333",
-        with_one(a_kernel_is_told_its_leaves_whatever_faults): "arch-x86/msr: MISC_FEATURES_ENABLES",
+        on_xens_processor(the_io_level_decides_over_interrupts): "physdev.h: PHYSDEVOP_set_iopl",
+        on_xens_processor(a_segment_begins_where_it_was_set): "arch-x86/xen-x86_64.h: set_segment_base; XSA-293",
+        on_xens_processor(a_vector_of_old_system_calls_is_refused): "XSA-259",
+        on_xens_processor(a_step_waits_behind_a_stack_segment): "XSA-260",
+        on_xens_processor(a_wild_stack_address_is_refused): "Intel SDM 3, 7.15: vectors 12 and 13",
+        on_xens_processor(registers_take_what_they_told): "XSA-269, XSA-333",
+        on_xens_processor(a_kernel_is_told_its_leaves_whatever_faults): "arch-x86/msr: MISC_FEATURES_ENABLES",
     },
 };
 
-/// Claims of guests with a processor.
-fn with_one(guest: &Guest, test: fn(&Guest) -> Verdict) -> Verdict {
-    if cfg!(not(target_os = "none")) {
-        return on_xen(guest, |_| skip("a process has its host's processor"));
-    }
-    on_xen(guest, test)
+/// Claims of Xen's guests with a processor.
+fn on_xens_processor(guest: &Guest, test: fn(&Guest) -> Verdict) -> Verdict {
+    on_xen(guest, |_| Ok(()))?;
+    on_processor(guest, test)
 }
 
-macro_rules! only_with_a_processor {
-    ($($name:ident,)*) => {
-        $(
-            #[cfg(not(target_os = "none"))]
-            fn $name(_: &Guest) -> Verdict {
-                Ok(())
-            }
-        )*
-    };
-}
-
-only_with_a_processor! {
-    the_io_level_decides_over_interrupts,
-    a_segment_begins_where_it_was_set,
-    a_vector_of_old_system_calls_is_refused,
-    a_step_waits_behind_a_stack_segment,
-    a_wild_stack_address_is_refused,
-    registers_take_what_they_told,
-    a_kernel_is_told_its_leaves_whatever_faults,
-}
-
-#[cfg(target_os = "none")]
 const PROTECTION: u32 = 13;
 
 /// A function of a few instructions.
-#[cfg(target_os = "none")]
 macro_rules! probe {
     ($name:ident: $($line:literal),*) => {
         #[unsafe(naked)]
@@ -73,12 +43,10 @@ macro_rules! probe {
     };
 }
 
-#[cfg(target_os = "none")]
 probe!(off_and_on: "cli", "sti", "xor eax, eax");
 
 /// A PV kernel's user mode apart, there is one level of two: that of Xen's guests,
 /// and below. They do nothing then: events are held back by a word.
-#[cfg(target_os = "none")]
 fn the_io_level_decides_over_interrupts(guest: &Guest) -> Verdict {
     if guest.guest_type() != GuestType::Pv {
         return skip("for PV guests only");
@@ -95,10 +63,8 @@ fn the_io_level_decides_over_interrupts(guest: &Guest) -> Verdict {
     same((zero, one), (Some(PROTECTION), None))
 }
 
-#[cfg(target_os = "none")]
 probe!(read_gs: "mov rax, gs:[0]");
 
-#[cfg(target_os = "none")]
 fn a_segment_begins_where_it_was_set(guest: &Guest) -> Verdict {
     let words = [0x1111_u64, 0x2222];
     let set = |base: u64| -> Verdict {
@@ -124,10 +90,8 @@ fn a_segment_begins_where_it_was_set(guest: &Guest) -> Verdict {
     set(0)
 }
 
-#[cfg(target_os = "none")]
 probe!(int80: "int 0x80", "xor eax, eax");
 
-#[cfg(target_os = "none")]
 fn a_vector_of_old_system_calls_is_refused(_: &Guest) -> Verdict {
     // SAFETY: the stack is as it was.
     let caught = unsafe { probe::fault(int80, 0) }?;
@@ -137,13 +101,11 @@ fn a_vector_of_old_system_calls_is_refused(_: &Guest) -> Verdict {
     )
 }
 
-#[cfg(target_os = "none")]
 probe!(step_over_ss:
     "mov ecx, ss", "pushfq", "or dword ptr [rsp], 0x100", "popfq",
     "mov ss, ecx", "nop", "nop", "xor eax, eax");
 
 /// Nothing comes between it and the instruction that loads the pointer.
-#[cfg(target_os = "none")]
 fn a_step_waits_behind_a_stack_segment(_: &Guest) -> Verdict {
     // SAFETY: a step goes on behind it.
     let (caught, _) = unsafe { probe::run(step_over_ss, 0, Then::GoOn) };
@@ -154,7 +116,6 @@ fn a_step_waits_behind_a_stack_segment(_: &Guest) -> Verdict {
 }
 
 /// By the stack's segment: a processor says that it was that, QEMU does not.
-#[cfg(target_os = "none")]
 fn a_wild_stack_address_is_refused(_: &Guest) -> Verdict {
     #[unsafe(naked)]
     unsafe extern "C" fn read(_: u64) -> u64 {
@@ -170,13 +131,10 @@ fn a_wild_stack_address_is_refused(_: &Guest) -> Verdict {
     same(caught.frame.error_code, 0)
 }
 
-#[cfg(target_os = "none")]
 probe!(read_register: "mov ecx, edi", "rdmsr", "shl rdx, 32", "or rax, rdx");
-#[cfg(target_os = "none")]
 probe!(write_back: "mov ecx, edi", "rdmsr", "wrmsr", "xor eax, eax");
 
 /// Or are not there at all.
-#[cfg(target_os = "none")]
 fn registers_take_what_they_told(_: &Guest) -> Verdict {
     const MISC_ENABLE: u64 = 0x1a0;
     const DEBUG_CONTROL: u64 = 0x1d9;
@@ -193,13 +151,10 @@ fn registers_take_what_they_told(_: &Guest) -> Verdict {
     Ok(())
 }
 
-#[cfg(target_os = "none")]
 probe!(ask: "push rbx", "xor eax, eax", "xor ecx, ecx", "cpuid", "pop rbx");
-#[cfg(target_os = "none")]
 probe!(set_faulting: "mov ecx, 0x140", "mov eax, edi", "xor edx, edx", "wrmsr", "xor eax, eax");
 
 /// User mode may be kept from asking; a kernel is not.
-#[cfg(target_os = "none")]
 fn a_kernel_is_told_its_leaves_whatever_faults(_: &Guest) -> Verdict {
     const PLATFORM_INFO: u64 = 0xce;
     const CAN_FAULT: u64 = 1 << 31;

@@ -3,12 +3,12 @@
 use core::arch::naked_asm;
 
 use hypercall_abi::platform::Pages;
-#[cfg(target_os = "none")]
-use pv_guest::GuestType;
-use pv_guest::{Guest, trap};
+use pv_guest::{Guest, GuestType, trap};
 
 use crate::{
-    claim::{Group, Stop, Verdict, claims, ensure, everywhere, on_xen, same},
+    claim::{
+        Group, IS_PROCESS, Stop, Verdict, claims, ensure, everywhere, on_processor, on_xen, same,
+    },
     probe::{self, Caught, Probe, Then},
 };
 
@@ -19,7 +19,7 @@ pub(super) const GROUP: Group = Group {
         everywhere(a_breakpoint_is_told_behind_it): "Intel SDM 3, 7.15: vector 3",
         everywhere(a_breakpoint_by_number_is_one): "Intel SDM 3, 7.15: vector 3",
         everywhere(an_overflow_by_number_is_one): "arch-x86/xen.h: TI_GET_DPL",
-        everywhere(an_instruction_breakpoint_is_a_debug_exception): "Intel SDM 3, 7.15: vector 1",
+        on_processor(an_instruction_breakpoint_is_a_debug_exception): "Intel SDM 3, 7.15: vector 1",
         everywhere(an_undefined_instruction_is_told_at_it): "Intel SDM 3, 7.15: vector 6",
         everywhere(a_division_by_zero_is_told_at_it): "Intel SDM 3, 7.15: vector 0",
         everywhere(an_interrupt_without_a_gate_is_refused): "Intel SDM 3, 7.13: error code",
@@ -35,8 +35,8 @@ pub(super) const GROUP: Group = Group {
         everywhere(a_trap_keeps_the_flags): "arch-x86/xen.h: HYPERVISOR_iret",
         everywhere(traps_in_a_row_all_come): "arch-x86/xen.h: HYPERVISOR_iret",
         everywhere(an_unmasked_division_stops_the_next_wait): "Intel SDM 3, 7.15: vector 16",
-        everywhere(the_floating_point_unit_can_be_taken_away): "xen.h: fpu_taskswitch",
-        everywhere(a_watched_address_is_told): "xen.h: set_debugreg",
+        on_processor(the_floating_point_unit_can_be_taken_away): "xen.h: fpu_taskswitch",
+        on_processor(a_watched_address_is_told): "xen.h: set_debugreg",
     },
 };
 
@@ -92,10 +92,6 @@ fn an_overflow_by_number_is_one(_: &Guest) -> Verdict {
 
 probe!(icebp: ".byte 0xf1");
 fn an_instruction_breakpoint_is_a_debug_exception(_: &Guest) -> Verdict {
-    if cfg!(not(target_os = "none")) {
-        // Some go on behind it, some try it again.
-        return crate::claim::skip("hosts differ in what they make of it in a process");
-    }
     trap_of(icebp, 1, 1)
 }
 
@@ -172,9 +168,7 @@ fn page_fault(guest: &Guest, probe: Probe, address: u64, why: u32) -> Verdict {
 /// Whether a kernel that has a processor to itself reads what it wrote to cr2: with
 /// Xen 4.17 in QEMU, one does not.
 fn keeps_cr2(guest: &Guest) -> bool {
-    let _a_process_does = guest;
-    #[cfg(target_os = "none")]
-    if guest.guest_type() != GuestType::Pv {
+    if !IS_PROCESS && guest.guest_type() != GuestType::Pv {
         let told: u64;
         // SAFETY: only the handler of page faults reads it, after each.
         unsafe {
@@ -393,33 +387,7 @@ fn a_watched_address_is_told(guest: &Guest) -> Verdict {
     same(told & 0xf, 1)
 }
 
-/// What a guest process has not.
-#[cfg(not(target_os = "none"))]
-mod unit {
-    use super::{Guest, Verdict};
-
-    pub(super) fn take(_: &Guest) -> Verdict {
-        crate::claim::skip("a process keeps its floating-point unit")
-    }
-    pub(super) fn give_back(_: &Guest) -> Verdict {
-        Ok(())
-    }
-}
-
-#[cfg(not(target_os = "none"))]
-mod watch {
-    use super::{Guest, Stop, Verdict};
-
-    pub(super) fn set(_: &Guest, _: u64) -> Verdict {
-        crate::claim::skip("a process has no debug registers of its own")
-    }
-    pub(super) fn end(_: &Guest) -> Result<u64, Stop> {
-        Ok(0)
-    }
-}
-
 /// Who has the floating-point unit: the processor is told, or Xen.
-#[cfg(target_os = "none")]
 mod unit {
     use core::arch::asm;
 
@@ -449,7 +417,6 @@ mod unit {
 }
 
 /// Debug registers: the processor's, or Xen's.
-#[cfg(target_os = "none")]
 mod watch {
     use core::arch::asm;
 
@@ -491,9 +458,7 @@ mod watch {
 /// Has errors of the floating-point unit come as exceptions: a PV kernel's do, a
 /// process's too; on a processor of its own a kernel has to say so.
 fn own_errors(guest: &Guest) {
-    let _a_processs_do = guest;
-    #[cfg(target_os = "none")]
-    if guest.guest_type() != GuestType::Pv {
+    if !IS_PROCESS && guest.guest_type() != GuestType::Pv {
         // SAFETY: "numeric error", for which there is a handler.
         unsafe { core::arch::asm!("mov {0}, cr0", "or {0}, 0x20", "mov cr0, {0}", out(reg) _) };
     }
