@@ -313,6 +313,19 @@ impl<'a> PeerSlice<'a> {
         })
     }
 
+    /// What lies at `offset`; `None` if it does not lie inside, or not aligned.
+    #[inline]
+    pub fn at<T>(self, offset: usize) -> Option<PeerPtr<'a, T>> {
+        let part = self.get(offset, size_of::<T>())?;
+        let place = part.start.cast::<T>();
+        if !place.is_aligned() {
+            return None;
+        }
+        // SAFETY: as for this slice: mapped for `'a`, and only used through peer
+        // pointers; aligned as seen above.
+        Some(unsafe { PeerPtr::new(place) })
+    }
+
     #[inline]
     fn byte(&self, index: usize) -> &AtomicU8 {
         // SAFETY: both callers keep `index` below the length.
@@ -451,6 +464,12 @@ mod tests {
         assert!(all.get(0, 8).is_some() && all.get(8, 0).is_some());
         assert!(all.get(0, 9).is_none() && all.get(9, 0).is_none());
         assert!(all.get(usize::MAX, 2).is_none());
+        let mut words = [1_u64, 2];
+        // SAFETY: the slice borrows the words, which are used through it alone.
+        let all = unsafe { PeerSlice::new(NonNull::from(&mut words).cast(), 16) };
+        assert_eq!(all.at::<u64>(8).map(|word| word.load().trust()), Some(2));
+        assert!(all.at::<u64>(4).is_none() && all.at::<u64>(16).is_none());
+        assert!(all.at::<u32>(12).is_some() && all.at::<u32>(14).is_none());
     }
 
     #[test]

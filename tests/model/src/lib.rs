@@ -9,6 +9,7 @@ use grant_tables::{
     free::{Head, Links},
     revoke::FlagsWord,
 };
+use hypercall_abi::io::ring::index::Index;
 use loom::sync::atomic::{
     AtomicU16, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
@@ -70,6 +71,22 @@ impl FlagsWord for Flags {
         self.0
             .compare_exchange(current, new, AcqRel, Acquire)
             .map(|_| ())
+    }
+    fn fence(&self) {
+        fence(SeqCst);
+    }
+}
+
+/// An index of a ring.
+#[derive(Debug)]
+pub struct RingIndex(pub AtomicU32);
+
+impl Index for RingIndex {
+    fn load(&self) -> u32 {
+        self.0.load(Acquire)
+    }
+    fn store(&self, value: u32) {
+        self.0.store(value, Release);
     }
     fn fence(&self) {
         fence(SeqCst);
