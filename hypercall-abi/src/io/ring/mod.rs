@@ -122,16 +122,16 @@ mod tests {
     #[repr(align(4096))]
     struct Page([u8; PAGE_SIZE]);
 
-    struct Pages([NonNull<Page>; 2]);
+    struct Pages([NonNull<u8>; 2]);
 
     impl RingMemory for &Pages {
         fn pages(&self) -> usize {
             2
         }
         fn page(&self, index: usize) -> Option<PeerSlice<'_>> {
-            let page = self.0.get(index)?.cast();
+            let page = self.0.get(index)?;
             // SAFETY: the test's pages outlive the ring, which alone uses them.
-            Some(unsafe { PeerSlice::new(page, PAGE_SIZE) })
+            Some(unsafe { PeerSlice::new(*page, PAGE_SIZE) })
         }
     }
 
@@ -142,7 +142,7 @@ mod tests {
     fn slots_may_lie_across_pages() {
         let mut memory = [Page([0; PAGE_SIZE]), Page([0; PAGE_SIZE])];
         let [one, other] = &mut memory;
-        let pages = Pages([NonNull::from(one), NonNull::from(other)]);
+        let pages = Pages([one, other].map(|page| NonNull::from(&mut page.0).cast()));
         let mut front = FrontRing::<_, SLOT>::new(&pages).unwrap();
         let mut back = BackRing::<_, SLOT>::attach(&pages).unwrap();
         assert_eq!((front.slots(), back.slots()), (64, 64));
@@ -172,7 +172,7 @@ mod tests {
     fn impossible_indices_are_noticed() {
         let mut memory = [Page([0; PAGE_SIZE]), Page([0; PAGE_SIZE])];
         let [one, other] = &mut memory;
-        let pages = Pages([NonNull::from(one), NonNull::from(other)]);
+        let pages = Pages([one, other].map(|page| NonNull::from(&mut page.0).cast()));
         let mut front = FrontRing::<_, SLOT>::new(&pages).unwrap();
         let shared = &pages;
         let words = memory::Words::of(&shared).unwrap();
