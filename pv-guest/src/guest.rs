@@ -221,6 +221,19 @@ impl Guest {
         crate::store::start(self.boot_info().store)
     }
 
+    /// The guest's devices, with all that their drivers need.
+    ///
+    /// # Errors
+    /// There is no Xen, or not enough memory.
+    #[cfg(feature = "alloc")]
+    pub fn bus(&self) -> Result<crate::xenbus::Bus<'static>, Error> {
+        Ok(crate::xenbus::Bus::new(
+            self.store()?,
+            self.ports()?,
+            self.grants()?,
+        ))
+    }
+
     /// The guest's grant table, of version 1, set up at the first call.
     ///
     /// # Errors

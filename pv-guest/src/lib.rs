@@ -6,6 +6,8 @@ extern crate alloc;
 
 #[cfg(any(feature = "critical-section", feature = "embassy"))]
 pub mod adapt;
+#[cfg(feature = "alloc")]
+pub mod blkfront;
 pub mod boot_info;
 pub mod clock;
 pub mod console;
@@ -14,6 +16,8 @@ mod error;
 mod events;
 #[cfg(feature = "alloc")]
 pub mod executor;
+#[cfg(feature = "alloc")]
+mod granted_buf;
 mod grants;
 mod guest;
 #[cfg(not(target_os = "none"))]
@@ -28,12 +32,16 @@ pub mod sync;
 #[cfg(feature = "alloc")]
 pub mod time;
 pub mod trap;
+#[cfg(feature = "alloc")]
+pub mod xenbus;
 
 pub use boot_info::{BootInfo, GuestType};
 pub use error::{Error, Shown};
 pub use event_channels;
 pub use events::Delivery;
 pub use grant_tables;
+#[cfg(feature = "alloc")]
+pub use granted_buf::GrantedBuf;
 pub use guest::{Guest, HypervisorInfo};
 pub use hypercall_abi as abi;
 #[cfg(feature = "alloc")]

@@ -1,0 +1,355 @@
+//! What all handles of a disk share, and what the bus knows of it.
+
+use alloc::{format, string::String, sync::Arc, task::Wake, vec::Vec};
+use core::{
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use atomic_waker::AtomicWaker;
+use hypercall_abi::{
+    DomId,
+    io::{protocols::XEN_IO_PROTO_ABI_NATIVE, xenbus::XenbusState},
+    platform::Platform,
+};
+use spin::Mutex;
+
+use super::{
+    Config, Error, Flush, Geometry,
+    queue::{MOST_SEGMENTS, Queue},
+};
+use crate::xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Stop};
+use hypercall_abi::io::blkif::BLKIF_MAX_SEGMENTS_PER_REQUEST;
+
+/// The largest ring, as Linux's backend has it.
+const MOST_RING_ORDER: u32 = 4;
+
+/// How things are between a disk and its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// There is no connection yet, or no longer: requests wait.
+    Connecting,
+    /// It works.
+    Connected,
+    /// The backend misbehaved: requests fail.
+    Broken(Fault),
+    /// There is no such device: requests fail until there is one again.
+    Gone,
+    /// It was closed: requests fail.
+    Closed,
+}
+
+impl Status {
+    /// Why requests fail, if they do.
+    pub(super) const fn error(self) -> Option<Error> {
+        match self {
+            Self::Connecting | Self::Connected => None,
+            Self::Broken(fault) => Some(Error::Broken(fault)),
+            Self::Gone => Some(Error::Gone),
+            Self::Closed => Some(Error::Closed),
+        }
+    }
+}
+
+/// Whether the toolstack says that the backend may be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Yes,
+    No,
+}
+
+/// What was agreed on.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) status: Status,
+    /// As it was when there was a connection last.
+    pub(super) geometry: Option<Geometry>,
+    /// Segments of a request.
+    pub(super) segments: usize,
+    pub(super) trust: Trust,
+    pub(super) peer: DomId,
+    /// Those who wait for it to change.
+    wakers: Vec<Waker>,
+}
+
+/// Wakes whoever is to look after the connection.
+#[derive(Debug)]
+pub(super) struct News {
+    /// There is something to look at.
+    pub(super) is_there: AtomicBool,
+    pub(super) waker: AtomicWaker,
+}
+
+impl Wake for News {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_there.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+/// A disk.
+#[derive(Debug)]
+pub(super) struct Core<'g, P: Platform> {
+    pub(super) bus: Bus<'g, P>,
+    pub(super) id: String,
+    config: Config,
+    pub(super) queues: Vec<Mutex<Queue<'g, P>>>,
+    /// How many of them the backend serves.
+    live_queues: AtomicUsize,
+    pub(super) link: Mutex<Link>,
+    /// Numbers for all that is ordered.
+    next: AtomicU64,
+    pub(super) news: Arc<News>,
+    request: Mutex<Option<Request>>,
+    request_waker: AtomicWaker,
+}
+
+impl<'g, P: Platform> Core<'g, P> {
+    pub(super) fn new(bus: Bus<'g, P>, id: String, config: Config) -> Self {
+        let depth = 32 << config.ring_page_order.min(MOST_RING_ORDER);
+        let handle = id.parse::<u64>().unwrap_or(0) as u16;
+        let most_pages = config.most_pages.max(1);
+        let queues = (0..config.queues.max(1))
+            .map(|_| Mutex::new(Queue::new(bus.grants(), handle, depth, most_pages)));
+        Self {
+            bus,
+            id,
+            config,
+            queues: queues.collect(),
+            live_queues: AtomicUsize::new(1),
+            link: Mutex::new(Link {
+                status: Status::Connecting,
+                geometry: None,
+                segments: BLKIF_MAX_SEGMENTS_PER_REQUEST,
+                trust: Trust::Yes,
+                peer: DomId(0),
+                wakers: Vec::new(),
+            }),
+            next: AtomicU64::new(1),
+            news: Arc::new(News {
+                is_there: AtomicBool::new(true),
+                waker: AtomicWaker::new(),
+            }),
+            request: Mutex::new(None),
+            request_waker: AtomicWaker::new(),
+        }
+    }
+
+    /// A number that none before it reaches.
+    pub(super) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How many queues there are to use.
+    pub(super) fn live_queues(&self) -> usize {
+        self.live_queues.load(Ordering::Acquire).max(1)
+    }
+
+    /// Asks the bus for something; a fault that it was told first stays.
+    pub(super) fn ask(&self, request: Request) {
+        let mut slot = self.request.lock();
+        if !matches!(*slot, Some(Request::Fault(_))) {
+            *slot = Some(request);
+        }
+        drop(slot);
+        self.request_waker.wake();
+    }
+
+    /// Has `waker` woken when the status changes.
+    pub(super) fn wait_for_status(link: &mut Link, waker: &Waker) {
+        if !link.wakers.iter().any(|known| known.will_wake(waker)) {
+            link.wakers.push(waker.clone());
+        }
+    }
+
+    fn set_status(&self, status: Status) {
+        let mut link = self.link.lock();
+        link.status = status;
+        let wakers = core::mem::take(&mut link.wakers);
+        drop(link);
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    fn each_queue(&self, mut act: impl FnMut(&mut Queue<'g, P>)) {
+        for queue in &self.queues {
+            act(&mut queue.lock());
+        }
+    }
+
+    /// Pages and queues that both sides can do.
+    fn ring_order(&self, offer: &Offer) -> u32 {
+        let by_order = offer
+            .backend
+            .up_to("max-ring-page-order", 0..=MOST_RING_ORDER);
+        let by_pages = offer
+            .backend
+            .up_to("max-ring-pages", 1..=1 << MOST_RING_ORDER);
+        by_order
+            .max(by_pages.ilog2())
+            .min(self.config.ring_page_order)
+    }
+
+    fn segments(&self, offer: &Offer) -> usize {
+        let indirect = offer.backend.up_to(
+            "feature-max-indirect-segments",
+            0..=self.config.segments.min(MOST_SEGMENTS as u32),
+        );
+        let most = self.config.most_pages.max(1) as usize;
+        BLKIF_MAX_SEGMENTS_PER_REQUEST
+            .max(indirect as usize)
+            .min(most)
+    }
+}
+
+impl<P: Platform> Frontend for Core<'_, P> {
+    const KIND: &'static str = "vbd";
+    const BACKEND_KEYS: &'static [&'static str] = &[
+        "sectors",
+        "sector-size",
+        "physical-sector-size",
+        "info",
+        "mode",
+        "removable",
+        "feature-flush-cache",
+        "feature-barrier",
+        "feature-discard",
+        "discard-granularity",
+        "discard-alignment",
+        "discard-secure",
+        "feature-max-indirect-segments",
+        "max-ring-page-order",
+        "max-ring-pages",
+        "multi-queue-max-queues",
+    ];
+    const OWN_KEYS: &'static [&'static str] = &["trusted"];
+    const TOLD: XenbusState = XenbusState::INITIALISED;
+
+    fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {
+        let order = self.ring_order(offer);
+        let most = self.queues.len() as u32;
+        let queues = offer.backend.up_to("multi-queue-max-queues", 1..=most) as usize;
+        let mut keys = Vec::new();
+        if order > 0 {
+            keys.push(Key::new("ring-page-order", order));
+            keys.push(Key::new("num-ring-pages", 1 << order));
+        }
+        if queues > 1 {
+            keys.push(Key::new("multi-queue-num-queues", queues));
+        }
+        keys.push(Key::new("protocol", XEN_IO_PROTO_ABI_NATIVE));
+        // The pages are lent for good, whether the backend cares or not.
+        keys.push(Key::new("feature-persistent", 1));
+        for (index, queue) in self.queues.iter().take(queues).enumerate() {
+            let made = queue
+                .lock()
+                .attach(self.bus.ports(), offer.domid, 1 << order);
+            let (grefs, port) = made?;
+            for (page, gref) in grefs.iter().enumerate() {
+                let name = match order {
+                    0 => "ring-ref".into(),
+                    _ => format!("ring-ref{page}"),
+                };
+                keys.push(Key::of_queue(index, queues, &name, gref));
+            }
+            keys.push(Key::of_queue(index, queues, "event-channel", port));
+        }
+        // What waits in queues that this backend does not serve.
+        if let Some((first, others)) = self.queues.split_first() {
+            for queue in others.iter().skip(queues - 1) {
+                queue.lock().move_to(&mut first.lock());
+            }
+        }
+        self.live_queues.store(queues, Ordering::Release);
+        let mut link = self.link.lock();
+        link.peer = offer.domid;
+        link.segments = self.segments(offer);
+        link.trust = match offer.own.number("trusted") {
+            Ok(Some(0_u32)) => Trust::No,
+            _ => Trust::Yes,
+        };
+        Ok(keys)
+    }
+
+    fn live(&self, offer: &Offer) -> Result<(), Fault> {
+        let geometry = Geometry::read(offer)?;
+        let mut link = self.link.lock();
+        link.geometry = Some(geometry);
+        let segments = link.segments;
+        drop(link);
+        for queue in self.queues.iter().take(self.live_queues()) {
+            queue.lock().open(segments, geometry.flush)?;
+        }
+        self.set_status(Status::Connected);
+        Ok(())
+    }
+
+    fn changed(&self, offer: &Offer) -> Result<(), Fault> {
+        let geometry = Geometry::read(offer)?;
+        let mut link = self.link.lock();
+        // What it was found not to do, it still does not.
+        let flush = link.geometry.map_or(geometry.flush, |known| known.flush);
+        link.geometry = Some(Geometry { flush, ..geometry });
+        Ok(())
+    }
+
+    fn drain(&self) {
+        self.each_queue(Queue::drain);
+    }
+
+    fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // It takes answers, too: perhaps nobody waits for them.
+        let token = self.number();
+        for queue in &self.queues {
+            loop {
+                let mut queue = queue.lock();
+                if queue.receive().is_err() || queue.in_ring() == 0 {
+                    break;
+                }
+                if queue.listen(cx, token).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn stop(&self, why: Stop) {
+        let status = match why {
+            Stop::Lost => Status::Connecting,
+            Stop::Broken(fault) => Status::Broken(fault),
+            Stop::Gone => Status::Gone,
+            Stop::Closed => Status::Closed,
+        };
+        self.set_status(status);
+        match status.error() {
+            None => self.each_queue(Queue::detach),
+            Some(error) => self.each_queue(|queue| queue.fail(error)),
+        }
+    }
+
+    fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {
+        self.request_waker.register(cx.waker());
+        self.request
+            .lock()
+            .take()
+            .map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl<P: Platform> Core<'_, P> {
+    /// The disk has no such flush after all: the next best is used.
+    pub(super) fn flush_refused(&self, refused: Flush) {
+        let mut link = self.link.lock();
+        if let Some(geometry) = &mut link.geometry
+            && geometry.flush == refused
+        {
+            geometry.flush = Flush::NotNeeded;
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Why a disk did not do what was asked.
+
+use crate::xenbus::Fault;
+
+/// Why a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The disk could not read or write (a bad sector, no space behind it). Of a
+    /// write, any part may have been done.
+    Io,
+    /// The disk cannot do that.
+    NotSupported(&'static str),
+    /// The disk cannot be written.
+    ReadOnly,
+    /// Beyond the disk's end.
+    OutOfRange,
+    /// Not a whole number of the disk's sectors.
+    Unaligned,
+    /// The backend misbehaved: see
+    /// [`Disk::reconnect`](super::Disk::reconnect).
+    Broken(Fault),
+    /// The device was taken away. Of a write, any part may have been done.
+    Gone,
+    /// The disk was closed.
+    Closed,
+    /// Not enough memory.
+    NoMemory,
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let text = match self {
+            Self::Io => "input or output failed",
+            Self::NotSupported(what) => return write!(f, "disk: it has no {what}"),
+            Self::ReadOnly => "it is read-only",
+            Self::OutOfRange => "beyond its end",
+            Self::Unaligned => "not a whole number of its sectors",
+            Self::Broken(fault) => return write!(f, "disk: {fault}"),
+            Self::Gone => "it was taken away",
+            Self::Closed => "it was closed",
+            Self::NoMemory => "not enough memory",
+        };
+        write!(f, "disk: {text}")
+    }
+}
+
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Broken(fault) => Some(fault),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! Disks: the frontend of Xen's block devices.
+//!
+//! A [`Disk`] is a handle, of which there may be many clones; its methods are
+//! `async`, and any number of them may go on at once.
+//! [`executor::block_on`](crate::executor::block_on) runs one to its end for
+//! those who have no tasks.
+//!
+//! There is no task of the driver's own: whoever waits for a disk looks after its
+//! connection, too. A guest that wants a disk that it does not use just now to be
+//! taken away, resized or reconnected spawns [`Disk::serve`].
+//!
+//! # What is kept
+//! - Memory of the caller's is never lent: bytes go through pages that the
+//!   backend has for good, or the caller gives pages of that kind
+//!   ([`GrantedBuf`]). Dropping a future ends nobody's use of anything.
+//! - A write that was answered is done; one that was not is done again when the
+//!   backend comes back, or reported as failed. After [`Disk::flush`], what was
+//!   written before lasts.
+//! - A backend that breaks its protocol breaks the disk ([`Status::Broken`]):
+//!   all requests fail with the reason, and [`Disk::reconnect`] begins anew.
+//!
+//! Source: `io/blkif.h`.
+
+mod core;
+mod error;
+mod geometry;
+mod queue;
+mod transfer;
+mod vdev;
+
+use ::core::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    task::{Context, Poll, Waker},
+};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+
+use hypercall_abi::{PAGE_SIZE, platform::Platform};
+use spin::Mutex;
+
+use self::{
+    core::{Core, Trust},
+    queue::{Op, SECURE},
+    transfer::{From, Into, Nothing, Own, Transfer},
+};
+use crate::{
+    Current,
+    granted_buf::GrantedBuf,
+    xenbus::{Bus, Request},
+};
+
+pub use self::core::Status;
+pub use error::Error;
+pub use geometry::{
+    DiscardLimits, Flush, Geometry, Medium, Mode, Removable, SECTOR_BYTES, Sector, Secure,
+};
+pub use queue::Counters;
+pub use vdev::{NoVdev, Vdev};
+
+/// What a driver may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Queues, if the backend has as many: one for each vCPU that does much.
+    pub queues: u32,
+    /// Pages of each ring, as a power of two: 0 is 32 requests in flight, 4 is
+    /// 512.
+    pub ring_page_order: u32,
+    /// Pages of one request, if the backend can: more are several requests.
+    pub segments: u32,
+    /// Pages of each queue that are lent to the backend for good.
+    pub most_pages: u32,
+}
+
+impl Default for Config {
+    /// For a guest of one vCPU: up to 32 requests, of up to 256 KiB.
+    fn default() -> Self {
+        Self {
+            queues: 1,
+            ring_page_order: 0,
+            segments: 64,
+            most_pages: 1024,
+        }
+    }
+}
+
+/// How sectors are to be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discard {
+    /// They may be read as anything, or as before.
+    Plain,
+    /// Nobody can read them again.
+    Secure,
+}
+
+type Serving<'g> = Pin<Box<dyn Future<Output = ()> + Send + 'g>>;
+
+struct Shared<'g, P: Platform> {
+    core: Arc<Core<'g, P>>,
+    /// The connection's own work, done by whoever waits.
+    serving: Mutex<Option<Serving<'g>>>,
+    /// Who is woken by the connection: the last who asked.
+    leader: AtomicU64,
+    next_queue: AtomicUsize,
+    /// Whoever runs [`Disk::serve`].
+    server: Mutex<Option<Waker>>,
+}
+
+/// A disk. Its clones are the same disk.
+pub struct Disk<'g, P: Platform = Current>(Arc<Shared<'g, P>>);
+
+impl<P: Platform> Clone for Disk<'_, P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<P: Platform> ::core::fmt::Debug for Disk<'_, P> {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Disk")
+            .field("id", &self.0.core.id)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'g, P: Platform> Disk<'g, P> {
+    /// The disk `id`, one of [`Bus::devices`]`("vbd")`. Nothing happens until
+    /// somebody waits for it.
+    pub fn new(bus: Bus<'g, P>, id: impl ::core::convert::Into<String>, config: Config) -> Self {
+        let core = Arc::new(Core::new(bus, id.into(), config));
+        let served = Arc::clone(&core);
+        let serving = async move {
+            // When the store ended, the driver was told so.
+            let _ended = served.bus.serve(&served.id, &*served).await;
+        };
+        Self(Arc::new(Shared {
+            core,
+            serving: Mutex::new(Some(Box::pin(serving))),
+            leader: AtomicU64::new(0),
+            next_queue: AtomicUsize::new(0),
+            server: Mutex::new(None),
+        }))
+    }
+
+    fn core(&self) -> &Core<'g, P> {
+        &self.0.core
+    }
+
+    // ---- What it is ----
+
+    /// Its number on the bus.
+    pub fn id(&self) -> &str {
+        &self.core().id
+    }
+
+    /// How things are with its backend, as far as anybody has looked.
+    pub fn status(&self) -> Status {
+        self.core().link.lock().status
+    }
+
+    /// What it is; `None` before the first connection. It may change while it
+    /// is used: a disk can be resized.
+    pub fn geometry(&self) -> Option<Geometry> {
+        self.core().link.lock().geometry
+    }
+
+    /// What was counted, of all queues.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for queue in &self.core().queues {
+            let one = queue.lock().counters;
+            sum.sent += one.sent;
+            sum.answered += one.answered;
+            sum.notified += one.notified;
+            sum.pages += one.pages;
+        }
+        sum
+    }
+
+    /// How many queues the backend serves.
+    pub fn queues(&self) -> usize {
+        self.core().live_queues()
+    }
+
+    // ---- Its connection ----
+
+    /// Waits until it is connected, and says what it is.
+    ///
+    /// # Errors
+    /// [`Error::Broken`], [`Error::Gone`], [`Error::Closed`].
+    pub async fn ready(&self) -> Result<Geometry, Error> {
+        let token = self.core().number();
+        let ready = poll_fn(|cx| {
+            loop {
+                self.drive();
+                let mut link = self.core().link.lock();
+                match (link.status, link.geometry) {
+                    (Status::Connected, Some(geometry)) => return Poll::Ready(Ok(geometry)),
+                    (status, _) => {
+                        if let Some(error) = status.error() {
+                            return Poll::Ready(Err(error));
+                        }
+                    }
+                }
+                Core::<P>::wait_for_status(&mut link, cx.waker());
+                drop(link);
+                if self.listen(cx, token).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        });
+        let ready = ready.await;
+        self.leave(token);
+        ready
+    }
+
+    /// Looks after the connection while nobody uses the disk: for a task of its
+    /// own. Ends when the disk is closed.
+    pub async fn serve(&self) {
+        let token = self.core().number();
+        poll_fn(|cx| {
+            *self.0.server.lock() = Some(cx.waker().clone());
+            loop {
+                self.drive();
+                if self.status() == Status::Closed {
+                    return Poll::Ready(());
+                }
+                if self.listen(cx, token).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Has the connection made anew: after a backend broke it. What goes on is
+    /// done again with the new one.
+    pub fn reconnect(&self) {
+        self.core().ask(Request::Reconnect);
+    }
+
+    /// Ends the connection, and tells the backend so. Requests that go on fail:
+    /// wait for them first.
+    pub async fn close(&self) {
+        self.core().ask(Request::Close);
+        self.serve().await;
+    }
+
+    /// Does the connection's own work, if there is some.
+    fn drive(&self) {
+        let news = &self.core().news;
+        while news.is_there.load(Ordering::Acquire) {
+            let Some(mut serving) = self.0.serving.try_lock() else {
+                // Another does it, and looks again.
+                return;
+            };
+            news.is_there.store(false, Ordering::Release);
+            let waker = Waker::from(Arc::clone(news));
+            let mut cx = Context::from_waker(&waker);
+            let ended = serving
+                .as_mut()
+                .is_some_and(|serving| serving.as_mut().poll(&mut cx).is_ready());
+            if ended {
+                *serving = None;
+            }
+        }
+    }
+
+    /// Before sleeping: has this task woken when the connection needs work.
+    /// `Ready`: it does.
+    fn listen(&self, cx: &Context<'_>, token: u64) -> Poll<()> {
+        let news = &self.core().news;
+        news.waker.register(cx.waker());
+        self.0.leader.store(token, Ordering::Release);
+        if news.is_there.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Somebody waits no longer: if it was for others, too, another is to.
+    fn leave(&self, token: u64) {
+        let queues = &self.core().queues;
+        for queue in queues {
+            queue.lock().hand_over(token);
+        }
+        if self.0.leader.load(Ordering::Acquire) != token {
+            return;
+        }
+        if !queues.iter().any(|queue| queue.lock().wake_one())
+            && let Some(server) = self.0.server.lock().take()
+        {
+            server.wake();
+        }
+    }
+
+    // ---- Input and output ----
+
+    /// Reads into `target`, from `first` on.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn read(&self, first: Sector, target: &mut [u8]) -> Result<(), Error> {
+        self.read_vectored(first, &mut [target]).await
+    }
+
+    /// Reads into several pieces of memory, one after the other.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn read_vectored(
+        &self,
+        first: Sector,
+        targets: &mut [&mut [u8]],
+    ) -> Result<(), Error> {
+        let len = targets.iter().map(|target| target.len()).sum();
+        self.check(first, len).await?;
+        if len == 0 {
+            return Ok(());
+        }
+        Transfer::new(self, Op::Read, first, len, Into(targets), self.any_queue()).await
+    }
+
+    /// Writes `source`, from `first` on.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn write(&self, first: Sector, source: &[u8]) -> Result<(), Error> {
+        self.write_vectored(first, &[source]).await
+    }
+
+    /// Writes several pieces of memory, one after the other.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn write_vectored(&self, first: Sector, sources: &[&[u8]]) -> Result<(), Error> {
+        let len = sources.iter().map(|source| source.len()).sum();
+        writable(self.check(first, len).await?)?;
+        if len == 0 {
+            return Ok(());
+        }
+        Transfer::new(self, Op::Write, first, len, From(sources), self.any_queue()).await
+    }
+
+    /// Memory of so many pages that the backend has: see
+    /// [`read_granted`](Self::read_granted).
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`]; those of [`ready`](Self::ready).
+    pub async fn buffer(&self, pages: usize) -> Result<GrantedBuf<'g, P>, Error> {
+        self.ready().await?;
+        let peer = self.core().link.lock().peer;
+        GrantedBuf::new(self.core().bus.grants(), peer, pages).map_err(|_| Error::NoMemory)
+    }
+
+    /// Reads into all of `buffer`, from `first` on, without a copy (unless the
+    /// toolstack says that the backend is not to be trusted). The buffer comes
+    /// back; it is lost if the future is dropped.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn read_granted(
+        &self,
+        first: Sector,
+        buffer: GrantedBuf<'g, P>,
+    ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
+        self.granted(Op::Read, first, buffer).await
+    }
+
+    /// Writes all of `buffer`, from `first` on: as [`read_granted`](Self::read_granted).
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn write_granted(
+        &self,
+        first: Sector,
+        buffer: GrantedBuf<'g, P>,
+    ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
+        self.granted(Op::Write, first, buffer).await
+    }
+
+    async fn granted(
+        &self,
+        op: Op,
+        first: Sector,
+        buffer: GrantedBuf<'g, P>,
+    ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
+        let len = buffer.len_bytes();
+        let checked = self.check(first, len).await;
+        let checked = checked.and_then(|geometry| match op {
+            Op::Write => writable(geometry),
+            _ => Ok(()),
+        });
+        if checked.is_err() || len == 0 {
+            return (buffer, checked);
+        }
+        let (peer, trust) = {
+            let link = self.core().link.lock();
+            (link.peer, link.trust)
+        };
+        if peer != buffer.peer() || trust == Trust::No {
+            return self.bounced(op, first, buffer).await;
+        }
+        let pages = buffer.pages.into_iter().map(Some).collect();
+        let mut transfer = Transfer::new(self, op, first, len, Own(pages), self.any_queue());
+        let result = (&mut transfer).await;
+        let pages: Vec<_> = transfer.data_mut().0.drain(..).flatten().collect();
+        (GrantedBuf::of(peer, pages), result)
+    }
+
+    /// The same by pages of the driver's own.
+    async fn bounced(
+        &self,
+        op: Op,
+        first: Sector,
+        mut buffer: GrantedBuf<'g, P>,
+    ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
+        let mut bytes = alloc::vec![0; buffer.len_bytes()];
+        let result = match op {
+            Op::Read => {
+                let read = self.read(first, &mut bytes).await;
+                buffer.copy_from(0, &bytes);
+                read
+            }
+            _ => {
+                buffer.copy_to(0, &mut bytes);
+                self.write(first, &bytes).await
+            }
+        };
+        (buffer, result)
+    }
+
+    /// Makes what was written before this last.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn flush(&self) -> Result<(), Error> {
+        loop {
+            let geometry = self.check(Sector(0), 0).await?;
+            let flush = geometry.flush;
+            if flush == Flush::NotNeeded || geometry.mode == Mode::ReadOnly {
+                return Ok(());
+            }
+            let op = Op::Flush(flush);
+            match Transfer::new(self, op, Sector(0), 0, Nothing, self.any_queue()).await {
+                // It said that it had one.
+                Err(Error::NotSupported(_)) => self.core().flush_refused(flush),
+                other => return other,
+            }
+        }
+    }
+
+    /// Forgets `sectors` sectors (of [`SECTOR_BYTES`]) from `first` on.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Error::NotSupported`]: see [`Geometry::discard`].
+    pub async fn discard(&self, first: Sector, sectors: u64, how: Discard) -> Result<(), Error> {
+        let bytes = usize::try_from(sectors)
+            .ok()
+            .and_then(|sectors| sectors.checked_mul(SECTOR_BYTES))
+            .ok_or(Error::OutOfRange)?;
+        let geometry = self.check(first, bytes).await?;
+        writable(geometry)?;
+        let limits = geometry.discard.ok_or(Error::NotSupported("discard"))?;
+        let flag = match (how, limits.secure) {
+            (Discard::Plain, _) => 0,
+            (Discard::Secure, Secure::Offered) => SECURE,
+            (Discard::Secure, Secure::NotOffered) => {
+                return Err(Error::NotSupported("secure discard"));
+            }
+        };
+        if sectors == 0 {
+            return Ok(());
+        }
+        let op = Op::Discard(sectors, flag);
+        Transfer::new(self, op, first, 0, Nothing, self.any_queue()).await
+    }
+
+    /// Whether there is such a place; waits for the first connection.
+    async fn check(&self, first: Sector, len_bytes: usize) -> Result<Geometry, Error> {
+        let known = {
+            let link = self.core().link.lock();
+            link.geometry.filter(|_| link.status.error().is_none())
+        };
+        let geometry = match known {
+            Some(geometry) => geometry,
+            None => self.ready().await?,
+        };
+        let unit = geometry.sector_bytes as usize;
+        let per_unit = (unit / SECTOR_BYTES) as u64;
+        if !len_bytes.is_multiple_of(unit) || !first.0.is_multiple_of(per_unit) {
+            return Err(Error::Unaligned);
+        }
+        let end = first.0.checked_add((len_bytes / SECTOR_BYTES) as u64);
+        match end {
+            Some(end) if end <= geometry.sectors => Ok(geometry),
+            _ => Err(Error::OutOfRange),
+        }
+    }
+
+    /// The queues take turns.
+    fn any_queue(&self) -> usize {
+        match self.core().live_queues() {
+            1 => 0,
+            queues => self.0.next_queue.fetch_add(1, Ordering::Relaxed) % queues,
+        }
+    }
+}
+
+fn writable(geometry: Geometry) -> Result<(), Error> {
+    match geometry.mode {
+        Mode::ReadWrite => Ok(()),
+        Mode::ReadOnly => Err(Error::ReadOnly),
+    }
+}
+
+const _: () = assert!(PAGE_SIZE.is_multiple_of(SECTOR_BYTES));

@@ -1,0 +1,378 @@
+//! An operation on a disk: cut into requests, followed until all are done.
+
+use alloc::{collections::VecDeque, vec::Vec};
+use core::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use hypercall_abi::{PAGE_SIZE, platform::Platform};
+
+use super::{
+    Disk, Error, SECTOR_BYTES, Sector,
+    queue::{Id, Op, Outcome, Queue},
+};
+use crate::granted_buf::{Lent, parts};
+
+/// Where an operation's bytes come from or go to.
+pub(super) trait Data<'g, P: Platform> {
+    /// The pages for up to `len_bytes` bytes from `offset` on, with what is to be
+    /// written: fewer, if there are fewer just now; none if they must be waited
+    /// for.
+    fn pages(
+        &mut self,
+        queue: &mut Queue<'g, P>,
+        offset: usize,
+        len_bytes: usize,
+    ) -> Result<Vec<Lent<'g, P>>, Error>;
+
+    /// They come back, with what was read if `read` is `Ok`.
+    fn done(
+        &mut self,
+        queue: &mut Queue<'g, P>,
+        offset: usize,
+        len_bytes: usize,
+        pages: Vec<Lent<'g, P>>,
+        result: Result<(), Error>,
+    );
+}
+
+/// Bytes that are read into memory of the caller's.
+pub(super) struct Into<'b, 'c>(pub(super) &'b mut [&'c mut [u8]]);
+
+impl<'g, P: Platform> Data<'g, P> for Into<'_, '_> {
+    fn pages(
+        &mut self,
+        queue: &mut Queue<'g, P>,
+        _offset: usize,
+        len_bytes: usize,
+    ) -> Result<Vec<Lent<'g, P>>, Error> {
+        queue.pages(len_bytes.div_ceil(PAGE_SIZE))
+    }
+
+    fn done(
+        &mut self,
+        queue: &mut Queue<'g, P>,
+        offset: usize,
+        len_bytes: usize,
+        pages: Vec<Lent<'g, P>>,
+        result: Result<(), Error>,
+    ) {
+        if result.is_ok() {
+            let (mut skip, mut at, mut rest) = (offset, 0, len_bytes);
+            for target in self.0.iter_mut() {
+                if skip >= target.len() {
+                    skip -= target.len();
+                    continue;
+                }
+                let len = rest.min(target.len() - skip);
+                let Some(mut target) = target.get_mut(skip..skip + len) else {
+                    break;
+                };
+                skip = 0;
+                for part in parts(&pages, at) {
+                    let copied = part.copy_to(target);
+                    at += copied;
+                    target = target.get_mut(copied..).unwrap_or(&mut []);
+                }
+                rest -= len;
+            }
+        }
+        queue.give_back(pages);
+    }
+}
+
+/// Bytes that are written from memory of the caller's.
+pub(super) struct From<'b, 'c>(pub(super) &'b [&'c [u8]]);
+
+impl<'g, P: Platform> Data<'g, P> for From<'_, '_> {
+    fn pages(
+        &mut self,
+        queue: &mut Queue<'g, P>,
+        offset: usize,
+        len_bytes: usize,
+    ) -> Result<Vec<Lent<'g, P>>, Error> {
+        let pages = queue.pages(len_bytes.div_ceil(PAGE_SIZE))?;
+        let (mut skip, mut at) = (offset, 0);
+        let mut rest = len_bytes.min(pages.len() * PAGE_SIZE);
+        for source in self.0 {
+            if skip >= source.len() {
+                skip -= source.len();
+                continue;
+            }
+            let len = rest.min(source.len() - skip);
+            let Some(mut source) = source.get(skip..skip + len) else {
+                break;
+            };
+            skip = 0;
+            for part in parts(&pages, at) {
+                let copied = part.copy_from(source);
+                at += copied;
+                source = source.get(copied..).unwrap_or(&[]);
+            }
+            rest -= len;
+        }
+        Ok(pages)
+    }
+
+    fn done(
+        &mut self,
+        queue: &mut Queue<'g, P>,
+        _offset: usize,
+        _len_bytes: usize,
+        pages: Vec<Lent<'g, P>>,
+        _result: Result<(), Error>,
+    ) {
+        queue.give_back(pages);
+    }
+}
+
+/// Pages of the caller's that the backend has.
+pub(super) struct Own<'g, P: Platform>(pub(super) Vec<Option<Lent<'g, P>>>);
+
+impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
+    fn pages(
+        &mut self,
+        _queue: &mut Queue<'g, P>,
+        offset: usize,
+        len_bytes: usize,
+    ) -> Result<Vec<Lent<'g, P>>, Error> {
+        let first = offset / PAGE_SIZE;
+        let pages = self.0.iter_mut().skip(first);
+        let pages = pages.take(len_bytes.div_ceil(PAGE_SIZE));
+        Ok(pages.filter_map(Option::take).collect())
+    }
+
+    fn done(
+        &mut self,
+        _queue: &mut Queue<'g, P>,
+        offset: usize,
+        _len_bytes: usize,
+        pages: Vec<Lent<'g, P>>,
+        _result: Result<(), Error>,
+    ) {
+        let slots = self.0.iter_mut().skip(offset / PAGE_SIZE);
+        for (slot, page) in slots.zip(pages) {
+            *slot = Some(page);
+        }
+    }
+}
+
+/// No bytes at all.
+pub(super) struct Nothing;
+
+impl<'g, P: Platform> Data<'g, P> for Nothing {
+    fn pages(
+        &mut self,
+        _queue: &mut Queue<'g, P>,
+        _offset: usize,
+        _len_bytes: usize,
+    ) -> Result<Vec<Lent<'g, P>>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn done(
+        &mut self,
+        _queue: &mut Queue<'g, P>,
+        _offset: usize,
+        _len_bytes: usize,
+        _pages: Vec<Lent<'g, P>>,
+        _result: Result<(), Error>,
+    ) {
+    }
+}
+
+/// A request of the operation's that is not done.
+struct Part {
+    queue: usize,
+    id: Id,
+    offset: usize,
+    len_bytes: usize,
+}
+
+/// An operation. Dropping it leaves its requests to themselves: they are done,
+/// and nobody hears of it.
+#[must_use = "futures do nothing unless polled"]
+pub(super) struct Transfer<'d, 'g, P: Platform, D: Data<'g, P>> {
+    disk: &'d Disk<'g, P>,
+    op: Op,
+    first: Sector,
+    data: D,
+    queue: usize,
+    token: u64,
+    parts: VecDeque<Part>,
+    /// What is still to be made into requests: where, and how much.
+    rest: Vec<(usize, usize)>,
+    result: Result<(), Error>,
+}
+
+impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
+    pub(super) fn new(
+        disk: &'d Disk<'g, P>,
+        op: Op,
+        first: Sector,
+        len_bytes: usize,
+        data: D,
+        queue: usize,
+    ) -> Self {
+        Self {
+            disk,
+            op,
+            first,
+            data,
+            queue,
+            token: disk.core().number(),
+            parts: VecDeque::new(),
+            rest: alloc::vec![(0, len_bytes)],
+            result: Ok(()),
+        }
+    }
+
+    /// Its data.
+    pub(super) const fn data_mut(&mut self) -> &mut D {
+        &mut self.data
+    }
+
+    /// Takes what is done in one queue.
+    fn collect(&mut self, queue: &mut Queue<'g, P>, index: usize, cx: &Context<'_>) {
+        let mut at = 0;
+        while let Some(part) = self.parts.get_mut(at) {
+            if part.queue != index {
+                at += 1;
+                continue;
+            }
+            match queue.poll(part.id, cx.waker()) {
+                Poll::Pending => at += 1,
+                Poll::Ready(Outcome::Moved(id)) => {
+                    (part.queue, part.id) = (0, id);
+                    self.queue = 0;
+                }
+                Poll::Ready(Outcome::Done(result, pages)) => {
+                    let (offset, len) = (part.offset, part.len_bytes);
+                    self.data.done(queue, offset, len, pages, result);
+                    self.parts.remove(at);
+                    self.result = self.result.and(result);
+                }
+                Poll::Ready(Outcome::TooLarge(pages)) => {
+                    let (offset, len) = (part.offset, part.len_bytes);
+                    let again = Err(Error::Gone);
+                    self.data.done(queue, offset, len, pages, again);
+                    self.parts.remove(at);
+                    self.rest.push((offset, len));
+                }
+            }
+        }
+    }
+
+    /// Makes requests of what is left, as far as there is room.
+    fn submit(&mut self, queue: &mut Queue<'g, P>, cx: &Context<'_>) {
+        while let Some((offset, len)) = self.rest.pop() {
+            let (status, segments) = {
+                let link = self.disk.core().link.lock();
+                (link.status, link.segments)
+            };
+            if let Some(error) = status.error().or(self.result.err()) {
+                self.rest.clear();
+                self.result = self.result.and(Err(error));
+                return;
+            }
+            let wanted = len.min(segments * PAGE_SIZE);
+            let room = queue.has_room();
+            let pages = if room {
+                self.data.pages(queue, offset, wanted)
+            } else {
+                Ok(Vec::new())
+            };
+            let pages = match pages {
+                Ok(pages) if room && (!pages.is_empty() || len == 0) => pages,
+                Ok(_) => {
+                    self.rest.push((offset, len));
+                    queue.wait_for_room(cx.waker());
+                    return;
+                }
+                Err(error) => {
+                    self.rest.clear();
+                    self.result = self.result.and(Err(error));
+                    return;
+                }
+            };
+            let taken = wanted.min(pages.len() * PAGE_SIZE);
+            let first = Sector(self.first.0 + (offset / SECTOR_BYTES) as u64);
+            let order = self.disk.core().number();
+            if let Some(id) = queue.submit(self.op, first, taken, pages, order) {
+                self.parts.push_back(Part {
+                    queue: self.queue,
+                    id,
+                    offset,
+                    len_bytes: taken,
+                });
+            }
+            if taken < len {
+                self.rest.push((offset + taken, len - taken));
+            }
+        }
+    }
+
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Poll<Result<(), Error>>> {
+        let disk = self.disk;
+        disk.drive();
+        let queues = &disk.core().queues;
+        for index in 0..queues.len() {
+            let is_ours = index == self.queue || self.parts.iter().any(|part| part.queue == index);
+            let Some(queue) = queues.get(index).filter(|_| is_ours) else {
+                continue;
+            };
+            let mut queue = queue.lock();
+            let received = queue.receive();
+            self.collect(&mut queue, index, cx);
+            if index == self.queue {
+                self.submit(&mut queue, cx);
+            }
+            let pumped = queue.pump();
+            if let Err(fault) = received.and(pumped) {
+                // The bus ends all requests, and so wakes this.
+                disk.core().ask(crate::xenbus::Request::Fault(fault));
+                continue;
+            }
+            if self.parts.is_empty() && self.rest.is_empty() {
+                break;
+            }
+            if queue.listen(cx, self.token).is_ready() {
+                return Poll::Pending;
+            }
+        }
+        if self.parts.is_empty() && self.rest.is_empty() {
+            return Poll::Ready(Poll::Ready(self.result));
+        }
+        match disk.listen(cx, self.token) {
+            Poll::Ready(()) => Poll::Pending,
+            Poll::Pending => Poll::Ready(Poll::Pending),
+        }
+    }
+}
+
+impl<'g, P: Platform, D: Data<'g, P> + Unpin> Future for Transfer<'_, 'g, P, D> {
+    type Output = Result<(), Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            // Until there was nothing to do.
+            if let Poll::Ready(result) = this.poll_once(cx) {
+                return result;
+            }
+        }
+    }
+}
+
+impl<'g, P: Platform, D: Data<'g, P>> Drop for Transfer<'_, 'g, P, D> {
+    fn drop(&mut self) {
+        for part in &self.parts {
+            if let Some(queue) = self.disk.core().queues.get(part.queue) {
+                queue.lock().forget(part.id);
+            }
+        }
+        self.disk.leave(self.token);
+    }
+}

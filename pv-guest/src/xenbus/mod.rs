@@ -1,0 +1,180 @@
+//! Devices: where they come from, and how the two halves of one find each
+//! other.
+//!
+//! A device is a directory of the guest's in the store (`device/vbd/51712`),
+//! which the toolstack makes, and one of its backend's, in another domain.
+//! [`Bus`] finds devices, as they are and as they come and go;
+//! [`Bus::serve`] is the handshake, one for all drivers: a driver is a
+//! [`Frontend`], which says what it wants and is told what it gets.
+//!
+//! The same path serves the first connection, a backend that is restarted or
+//! moves to another domain, a device that is taken away and given back, and a
+//! driver that found its backend lying. What is next is decided by one function,
+//! [`handshake::step`].
+
+mod discovery;
+mod fault;
+pub mod handshake;
+mod offer;
+mod serve;
+
+use alloc::{format, string::String, vec::Vec};
+use core::task::{Context, Poll};
+
+use event_channels::Ports;
+use grant_tables::GrantTable;
+use hypercall_abi::{io::xenbus::XenbusState, platform::Platform};
+use xenstore_client::{Client, Error, Ring};
+
+use crate::Current;
+
+pub use discovery::{Change, Discovery};
+pub use fault::Fault;
+pub use offer::{Key, Nodes, Offer};
+
+/// What a driver needs of its guest: the store, ports and grants.
+#[derive(Debug)]
+pub struct Bus<'g, P: Platform = Current> {
+    store: &'g Client<Ring<'g, P>>,
+    ports: &'g Ports<P>,
+    grants: &'g GrantTable<P>,
+}
+
+impl<P: Platform> Clone for Bus<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: Platform> Copy for Bus<'_, P> {}
+
+impl<'g, P: Platform> Bus<'g, P> {
+    /// The bus of a guest that has these three; [`Guest::bus`](crate::Guest::bus)
+    /// is that of a whole one.
+    pub const fn new(
+        store: &'g Client<Ring<'g, P>>,
+        ports: &'g Ports<P>,
+        grants: &'g GrantTable<P>,
+    ) -> Self {
+        Self {
+            store,
+            ports,
+            grants,
+        }
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &'g Client<Ring<'g, P>> {
+        self.store
+    }
+
+    /// The ports.
+    pub const fn ports(&self) -> &'g Ports<P> {
+        self.ports
+    }
+
+    /// The grants.
+    pub const fn grants(&self) -> &'g GrantTable<P> {
+        self.grants
+    }
+
+    /// The devices of a kind (`vbd`, `vif`) that there are now, by their
+    /// numbers, the least first.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn devices(&self, kind: &str) -> Result<Vec<String>, Error> {
+        let mut ids = match self.store.tree().directory(&format!("device/{kind}")).await {
+            Err(error) if error.errno() == Some(hypercall_abi::Errno::ENOENT) => Vec::new(),
+            other => other?,
+        };
+        ids.sort_by_key(|id| (id.parse::<u64>().unwrap_or(u64::MAX), id.clone()));
+        Ok(ids)
+    }
+}
+
+/// What a driver is to the bus. One object for the life of the driver:
+/// connections come and go.
+///
+/// Nothing here waits: [`Bus::serve`] reads and writes the store. It calls these
+/// methods one at a time, in this order: [`negotiate`](Self::negotiate),
+/// [`live`](Self::live), [`changed`](Self::changed) any number of times, perhaps
+/// [`drain`](Self::drain), [`stop`](Self::stop), and from the start again; `stop`
+/// may come at any point.
+pub trait Frontend {
+    /// The directory of its devices: `vbd`, `vif`.
+    const KIND: &'static str;
+    /// What it wants to know of its backend.
+    const BACKEND_KEYS: &'static [&'static str];
+    /// What it wants to know of its own directory.
+    const OWN_KEYS: &'static [&'static str] = &[];
+    /// The state in which a frontend that has told all waits for its backend:
+    /// `INITIALISED`, or `CONNECTED` where the protocol has it so.
+    const TOLD: XenbusState;
+
+    /// Makes what is shared with the backend, and says what it is to be told.
+    /// What was made before, for a connection that failed, is not used any more.
+    ///
+    /// # Errors
+    /// [`Fault`]: this backend will not do.
+    fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault>;
+
+    /// The backend is ready.
+    ///
+    /// # Errors
+    /// [`Fault`]: what it says of its device cannot be.
+    fn live(&self, offer: &Offer) -> Result<(), Fault>;
+
+    /// The backend wrote something; perhaps nothing that matters.
+    ///
+    /// # Errors
+    /// As for [`live`](Self::live).
+    fn changed(&self, offer: &Offer) -> Result<(), Fault> {
+        let _ = offer;
+        Ok(())
+    }
+
+    /// The backend ends: nothing new is to be asked of it.
+    fn drain(&self) {}
+
+    /// Whether all that was asked has been answered.
+    fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
+    }
+
+    /// What was made for this connection is to be used no more.
+    fn stop(&self, why: Stop);
+
+    /// What the driver wants of the bus.
+    fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {
+        let _ = cx;
+        Poll::Pending
+    }
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The backend went away, and may come back: what was not answered is to be
+    /// asked again.
+    Lost,
+    /// The backend, or something this driver needs of others, is out of order.
+    Broken(Fault),
+    /// The device was taken away.
+    Gone,
+    /// The driver wanted it.
+    Closed,
+}
+
+/// What a driver may want of the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The backend did what it must not do.
+    Fault(Fault),
+    /// Begin again, also with a backend that misbehaved: the connection is made
+    /// anew.
+    Reconnect,
+    /// The driver has no use for the device any more.
+    Close,
+}

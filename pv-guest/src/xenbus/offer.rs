@@ -1,0 +1,144 @@
+//! What a backend says of itself: texts, of which anything may be wrong.
+
+use alloc::{
+    borrow::ToOwned,
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::{ops::RangeInclusive, str::FromStr};
+
+use hypercall_abi::DomId;
+
+use super::Fault;
+
+/// Values that were read from a directory of the store, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nodes(BTreeMap<String, Vec<u8>>);
+
+impl Nodes {
+    /// Values by name.
+    pub fn new(values: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        Self(values.into_iter().collect())
+    }
+
+    /// A value as text; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Fault::Value`]: it is no text.
+    pub fn text(&self, name: &'static str) -> Result<Option<&str>, Fault> {
+        let value = self.0.get(name);
+        value
+            .map(|value| core::str::from_utf8(value).map_err(|_| Fault::Value(name)))
+            .transpose()
+    }
+
+    /// A value as a number; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Fault::Value`]: it is no number of this type.
+    pub fn number<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, Fault> {
+        let text = self.text(name)?;
+        text.map(|text| text.trim().parse().map_err(|_| Fault::Value(name)))
+            .transpose()
+    }
+
+    /// A number that there must be.
+    ///
+    /// # Errors
+    /// [`Fault::Missing`], [`Fault::Value`].
+    pub fn required<T: FromStr>(&self, name: &'static str) -> Result<T, Fault> {
+        self.number(name)?.ok_or(Fault::Missing(name))
+    }
+
+    /// Whether a feature is there: its node is, with another number than 0.
+    /// What makes no sense counts as not there.
+    pub fn has(&self, name: &'static str) -> bool {
+        self.number::<u64>(name)
+            .is_ok_and(|value| value.is_some_and(|value| value != 0))
+    }
+
+    /// How much of something is used: what the backend can, no more than this
+    /// side wants. What makes no sense, or is not there, is the least.
+    pub fn up_to(&self, name: &'static str, wanted: RangeInclusive<u32>) -> u32 {
+        let offered = self.number(name).ok().flatten().unwrap_or(0);
+        offered.min(*wanted.end()).max(*wanted.start())
+    }
+}
+
+/// What there is to agree on: the backend's values and the frontend's own.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Who has the backend.
+    pub domid: DomId,
+    /// The backend's.
+    pub backend: Nodes,
+    /// The frontend's own, which the toolstack wrote.
+    pub own: Nodes,
+}
+
+/// A key that a frontend writes into its directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its name, relative to the device's directory.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl Key {
+    /// A key.
+    pub fn new(name: impl Into<String>, value: impl ToString) -> Self {
+        Self {
+            name: name.into(),
+            value: value.to_string(),
+        }
+    }
+
+    /// A key of one queue: of the only one, in the device's own directory; of
+    /// one of several, in the queue's.
+    pub fn of_queue(queue: usize, queues: usize, name: &str, value: impl ToString) -> Self {
+        match queues {
+            1 => Self::new(name.to_owned(), value),
+            _ => Self::new(alloc::format!("queue-{queue}/{name}"), value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(values: &[(&str, &[u8])]) -> Nodes {
+        Nodes::new(
+            values
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.to_vec())),
+        )
+    }
+
+    #[test]
+    fn nonsense_is_not_there_or_an_error() {
+        let nodes = nodes(&[
+            ("good", b"7"),
+            ("huge", b"99999999999999999999"),
+            ("minus", b"-1"),
+            ("binary", b"\xff\xfe"),
+            ("empty", b""),
+        ]);
+        assert_eq!(nodes.number::<u32>("good"), Ok(Some(7)));
+        assert_eq!(nodes.number::<u32>("absent"), Ok(None));
+        assert_eq!(
+            nodes.required::<u32>("absent"),
+            Err(Fault::Missing("absent"))
+        );
+        for name in ["huge", "minus", "binary", "empty"] {
+            assert_eq!(nodes.number::<u32>(name), Err(Fault::Value(name)));
+            assert!(!nodes.has(name));
+            assert_eq!(nodes.up_to(name, 1..=8), 1);
+        }
+        assert!(nodes.has("good") && !nodes.has("absent"));
+        assert_eq!(nodes.up_to("good", 1..=4), 4);
+        assert_eq!(nodes.up_to("good", 1..=8), 7);
+    }
+}
