@@ -209,24 +209,7 @@ impl<'g, P: Platform> Core<'g, P> {
 
 impl<P: Platform> Frontend for Core<'_, P> {
     const KIND: &'static str = "vbd";
-    const BACKEND_KEYS: &'static [&'static str] = &[
-        "sectors",
-        "sector-size",
-        "physical-sector-size",
-        "info",
-        "mode",
-        "removable",
-        "feature-flush-cache",
-        "feature-barrier",
-        "feature-discard",
-        "discard-granularity",
-        "discard-alignment",
-        "discard-secure",
-        "feature-max-indirect-segments",
-        "max-ring-page-order",
-        "max-ring-pages",
-        "multi-queue-max-queues",
-    ];
+    const BACKEND_KEYS: &'static [&'static str] = Geometry::BACKEND_KEYS;
     const OWN_KEYS: &'static [&'static str] = &["trusted"];
     const TOLD: XenbusState = XenbusState::INITIALISED;
 

@@ -110,8 +110,8 @@ fn bytes(nodes: &Nodes, name: &'static str, default: u32) -> Result<u32, Fault> 
 }
 
 impl Geometry {
-    /// The backend's keys that it is read from.
-    pub(super) const KEYS: &'static [&'static str] = &[
+    /// The backend's keys that it is read from, and those of the transport.
+    pub(super) const BACKEND_KEYS: &'static [&'static str] = &[
         "sectors",
         "sector-size",
         "physical-sector-size",
@@ -124,6 +124,10 @@ impl Geometry {
         "discard-granularity",
         "discard-alignment",
         "discard-secure",
+        "feature-max-indirect-segments",
+        "max-ring-page-order",
+        "max-ring-pages",
+        "multi-queue-max-queues",
     ];
 
     /// Source: `io/blkif.h`, "Backend XenBus Nodes".

@@ -215,6 +215,29 @@ impl<'g, P: Platform> Disk<'g, P> {
         ready
     }
 
+    /// Waits until the status is another than `known`, and says which: for those
+    /// who want to know when a disk that was taken away is there again.
+    pub async fn status_change(&self, known: Status) -> Status {
+        let token = self.core().number();
+        let changed = poll_fn(|cx| {
+            loop {
+                self.drive();
+                let mut link = self.core().link.lock();
+                if link.status != known {
+                    return Poll::Ready(link.status);
+                }
+                Core::<P>::wait_for_status(&mut link, cx.waker());
+                drop(link);
+                if self.listen(cx, token).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        });
+        let changed = changed.await;
+        self.leave(token);
+        changed
+    }
+
     /// Looks after the connection while nobody uses the disk: for a task of its
     /// own. Ends when the disk is closed.
     pub async fn serve(&self) {
@@ -479,6 +502,7 @@ impl<'g, P: Platform> Disk<'g, P> {
 
     /// Whether there is such a place; waits for the first connection.
     async fn check(&self, first: Sector, len_bytes: usize) -> Result<Geometry, Error> {
+        self.drive();
         let known = {
             let link = self.core().link.lock();
             link.geometry.filter(|_| link.status.error().is_none())

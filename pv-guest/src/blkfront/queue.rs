@@ -445,7 +445,7 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// Makes a request, if there is room: it is sent when there is a ring that
-    /// has room, too.
+    /// has room, too; `waker` is woken when something has become of it.
     pub(super) fn submit(
         &mut self,
         op: Op,
@@ -453,6 +453,7 @@ impl<'g, P: Platform> Queue<'g, P> {
         len_bytes: usize,
         pages: Vec<Lent<'g, P>>,
         order: u64,
+        waker: &Waker,
     ) -> Option<Id> {
         let index = self.free.pop()?;
         let slot = self.slots.get_mut(index as usize)?;
@@ -464,7 +465,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             indirect: None,
             state: State::Waits,
             owner: Owner::Waits,
-            waker: None,
+            waker: Some(waker.clone()),
             order,
         });
         self.waiting.push_back(index);
@@ -546,11 +547,6 @@ impl<'g, P: Platform> Queue<'g, P> {
         } else {
             self.pool.append(&mut pages);
         }
-    }
-
-    /// To whom its pages are lent.
-    pub(super) const fn peer(&self) -> DomId {
-        self.peer
     }
 
     /// Has `waker` woken when there is room for one more request.
@@ -689,11 +685,12 @@ impl<'g, P: Platform> Queue<'g, P> {
         let Some(line) = &self.line else {
             return Poll::Pending;
         };
-        if line.ring.listen() || line.channel.poll_wait(cx).is_ready() {
+        if line.ring.listen() {
             return Poll::Ready(());
         }
+        // Whatever comes of it, the port knows this task now and no other.
         self.leader = token;
-        Poll::Pending
+        line.channel.poll_wait(cx)
     }
 
     /// If `token` is the leader, another of those who wait is to be it.

@@ -300,7 +300,7 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
             let taken = wanted.min(pages.len() * PAGE_SIZE);
             let first = Sector(self.first.0 + (offset / SECTOR_BYTES) as u64);
             let order = self.disk.core().number();
-            if let Some(id) = queue.submit(self.op, first, taken, pages, order) {
+            if let Some(id) = queue.submit(self.op, first, taken, pages, order, cx.waker()) {
                 self.parts.push_back(Part {
                     queue: self.queue,
                     id,

@@ -317,12 +317,13 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
                 Err(error) if error.errno() == Some(Errno::EACCES) => None,
                 Err(error) => return Err(error),
             };
-            *number = text.and_then(|text| text.trim().parse::<u32>().ok());
+            // What is no number is not what is not there.
+            *number = text.map(|text| text.trim().parse::<u32>().unwrap_or(u32::MAX));
         }
         Ok(Seen {
             state: XenbusState(numbers[0].unwrap_or(XenbusState::UNKNOWN.0)),
             online: match numbers[1] {
-                Some(1..) => Online::Yes,
+                Some(1) => Online::Yes,
                 _ => Online::No,
             },
             renewed: self.renewed,

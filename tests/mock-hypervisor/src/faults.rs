@@ -48,6 +48,18 @@ pub struct Faults {
     pub store_restarts: u32,
     /// The guest is destroyed.
     pub destroyed: u32,
+    /// A disk's request fails.
+    pub io_fails: u32,
+    /// One takes up to 10 ms more.
+    pub io_slow: u32,
+    /// At a call, a disk's backend is replaced, with all that it was doing.
+    pub backend_restarts: u32,
+    /// A disk is taken away and given back; half of them without asking.
+    pub detached: u32,
+    /// A disk gets another size.
+    pub resized: u32,
+    /// When it serves, a backend does something that it must not do.
+    pub mischief: u32,
 }
 
 /// What goes wrong by script.
@@ -104,6 +116,18 @@ impl Plan {
     }
 }
 
+/// What befalls the backends at a call: with a number that says which of them, and
+/// how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BackendMishaps {
+    pub(crate) restart: Option<u64>,
+    pub(crate) detach: Option<u64>,
+    pub(crate) resize: Option<u64>,
+}
+
+/// The longest that a request takes because of a fault.
+const MOST_SLOW_NS: u64 = 10_000_000;
+
 /// How often a storm rings.
 const STORM: u32 = 100;
 /// The longest pause.
@@ -153,8 +177,17 @@ impl Host {
         let corrupt = play.happens(faults.corrupted);
         let restart = play.happens(faults.store_restarts);
         let destroy = play.happens(faults.destroyed);
+        let of_backends = BackendMishaps {
+            restart: play.happens(faults.backend_restarts).then(|| play.next()),
+            detach: play.happens(faults.detached).then(|| play.next()),
+            resize: play.happens(faults.resized).then(|| play.next()),
+        };
         for (domid, port) in echoes {
             world.set_pending(domid, port);
+            self.rouse(world);
+        }
+        if world.mishaps_of_backends(of_backends) {
+            world.push_store_events();
             self.rouse(world);
         }
         for state in world.domains.values_mut() {
@@ -259,6 +292,35 @@ impl World {
             return Fate::Lost;
         }
         Fate::Comes
+    }
+
+    /// A port rings and rings.
+    pub(crate) fn storm(&mut self, domid: DomId, port: Port) {
+        if let Some(play) = &mut self.play {
+            play.echo(domid, port, STORM);
+        }
+        self.set_pending(domid, port);
+    }
+
+    /// How much longer a disk's request takes.
+    pub(crate) fn backend_delay_ns(&mut self) -> u64 {
+        let Some(play) = &mut self.play else {
+            return 0;
+        };
+        let often = play.faults().io_slow;
+        if play.happens(often) {
+            play.next() % MOST_SLOW_NS
+        } else {
+            0
+        }
+    }
+
+    /// Whether a disk's request fails.
+    pub(crate) fn backend_fails(&mut self) -> bool {
+        self.play.as_mut().is_some_and(|play| {
+            let often = play.faults().io_fails;
+            play.happens(often)
+        })
     }
 
     /// Why the store refuses a request, if it does.

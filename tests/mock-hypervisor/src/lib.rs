@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod backends;
 mod calls;
 mod console;
 mod domain;
@@ -17,6 +18,7 @@ mod suspend;
 mod vcpus;
 mod world;
 
+pub use backends::{DiskConfig, DiskId, Medium, Mischief};
 pub use domain::{
     Config, Domain, DomainType, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time,
 };

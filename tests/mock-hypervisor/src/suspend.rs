@@ -122,6 +122,7 @@ impl World {
 
     /// What a domain leaves behind.
     fn move_away(&mut self, domid: DomId) {
+        self.restart_backends_of(domid);
         self.unmap_all(domid);
         for state in self.domains.values_mut() {
             let mut gone = Vec::new();

@@ -11,6 +11,7 @@ use hypercall_abi::{DomId, Errno, Port, VcpuId};
 
 use crate::{
     Shutdown, Time,
+    backends::Backends,
     domain::State,
     faults::Fate,
     play::Play,
@@ -54,6 +55,9 @@ pub(crate) struct World {
     virtual_ns: u64,
     pub(crate) domains: BTreeMap<DomId, State>,
     pub(crate) store: Store,
+    pub(crate) backends: Backends,
+    /// When the host started, if its time is real.
+    real: Option<Instant>,
     /// vCPUs that are up in a [`crate::Domain::run`], and those of them that
     /// sleep and have not been roused since.
     pub(crate) runners: usize,
@@ -71,11 +75,16 @@ impl Xen {
     /// A host without domains.
     pub fn new(time: Time) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        let started = Instant::now();
+        let world = World {
+            real: (time == Time::Real).then_some(started),
+            ..World::default()
+        };
         Self(Arc::new(Host {
-            world: Mutex::default(),
+            world: Mutex::new(world),
             event: Condvar::new(),
             time,
-            started: Instant::now(),
+            started,
             started_wall_ns: wall.map_or(0, |since| since.as_nanos() as u64),
         }))
     }
@@ -101,6 +110,9 @@ impl Host {
         let now_ns = self.now_ns(world);
         for state in world.domains.values_mut() {
             state.fire(now_ns);
+        }
+        if world.tick_backends(now_ns) {
+            self.rouse(world);
         }
     }
 
@@ -254,7 +266,21 @@ impl World {
     pub(crate) fn next_ns(&self) -> Option<u64> {
         let timers = self.domains.values().filter_map(State::next_ns);
         let deadlines = self.deadlines.keys().next().copied();
-        timers.chain(deadlines).min()
+        let backends = self.next_backend_ns();
+        timers.chain(deadlines).chain(backends).min()
+    }
+
+    /// What time it is for a backend.
+    pub(crate) fn backend_ns(&self) -> u64 {
+        let real = self.real.map(|started| started.elapsed().as_nanos() as u64);
+        real.unwrap_or(self.virtual_ns)
+    }
+
+    /// A backend tells its frontend something.
+    pub(crate) fn tell_front(&mut self, front: DomId, port: Port) {
+        if self.fate(front, port) == Fate::Comes {
+            self.set_pending(front, port);
+        }
     }
 
     /// A vCPU of a domain.
@@ -301,7 +327,10 @@ impl World {
             }
             Binding::Store => self.serve_store(domid),
             Binding::Interdomain(remote, other) => {
-                if self.fate(remote, other) == Fate::Comes {
+                if self.fate(remote, other) == Fate::Lost {
+                    return Ok(());
+                }
+                if !self.ring_backend(remote, other) {
                     self.set_pending(remote, other);
                 }
             }
@@ -355,6 +384,7 @@ impl World {
 
     /// Has others forget a domain: its channels end, its store connection too.
     pub(crate) fn forget(&mut self, domid: DomId) {
+        self.forget_backends_of(domid);
         self.unmap_all(domid);
         let Some(state) = self.domains.get_mut(&domid) else {
             return;

@@ -150,6 +150,22 @@ impl Store {
         let _no_path = self.change(&change);
     }
 
+    /// Domain 0 reads a node.
+    pub(crate) fn read(&self, path: &str) -> Option<&[u8]> {
+        self.tree.now.read(DOM0, path).ok()
+    }
+
+    /// Domain 0 makes a node, which has these owners and readers.
+    pub(crate) fn provide(&mut self, path: &str, value: &[u8], perms: Vec<(char, DomId)>) {
+        self.write(path, value);
+        let _no_path = self.change(&Change::SetPerms(path.into(), perms));
+    }
+
+    /// Domain 0 removes a node and all below it.
+    pub(crate) fn remove(&mut self, path: &str) {
+        let _gone = self.change(&Change::Remove(path.into()));
+    }
+
     /// Ends a transaction that is not to take place.
     pub(crate) fn give_up(&mut self, transaction: u32) {
         self.transactions.remove(&transaction);

@@ -203,6 +203,7 @@ impl World {
 
     /// Moves what is to be said into the rings.
     pub(crate) fn push_store_events(&mut self) {
+        self.look_after_backends();
         for (domid, event) in std::mem::take(&mut self.store.events) {
             if let Some(state) = self.domains.get_mut(&domid)
                 && !state.store.failed

@@ -1,0 +1,320 @@
+//! The other side of devices, and the toolstack that makes them: what blkback,
+//! and `xl` before it, do for a guest.
+//!
+//! A backend is a service of the host's, not a guest: it acts when its frontend
+//! rings or writes to the store, and when its time has come. It uses grants and
+//! ports as its domain would, through the same checks.
+
+mod blk;
+mod mischief;
+mod toolstack;
+
+use std::collections::BTreeMap;
+
+use hypercall_abi::{
+    DomId, GrantRef, PAGE_SIZE, Port,
+    io::{ring::RingMemory, xenbus::XenbusState},
+    peer::PeerSlice,
+};
+
+use crate::{faults::BackendMishaps, grants::Use, memory::Access, ports::Binding, world::World};
+
+use blk::Blk;
+pub use blk::{DiskConfig, Medium};
+pub use mischief::Mischief;
+pub use toolstack::DiskId;
+
+/// All backends of a host.
+#[derive(Debug, Default)]
+pub(crate) struct Backends {
+    all: BTreeMap<u64, Backend>,
+    last: u64,
+}
+
+/// One device's.
+#[derive(Debug)]
+struct Backend {
+    /// Who has it.
+    domid: DomId,
+    /// Whose frontend it serves.
+    front: DomId,
+    path: String,
+    front_path: String,
+    state: XenbusState,
+    /// Whether the toolstack wants it to stay when the frontend ends.
+    online: bool,
+    /// The frontend's state as it was seen last.
+    seen: Option<XenbusState>,
+    device: Blk,
+    /// It is taken away, and is to be given back when it has gone.
+    is_given_back: bool,
+}
+
+/// Pages of the frontend's that a backend has mapped for good.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    uses: Vec<Use>,
+    pages: Vec<PeerSlice<'static>>,
+}
+
+impl RingMemory for Mapped {
+    fn pages(&self) -> usize {
+        self.pages.len()
+    }
+    fn page(&self, index: usize) -> Option<PeerSlice<'_>> {
+        self.pages.get(index).copied()
+    }
+}
+
+impl World {
+    /// A page of `front`'s that it lent to `back`, while `used` lasts.
+    fn page_of(&self, used: &Use) -> Option<PeerSlice<'static>> {
+        let state = self.domains.get(&used.frame_owner)?;
+        let page = state.memory.ram_of(used.gfn)?;
+        // SAFETY: memory of a domain's, used as peer memory only; a backend lets
+        // go of it before the domain is removed or moved.
+        Some(unsafe { PeerSlice::new(page, PAGE_SIZE) })
+    }
+
+    /// Maps pages, all or none.
+    fn map(&mut self, back: DomId, front: DomId, grefs: &[GrantRef]) -> Option<Mapped> {
+        let mut mapped = Mapped {
+            uses: Vec::new(),
+            pages: Vec::new(),
+        };
+        for gref in grefs {
+            let used = self.acquire(back, front, *gref, Access::Write);
+            let page = used
+                .ok()
+                .and_then(|used| Some((self.page_of(&used)?, used)));
+            let Some((page, used)) = page else {
+                self.unmap_pages(&mapped);
+                return None;
+            };
+            mapped.pages.push(page);
+            mapped.uses.push(used);
+        }
+        Some(mapped)
+    }
+
+    fn unmap_pages(&mut self, mapped: &Mapped) {
+        for used in &mapped.uses {
+            self.release(used, Access::Write);
+        }
+    }
+
+    /// Binds to a port that the frontend offers.
+    fn bind(&mut self, back: DomId, front: DomId, port: Port, local: Port) -> bool {
+        if self.binding(front, port) != Ok(Binding::Unbound(back)) {
+            return false;
+        }
+        if let Some(state) = self.domains.get_mut(&front) {
+            state.ports.rebind(port, Binding::Interdomain(back, local));
+        }
+        true
+    }
+
+    fn unbind(&mut self, back: DomId, front: DomId, port: Port, local: Port) {
+        let bound = Binding::Interdomain(back, local);
+        if self.binding(front, port) == Ok(bound)
+            && let Some(state) = self.domains.get_mut(&front)
+        {
+            state.ports.rebind(port, Binding::Unbound(back));
+        }
+    }
+
+    /// Calls `act` with a backend, which is not in its place meanwhile.
+    fn with_backend<T>(
+        &mut self,
+        id: u64,
+        act: impl FnOnce(&mut Self, &mut Backend) -> T,
+    ) -> Option<T> {
+        let mut backend = self.backends.all.remove(&id)?;
+        let value = act(self, &mut backend);
+        self.backends.all.insert(id, backend);
+        Some(value)
+    }
+
+    /// A frontend rang: whether it was for a backend.
+    pub(crate) fn ring_backend(&mut self, domid: DomId, local: Port) -> bool {
+        let found = self
+            .backends
+            .all
+            .iter()
+            .find(|(_, backend)| backend.domid == domid && backend.device.has_port(local));
+        let Some(id) = found.map(|(id, _)| *id) else {
+            return false;
+        };
+        self.with_backend(id, |world, backend| backend.serve(world));
+        true
+    }
+
+    /// When a backend has something to do next.
+    pub(crate) fn next_backend_ns(&self) -> Option<u64> {
+        let backends = self.backends.all.values();
+        backends
+            .filter_map(|backend| backend.device.next_ns())
+            .min()
+    }
+
+    /// Does what is due, and says whether that was anything.
+    pub(crate) fn tick_backends(&mut self, now_ns: u64) -> bool {
+        let due = |(_, backend): &(&u64, &Backend)| {
+            backend.device.next_ns().is_some_and(|next| next <= now_ns)
+        };
+        let due: Vec<u64> = self
+            .backends
+            .all
+            .iter()
+            .filter(due)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &due {
+            self.with_backend(*id, |world, backend| backend.finish(world, now_ns));
+        }
+        !due.is_empty()
+    }
+
+    /// Looks what frontends have written, and answers.
+    pub(crate) fn look_after_backends(&mut self) {
+        let ids: Vec<u64> = self.backends.all.keys().copied().collect();
+        for id in ids {
+            let is_over = self.with_backend(id, |world, backend| backend.look(world));
+            if is_over == Some(true) {
+                self.take_away(id);
+            }
+        }
+    }
+
+    /// What befalls backends; whether anything does.
+    pub(crate) fn mishaps_of_backends(&mut self, mishaps: BackendMishaps) -> bool {
+        let ids: Vec<u64> = self.backends.all.keys().copied().collect();
+        let which = |any: u64| ids.get(any as usize % ids.len().max(1)).copied();
+        let BackendMishaps {
+            restart,
+            detach,
+            resize,
+        } = mishaps;
+        if let Some(id) = restart.and_then(which) {
+            self.restart_disk(id);
+        }
+        if let Some((id, any)) = detach.and_then(|any| Some((which(any)?, any >> 32))) {
+            self.take_and_give(id, any.is_multiple_of(2));
+        }
+        if let Some((id, any)) = resize.and_then(|any| Some((which(any)?, any >> 32))) {
+            let sectors = self.with_backend(id, |_, backend| backend.device.sectors());
+            // Larger by up to 255 pages, or so large as before.
+            let least = sectors.unwrap_or(0) & !0x7ff;
+            self.resize_disk(id, least.max(8) | (any & 0xff) << 3);
+        }
+        restart.or(detach).or(resize).is_some()
+    }
+
+    /// Its domain is gone: nothing of it is used any more.
+    pub(crate) fn forget_backends_of(&mut self, domid: DomId) {
+        let ids: Vec<u64> = self.backends.all.keys().copied().collect();
+        for id in ids {
+            self.with_backend(id, |world, backend| {
+                if backend.front == domid || backend.domid == domid {
+                    backend.device.let_go(world);
+                }
+            });
+        }
+        let of = |backend: &Backend| backend.front == domid || backend.domid == domid;
+        self.backends.all.retain(|_, backend| !of(backend));
+    }
+
+    /// A domain goes on in other frames: its backends begin anew.
+    pub(crate) fn restart_backends_of(&mut self, domid: DomId) {
+        let ids: Vec<u64> = self.backends.all.keys().copied().collect();
+        for id in ids {
+            self.with_backend(id, |world, backend| {
+                if backend.front == domid {
+                    backend.device.let_go(world);
+                    backend.begin(world);
+                    let state = format!("{}/state", backend.front_path);
+                    world.store.write(&state, b"1");
+                    backend.seen = Some(XenbusState::INITIALISING);
+                }
+            });
+        }
+    }
+}
+
+impl Backend {
+    fn say(&mut self, world: &mut World, state: XenbusState) {
+        self.state = state;
+        let path = format!("{}/state", self.path);
+        world.store.write(&path, state.0.to_string().as_bytes());
+    }
+
+    /// Says what it can, and waits for its frontend.
+    fn begin(&mut self, world: &mut World) {
+        for (name, value) in self.device.offers() {
+            let path = format!("{}/{name}", self.path);
+            world.store.write(&path, value.as_bytes());
+        }
+        self.say(world, XenbusState::INITWAIT);
+    }
+
+    /// A number that the frontend wrote.
+    fn front_number(&self, world: &World, name: &str) -> Option<u32> {
+        let path = format!("{}/{name}", self.front_path);
+        let value = world.store.read(&path)?;
+        std::str::from_utf8(value).ok()?.trim().parse().ok()
+    }
+
+    /// Looks at the frontend's state, as blkback does (`frontend_changed`); true:
+    /// this backend is over.
+    fn look(&mut self, world: &mut World) -> bool {
+        use XenbusState as S;
+        let state = self.front_number(world, "state").map(XenbusState);
+        if state == self.seen {
+            return false;
+        }
+        self.seen = state;
+        match state {
+            Some(S::INITIALISING) if self.state == S::CLOSED => self.begin(world),
+            Some(S::INITIALISED | S::CONNECTED) if self.state == S::INITWAIT => {
+                let details = (self.domid, self.front, self.front_path.clone());
+                if self.device.connect(world, details) {
+                    self.device.write_details(world, &self.path);
+                    self.say(world, S::CONNECTED);
+                    // What was in the ring before.
+                    self.serve(world);
+                } else {
+                    self.say(world, S::CLOSING);
+                }
+            }
+            Some(S::CLOSING) => {
+                self.device.let_go(world);
+                self.say(world, S::CLOSING);
+            }
+            Some(S::CLOSED) => {
+                self.device.let_go(world);
+                self.say(world, S::CLOSED);
+                return !self.online;
+            }
+            None => {
+                self.device.let_go(world);
+                return !self.online;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// Does what the frontend asked for.
+    fn serve(&mut self, world: &mut World) {
+        if self.state == XenbusState::CONNECTED || self.state == XenbusState::CLOSING {
+            self.device.ring(world);
+        }
+        self.misbehave(world);
+    }
+
+    /// Answers what is due.
+    fn finish(&mut self, world: &mut World, now_ns: u64) {
+        self.device.finish(world, now_ns);
+        self.misbehave(world);
+    }
+}
