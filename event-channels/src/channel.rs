@@ -211,6 +211,16 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         event_channel::send(&self.ports.platform, self.port).map_err(Error::from)
     }
 
+    /// Whether there is another end: false for a port that is offered and that
+    /// nobody has bound to, or no longer.
+    ///
+    /// # Errors
+    /// The hypervisor lost the port.
+    pub fn is_connected(&self) -> Result<bool, Error> {
+        let status = event_channel::status(&self.ports.platform, self.port)?;
+        Ok(status.unbound().is_none())
+    }
+
     /// Whether an event came that nobody has taken.
     pub fn is_pending(&self) -> bool {
         self.slot.has_fired() || self.ports.words().is_pending(self.port)

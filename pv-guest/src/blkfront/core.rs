@@ -149,6 +149,13 @@ impl<'g, P: Platform> Core<'g, P> {
         self.live_queues.load(Ordering::Acquire).max(1)
     }
 
+    /// Asks the bus to connect anew; until it does, requests wait.
+    pub(super) fn begin_again(&self) {
+        self.set_status(Status::Connecting);
+        *self.request.lock() = Some(Request::Reconnect);
+        self.request_waker.wake();
+    }
+
     /// Asks the bus for something; a fault that it was told first stays.
     pub(super) fn ask(&self, request: Request) {
         let mut slot = self.request.lock();
@@ -164,6 +171,12 @@ impl<'g, P: Platform> Core<'g, P> {
         if !link.wakers.iter().any(|known| known.will_wake(waker)) {
             link.wakers.push(waker.clone());
         }
+    }
+
+    /// Wakes one of those who wait for the status; false: nobody does.
+    pub(super) fn wake_one(&self) -> bool {
+        let waker = self.link.lock().wakers.pop();
+        waker.map(Waker::wake).is_some()
     }
 
     fn set_status(&self, status: Status) {
@@ -291,7 +304,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
         for queue in &self.queues {
             loop {
                 let mut queue = queue.lock();
-                if queue.receive().is_err() || queue.in_ring() == 0 {
+                if queue.receive().is_err() || queue.in_ring() == 0 || !queue.is_served() {
                     break;
                 }
                 if queue.listen(cx, token).is_pending() {

@@ -34,7 +34,7 @@ use ::core::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
 };
-use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, task::Wake as _, vec::Vec};
 
 use hypercall_abi::{PAGE_SIZE, platform::Platform};
 use spin::Mutex;
@@ -257,10 +257,14 @@ impl<'g, P: Platform> Disk<'g, P> {
         .await;
     }
 
-    /// Has the connection made anew: after a backend broke it. What goes on is
-    /// done again with the new one.
-    pub fn reconnect(&self) {
-        self.core().ask(Request::Reconnect);
+    /// Makes the connection anew, after a backend broke it or for another reason,
+    /// and waits for it. What goes on is done again with the new one.
+    ///
+    /// # Errors
+    /// As for [`ready`](Self::ready): a backend may break it again.
+    pub async fn reconnect(&self) -> Result<Geometry, Error> {
+        self.core().begin_again();
+        self.ready().await
     }
 
     /// Ends the connection, and tells the backend so. Requests that go on fail:
@@ -306,12 +310,17 @@ impl<'g, P: Platform> Disk<'g, P> {
     fn leave(&self, token: u64) {
         let queues = &self.core().queues;
         for queue in queues {
-            queue.lock().hand_over(token);
+            if !queue.lock().hand_over(token) {
+                self.core().news.wake_by_ref();
+            }
         }
-        if self.0.leader.load(Ordering::Acquire) != token {
+        let leader = self.0.leader.load(Ordering::Acquire);
+        if leader != token && leader != 0 {
             return;
         }
+        self.0.leader.store(0, Ordering::Release);
         if !queues.iter().any(|queue| queue.lock().wake_one())
+            && !self.core().wake_one()
             && let Some(server) = self.0.server.lock().take()
         {
             server.wake();

@@ -178,6 +178,8 @@ pub(super) struct Queue<'g, P: Platform> {
     leader: u64,
     /// The backend ends: nothing new is sent.
     is_draining: bool,
+    /// It has ended all it had, and the bus knows.
+    is_drained: bool,
     /// All requests have failed, and nothing is lent until there is a ring.
     is_down: bool,
     pub(super) counters: Counters,
@@ -211,6 +213,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             room_wakers: VecDeque::new(),
             leader: 0,
             is_draining: false,
+            is_drained: false,
             is_down: false,
             counters: Counters::default(),
         }
@@ -322,6 +325,22 @@ impl<'g, P: Platform> Queue<'g, P> {
     /// Nothing new is sent until the next ring.
     pub(super) const fn drain(&mut self) {
         self.is_draining = true;
+        self.is_drained = false;
+    }
+
+    /// Whether the backend, which ends, has just answered all that it had: told
+    /// once.
+    pub(super) fn has_drained(&mut self) -> bool {
+        let told = self.is_draining && self.in_ring() == 0 && !self.is_drained;
+        self.is_drained |= told;
+        told
+    }
+
+    /// Whether the backend has the other end of the port: one that does not will
+    /// answer nothing.
+    pub(super) fn is_served(&self) -> bool {
+        let line = self.line.as_ref();
+        line.is_some_and(|line| line.channel.is_connected().unwrap_or(false))
     }
 
     /// Requests that are in the ring.
@@ -693,13 +712,15 @@ impl<'g, P: Platform> Queue<'g, P> {
         line.channel.poll_wait(cx)
     }
 
-    /// If `token` is the leader, another of those who wait is to be it.
-    pub(super) fn hand_over(&mut self, token: u64) {
-        if self.leader != token {
-            return;
+    /// If `token` is the leader, another of those who wait is to be it. False:
+    /// nobody is, and the bus waits for answers that may still come.
+    pub(super) fn hand_over(&mut self, token: u64) -> bool {
+        // Nobody: it was handed to one who left without looking.
+        if self.leader != token && self.leader != 0 {
+            return true;
         }
         self.leader = 0;
-        self.wake_one();
+        self.wake_one() || !self.is_draining
     }
 
     /// Wakes one of those who wait; false: nobody does.

@@ -335,6 +335,10 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
                 disk.core().ask(crate::xenbus::Request::Fault(fault));
                 continue;
             }
+            if queue.has_drained() {
+                // The bus waits for that.
+                alloc::task::Wake::wake_by_ref(&disk.core().news);
+            }
             if self.parts.is_empty() && self.rest.is_empty() {
                 break;
             }

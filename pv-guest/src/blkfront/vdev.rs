@@ -116,7 +116,7 @@ impl core::str::FromStr for Vdev {
 
 #[cfg(test)]
 mod tests {
-    use std::string::ToString;
+    use alloc::string::ToString;
 
     use super::*;
 

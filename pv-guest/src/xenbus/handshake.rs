@@ -210,7 +210,9 @@ mod tests {
                     backend = match (phase, backend) {
                         (Phase::Idle, XenbusState::CONNECTED) => backend,
                         (Phase::Idle, _) => XenbusState::INITWAIT,
-                        (Phase::Told, XenbusState::INITWAIT) => XenbusState::CONNECTED,
+                        (Phase::Told, XenbusState::INITWAIT | XenbusState::INITIALISED) => {
+                            XenbusState::CONNECTED
+                        }
                         (Phase::Told | Phase::Live, _) => backend,
                         (Phase::Leaving, _) => XenbusState::CLOSING,
                         (Phase::Closed | Phase::Draining, _) => XenbusState::CLOSED,

@@ -137,7 +137,8 @@ pub trait Frontend {
     /// The backend ends: nothing new is to be asked of it.
     fn drain(&self) {}
 
-    /// Whether all that was asked has been answered.
+    /// Whether all that was asked has been answered, as far as there is anybody
+    /// who answers.
     fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
         Poll::Ready(())

@@ -9,7 +9,7 @@ use core::{future::poll_fn, task::Poll};
 
 use futures_util::future::join_all;
 use hypercall_abi::{DomId, Errno, io::xenbus::XenbusState, platform::Platform};
-use xenstore_client::{Error, ErrorKind, Ring, Watch, machine::Repeats};
+use xenstore_client::{Error, ErrorKind, Link, Ring, Transport as _, Watch, machine::Repeats};
 
 use super::{
     Bus, Fault, Frontend, Key, Nodes, Offer, Request, Stop,
@@ -29,8 +29,9 @@ struct Backend<'g, P: Platform> {
 struct Session<'g, 'd, P: Platform, F> {
     bus: Bus<'g, P>,
     driver: &'d F,
-    /// Its directory.
+    /// Its directory, and who tells of changes there.
     own: String,
+    watch: Option<Watch<'g, Ring<'g, P>>>,
     backend: Option<Backend<'g, P>>,
     phase: Phase,
     wish: Wish,
@@ -41,6 +42,19 @@ struct Session<'g, 'd, P: Platform, F> {
     in_use: InUse,
     /// The state that is still to be written.
     unsaid: Option<XenbusState>,
+    /// Whether there is such a device.
+    presence: Presence,
+    /// The state that was written last.
+    said: Option<XenbusState>,
+}
+
+/// Whether there is such a device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// Nobody has looked.
+    Unknown,
+    There,
+    Absent,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +68,8 @@ enum News {
     Changed,
     Drained,
     Request(Request),
-    End(Error),
+    /// A watch could not be set again, or the connection ended.
+    Unwatched(Error),
 }
 
 impl<'g, P: Platform> Bus<'g, P> {
@@ -65,12 +80,11 @@ impl<'g, P: Platform> Bus<'g, P> {
     /// Ends when the driver [asked for it](Request::Close), or with an [`Error`]
     /// when the connection to the store ended.
     pub async fn serve<F: Frontend>(&self, id: &str, driver: &F) -> Result<(), Error> {
-        let own = format!("device/{}/{id}", F::KIND);
-        let watch = self.store.watch_with(&own, None, Repeats::Merge).await?;
         let mut session = Session {
             bus: *self,
             driver,
-            own,
+            own: format!("device/{}/{id}", F::KIND),
+            watch: None,
             backend: None,
             phase: Phase::Idle,
             wish: Wish::Again,
@@ -78,9 +92,23 @@ impl<'g, P: Platform> Bus<'g, P> {
             keys: Vec::new(),
             in_use: InUse::No,
             unsaid: None,
+            said: None,
+            presence: Presence::Unknown,
         };
         loop {
-            match session.news(&watch).await {
+            match session.turn().await {
+                Ok(()) => {}
+                // The connection was renewed: once more.
+                Err(error) if error.kind == ErrorKind::Disconnected => {
+                    if self.store.transport().link() == Link::Dead {
+                        session.driver.stop(Stop::Broken(Fault::Store(error.kind)));
+                        return Err(error);
+                    }
+                    continue;
+                }
+                Err(error) => session.fail(Fault::Store(error.kind)).await,
+            }
+            match session.news().await {
                 News::Changed => {}
                 News::Drained => session.drained().await,
                 News::Request(Request::Fault(fault)) => session.fail(fault).await,
@@ -91,19 +119,13 @@ impl<'g, P: Platform> Bus<'g, P> {
                     let _gone = session.say(XenbusState::CLOSED).await;
                     return Ok(());
                 }
-                News::End(error) => {
-                    session.driver.stop(Stop::Broken(Fault::Store(error.kind)));
-                    return Err(error);
+                News::Unwatched(error) if error.kind == ErrorKind::Disconnected => {
+                    (session.watch, session.backend) = (None, None);
                 }
-            }
-            match session.turn().await {
-                // The watches fire when the connection is renewed.
-                Ok(())
-                | Err(Error {
-                    kind: ErrorKind::Disconnected,
-                    ..
-                }) => {}
-                Err(error) => session.fail(Fault::Store(error.kind)).await,
+                News::Unwatched(error) => {
+                    (session.watch, session.backend) = (None, None);
+                    session.fail(Fault::Store(error.kind)).await;
+                }
             }
         }
     }
@@ -111,18 +133,18 @@ impl<'g, P: Platform> Bus<'g, P> {
 
 impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
     /// Waits until there is something to look at.
-    async fn news(&self, own: &Watch<'g, Ring<'g, P>>) -> News {
+    async fn news(&self) -> News {
         let backend = self.backend.as_ref().map(|backend| &backend.watch);
         poll_fn(|cx| {
             if let Poll::Ready(request) = self.driver.poll_request(cx) {
                 return Poll::Ready(News::Request(request));
             }
             let mut changed = false;
-            for watch in [Some(own), backend].into_iter().flatten() {
+            for watch in [self.watch.as_ref(), backend].into_iter().flatten() {
                 while let Poll::Ready(event) = watch.poll_event(cx) {
                     match event {
                         Ok(_) => changed = true,
-                        Err(error) => return Poll::Ready(News::End(error)),
+                        Err(error) => return Poll::Ready(News::Unwatched(error)),
                     }
                 }
             }
@@ -141,6 +163,11 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
     /// nothing.
     async fn turn(&mut self) -> Result<(), Error> {
         loop {
+            if self.watch.is_none() {
+                let store = self.bus.store;
+                let watch = store.watch_with(&self.own, None, Repeats::Merge).await?;
+                self.watch = Some(watch);
+            }
             self.find_backend().await?;
             if let Some(state) = self.unsaid {
                 self.say(state).await?;
@@ -159,16 +186,24 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
             match step(self.phase, seen, self.wish) {
                 Step::Wait => return Ok(()),
                 Step::Look => {
-                    let offer = self.offer().await?;
+                    let Some(offer) = self.offer(seen).await? else {
+                        continue;
+                    };
                     if let Err(fault) = self.driver.changed(&offer) {
                         self.fail(fault).await;
                         continue;
                     }
                     return Ok(());
                 }
-                Step::Tell => self.tell().await?,
+                Step::Tell => {
+                    if let Some(offer) = self.offer(seen).await? {
+                        self.tell(&offer).await?;
+                    }
+                }
                 Step::GoLive => {
-                    let offer = self.offer().await?;
+                    let Some(offer) = self.offer(seen).await? else {
+                        continue;
+                    };
                     if F::TOLD != XenbusState::CONNECTED {
                         self.say(XenbusState::CONNECTED).await?;
                     }
@@ -224,7 +259,7 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
     async fn drained(&mut self) {
         // Its answers are all here, but it still has the pages: they are taken
         // back when it has ended, too.
-        let _seen_again = self.close().await;
+        let _said_again = self.close().await;
     }
 
     /// Uses the backend no more, and tells why.
@@ -236,9 +271,8 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         let told = format!("error/{}/error", self.own);
         // Only for people to read.
         let _refused = tree.write_as(&told, fault).await;
-        if self.say(XenbusState::CLOSING).await.is_err() {
-            self.phase = Phase::Closed;
-        }
+        // If not now, then when there is something to look at.
+        let _said_again = self.say(XenbusState::CLOSING).await;
     }
 
     async fn reconnect(&mut self) {
@@ -247,7 +281,7 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         self.renewed = Renewed::No;
         if self.phase != Phase::Idle && self.phase != Phase::Closed {
             self.phase = Phase::Leaving;
-            let _seen_again = self.say(XenbusState::CLOSING).await;
+            let _said_again = self.say(XenbusState::CLOSING).await;
         }
     }
 
@@ -258,31 +292,41 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
             let path = format!("{}/state", self.own);
             self.bus.store.tree().write_as(&path, state.0).await?;
         }
-        self.unsaid = None;
+        (self.said, self.unsaid) = (Some(state), None);
         Ok(())
     }
 
     /// Looks where the backend is, and watches it.
     async fn find_backend(&mut self) -> Result<(), Error> {
         let tree = self.bus.store.tree();
-        let names = ["backend", "backend-id"].map(|name| format!("{}/{name}", self.own));
-        let mut values = join_all(names.iter().map(|name| tree.try_read(name))).await;
-        let (domid, path) = (values.pop().transpose()?, values.pop().transpose()?);
-        let text = |value: Option<Option<Vec<u8>>>| String::from_utf8(value??).ok();
-        let found = text(path).zip(text(domid).and_then(|text| text.parse().ok().map(DomId)));
-        let Some((path, domid)) = found.filter(|(path, _)| !path.is_empty()) else {
-            if self.backend.take().is_some() {
+        let names = ["backend", "backend-id", "state"].map(|name| format!("{}/{name}", self.own));
+        let values = join_all(names.iter().map(|name| tree.try_read(name))).await;
+        let mut texts = [None, None, None];
+        for (text, value) in texts.iter_mut().zip(values) {
+            *text = value?.and_then(|value| String::from_utf8(value).ok());
+        }
+        let [path, domid, state] = texts;
+        let state = state.and_then(|text| text.parse().ok()).map(XenbusState);
+        let is_ours = self.said.is_none() || self.unsaid.is_some() || state == self.said;
+        let domid = domid.and_then(|text| text.parse().ok().map(DomId));
+        let found = path.filter(|path| !path.is_empty()).zip(domid);
+        if found.is_none() || !is_ours {
+            // Taken away; and if there is one again, it may be another.
+            if self.backend.take().is_some() || self.presence == Presence::Unknown {
                 self.end_use(Stop::Gone);
-                self.keys.clear();
-                self.begin();
             }
+            self.presence = Presence::Absent;
+            self.keys.clear();
+            self.begin();
+            (self.said, self.unsaid) = (None, None);
+        }
+        let Some((path, domid)) = found else {
             return Ok(());
         };
         let known = self.backend.as_ref();
         if known.is_some_and(|known| (&known.path, known.domid) == (&path, domid)) {
             return Ok(());
         }
-        let is_first = known.is_none();
         let watch = self
             .bus
             .store
@@ -291,15 +335,10 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         self.backend = Some(Backend { path, domid, watch });
         self.end_use(Stop::Lost);
         self.begin();
-        let state = format!("{}/state", self.own);
-        let told: Option<u32> = match self.bus.store.tree().try_read(&state).await? {
-            Some(value) => String::from_utf8(value)
-                .ok()
-                .and_then(|text| text.parse().ok()),
-            None => None,
-        };
+        self.presence = Presence::There;
         // As the toolstack left it, unless somebody was here before.
-        if is_first && told == Some(XenbusState::INITIALISING.0) {
+        if state == Some(XenbusState::INITIALISING) {
+            self.said = state;
             return Ok(());
         }
         self.say(XenbusState::INITIALISING).await
@@ -330,14 +369,17 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         })
     }
 
-    /// What the backend offers.
-    async fn offer(&self) -> Result<Offer, Error> {
+    /// What the backend offers; `None`: it went on meanwhile, and what was read
+    /// may be of two minds.
+    async fn offer(&self, seen: Seen) -> Result<Option<Offer>, Error> {
         let backend = self.backend.as_ref().ok_or(ErrorKind::Disconnected)?;
-        Ok(Offer {
+        let offer = Offer {
             domid: backend.domid,
             backend: self.nodes(&backend.path, F::BACKEND_KEYS).await?,
             own: self.nodes(&self.own, F::OWN_KEYS).await?,
-        })
+        };
+        let again = self.see(&backend.path).await?;
+        Ok((again == seen).then_some(offer))
     }
 
     async fn nodes(&self, folder: &str, names: &[&str]) -> Result<Nodes, Error> {
@@ -360,14 +402,17 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
     }
 
     /// Agrees with the backend.
-    async fn tell(&mut self) -> Result<(), Error> {
-        let offer = self.offer().await?;
+    async fn tell(&mut self, offer: &Offer) -> Result<(), Error> {
         self.in_use = InUse::Yes;
-        match self.driver.negotiate(&offer) {
+        match self.driver.negotiate(offer) {
             Ok(keys) => {
+                // What became of it is not known if the connection ends meanwhile.
+                self.unsaid = Some(XenbusState::INITIALISING);
                 self.write(&keys).await?;
+                self.unsaid = None;
                 self.keys = keys.into_iter().map(|key| key.name).collect();
                 self.phase = Phase::Told;
+                self.said = Some(F::TOLD);
             }
             Err(fault) => self.fail(fault).await,
         }

@@ -56,16 +56,6 @@ fn block_on<F: Future>(
     }
 }
 
-/// Runs a guest that has a bus.
-pub(crate) fn run<T>(
-    domain: &Domain,
-    main: impl for<'g> AsyncFnOnce(Bus<'g, &'g Domain>) -> T,
-) -> T {
-    run_until(domain, None, main)
-        .expect("there is memory for the first steps")
-        .expect("there is no deadline")
-}
-
 /// Runs a guest that has a bus, until it is too late; an error: it could not
 /// begin.
 pub(crate) fn run_until<T>(

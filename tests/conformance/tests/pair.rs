@@ -269,6 +269,12 @@ const FAULTS: Faults = Faults {
     lies: 30,
     store_restarts: 300,
     destroyed: 1000,
+    io_fails: 0,
+    io_slow: 0,
+    backend_restarts: 0,
+    detached: 0,
+    resized: 0,
+    mischief: 0,
 };
 
 /// What the mixed scenario of a seed is: the first domain is number 1.

@@ -541,7 +541,7 @@ impl Blk {
         if (writes && is_read_only && !segments.is_empty()) || self.fails(world) {
             return BlkifStatus::ERROR;
         }
-        let unit = self.config.sector_bytes as u64 / SECTOR_BYTES;
+        let unit = u64::from(self.config.sector_bytes) / SECTOR_BYTES;
         let mut sectors = 0;
         for segment in segments {
             let (first, last) = (segment.first_sect, segment.last_sect);
