@@ -4,7 +4,6 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
-#[cfg(any(feature = "critical-section", feature = "embassy"))]
 pub mod adapt;
 #[cfg(feature = "alloc")]
 pub mod blkfront;

@@ -27,6 +27,7 @@ mod geometry;
 mod queue;
 mod transfer;
 mod vdev;
+mod volume;
 
 use ::core::{
     future::{Future, poll_fn},
@@ -57,6 +58,7 @@ pub use geometry::{
 };
 pub use queue::Counters;
 pub use vdev::{NoVdev, Vdev};
+pub use volume::Volume;
 
 /// What a driver may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,9 @@ ended() { # waits for the end of a guest
         usleep 50000
     done
 }
+for disk in /job/disk*; do
+    [ -f "$disk" ] && losetup "/dev/loop${disk#/job/disk}" "$disk"
+done
 create guest
 domid=$(xl domid guest)
 home=/local/domain/$domid/data
@@ -79,6 +82,23 @@ echo "@@LAB record"
 cat /var/log/xen/console/guest-guest.log
 echo
 echo "@@LAB peers"
+if [ -f /job/check ]; then
+    # What the guest left on its disk, as Linux sees it.
+    while read -r kind start; do
+        losetup -o "$start" /dev/loop7 /job/disk0
+        if mount -t "$kind" -o ro /dev/loop7 /mnt; then
+            if [ -f /mnt/SHA256SUMS ]; then
+                (cd /mnt && sha256sum -c SHA256SUMS) | sed 's/^/dom0: /'
+            fi
+            if [ -f /mnt/GUEST.TXT ]; then
+                seq -f 'line %05g' 10000 | head -c 100000 | cmp - /mnt/GUEST.TXT \
+                    && echo "dom0: GUEST.TXT is what the guest wrote"
+            fi
+            umount /mnt
+        fi
+        losetup -d /dev/loop7
+    done </job/check
+fi
 if [ -f /job/peer.log ]; then
     if [ -f /job/peer.cfg ]; then
         ended peer 100

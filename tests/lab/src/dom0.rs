@@ -13,7 +13,7 @@ use object::{Object, ObjectSection};
 use crate::cpio::Archive;
 
 /// Kernel modules that dom0 loads; what they need comes with them.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 15] = [
     "xenfs",
     "xen-privcmd",
     "xen-evtchn",
@@ -22,6 +22,10 @@ const MODULES: [&str; 11] = [
     "xen-blkback",
     "xen-netback",
     "loop",
+    "ext4",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
     "bridge",
     "virtio_pci",
     "virtio_blk",
@@ -75,10 +79,11 @@ const FOLDERS: [&str; 26] = [
 ];
 
 const INIT: &str = include_str!("../dom0/init");
+const BLOCK_SCRIPT: &str = include_str!("../dom0/block");
 
 /// What changes the image, for the key of what is kept.
 pub(crate) fn inputs() -> String {
-    format!("{INIT}{MODULES:?}{XEN_TOOLS:?}{STORE_TOOLS:?}{FOLDERS:?}")
+    format!("{INIT}{BLOCK_SCRIPT}{MODULES:?}{XEN_TOOLS:?}{STORE_TOOLS:?}{FOLDERS:?}")
 }
 
 /// Makes the archive.
@@ -144,6 +149,7 @@ pub(crate) fn build(tree: &Path) -> Result<Vec<u8>> {
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n");
     archive.file("etc/group", 0o644, b"root:x:0:\n");
     let init = INIT.replace("@XEN@", &format!("/{xen}"));
+    archive.file("etc/xen/scripts/block", 0o755, BLOCK_SCRIPT.as_bytes());
     archive.file("init", 0o755, init.as_bytes());
     Ok(archive.finish())
 }

@@ -3,6 +3,7 @@
 mod abi;
 mod cpio;
 mod crash;
+mod disk;
 mod dom0;
 mod exit;
 mod fuzz;
@@ -33,6 +34,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    disk::Disk,
     exit::Ended,
     machine::Start,
     matrix::Column,
@@ -143,6 +145,10 @@ struct RunOptions {
     /// Spoil what the loader hands to the guest (conformance only)
     #[arg(long, value_name = "KIND")]
     spoil: Option<Spoil>,
+    /// A disk for it, xvda and on: FILE, or FILE:ro to read only. On a real Xen
+    /// the guest has a copy
+    #[arg(long, value_name = "FILE")]
+    disk: Vec<Disk>,
     /// Start Xen anew instead of restoring a saved machine
     #[arg(long)]
     cold: bool,
@@ -203,6 +209,12 @@ fn main() -> ExitCode {
 }
 
 fn run_guest(options: RunOptions) -> Result<u8> {
+    let disks = match options.disk.is_empty() {
+        true => disk::sample_for(&options.example, options.on.name())?
+            .into_iter()
+            .collect(),
+        false => options.disk,
+    };
     let job = Job {
         guest: options.example,
         platform: options.on,
@@ -210,6 +222,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         memory_mib: options.memory,
         vcpus: options.vcpus,
         command_line: options.cmdline,
+        disks,
         with: options.with,
         spoil: options.spoil,
         timeout: Duration::from_secs(if options.gdb {

@@ -187,6 +187,7 @@ fn job(column: Column, command_line: String) -> Job {
         memory_mib: 32,
         vcpus: 2,
         command_line,
+        disks: Vec::new(),
         with: With::Toolstack,
         spoil: Some(Spoil::Witness),
         timeout: TIMEOUT,

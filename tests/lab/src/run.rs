@@ -17,6 +17,7 @@ use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    disk::{Access, Disk},
     exit::Ended,
     guest::{self, Build},
     machine::{Start, run_folder, spawn},
@@ -53,6 +54,14 @@ impl Platform {
         }
     }
 
+    /// How its guests are virtualized, as Xen's tools call it.
+    pub(crate) const fn guest_type(self) -> &'static str {
+        match self {
+            Self::Mock | Self::XenPv => "pv",
+            Self::MockPvh | Self::XenPvh | Self::Qemu => "pvh",
+        }
+    }
+
     /// Whether it is a real Xen.
     pub(crate) const fn is_xen(self) -> bool {
         matches!(self, Self::XenPv | Self::XenPvh)
@@ -85,6 +94,8 @@ pub(crate) enum With {
     Echo,
     /// That, and others who work there
     Store,
+    /// Linux in domain 0, which looks at the sample disk when the guest has ended
+    Check,
     /// A toolstack that suspends and resumes the guest when it asks for it
     Toolstack,
 }
@@ -99,6 +110,8 @@ pub(crate) struct Job {
     pub(crate) memory_mib: u32,
     pub(crate) vcpus: u32,
     pub(crate) command_line: String,
+    /// Its disks.
+    pub(crate) disks: Vec<Disk>,
     /// Who else is there.
     pub(crate) with: With,
     /// How the loader's information is spoilt.
@@ -230,19 +243,28 @@ fn finish(mut child: Child, watchdog: Watchdog, read: impl FnOnce(i32) -> Ended)
     })
 }
 
+/// The disks as the mock's hosted front is told of them.
+fn disks(job: &Job) -> Result<String> {
+    let mut all = Vec::new();
+    for disk in &job.disks {
+        let path = fs::canonicalize(&disk.path);
+        let path = path.with_context(|| format!("there is no {}", disk.path.display()))?;
+        let suffix = match disk.access {
+            Access::Read => ":ro",
+            Access::Write => "",
+        };
+        all.push(format!("{}{suffix}", path.display()));
+    }
+    Ok(all.join(","))
+}
+
 fn mock(job: &Job) -> Result<Report> {
     let program = guest::build(&job.guest, Build::Process)?;
     let mut command = Command::new(program);
     command
         .env("PV_GUEST_CMDLINE", &job.command_line)
-        .env(
-            "PV_GUEST_TYPE",
-            if job.platform == Platform::MockPvh {
-                "pvh"
-            } else {
-                "pv"
-            },
-        )
+        .env("PV_GUEST_TYPE", job.platform.guest_type())
+        .env("PV_GUEST_DISKS", disks(job)?)
         .env("PV_GUEST_MEMORY_MIB", job.memory_mib.to_string())
         .env("PV_GUEST_VCPUS", job.vcpus.to_string())
         .env("RUST_BACKTRACE", "0");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    disk,
     exit::Ended,
     machine::Start,
     matrix::Column,
@@ -107,6 +108,31 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         memory_mib: 512,
         ..scenario("tour in 512 MiB", "tour", &["powering off"])
+    },
+    Scenario {
+        with: With::Check,
+        only_on: XENS,
+        ..scenario(
+            "a disk, by blkback",
+            "disk",
+            &[
+                "3 files are what /SHA256SUMS says",
+                "wrote GUEST.TXT, 100000 bytes, and read it back",
+                "dom0: numbers.txt: OK",
+                "dom0: GUEST.TXT is what the guest wrote",
+            ],
+        )
+    },
+    Scenario {
+        only_on: &[Platform::Mock],
+        ..scenario(
+            "a disk of the mock's",
+            "disk",
+            &[
+                "3 files are what /SHA256SUMS says",
+                "wrote GUEST.TXT, 100000 bytes, and read it back",
+            ],
+        )
     },
     Scenario {
         command_line: "ports=2level grants=2",
@@ -230,6 +256,8 @@ impl Scenario {
     /// Runs it, and says what was wrong.
     pub(crate) fn check(&self, column: Column) -> Result<(), String> {
         let platform = column.platform;
+        let disks = disk::sample_for(self.guest, platform.name());
+        let disks = disks.map_err(|error| format!("{error:#}"))?;
         let job = Job {
             guest: self.guest.to_owned(),
             platform,
@@ -237,6 +265,7 @@ impl Scenario {
             memory_mib: self.memory_mib,
             vcpus: 1,
             command_line: self.command_line.to_owned(),
+            disks: disks.into_iter().collect(),
             with: self.with,
             spoil: self.spoil,
             timeout: Duration::from_secs(self.timeout_s),

@@ -51,6 +51,7 @@ fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
             memory_mib,
             vcpus: 1,
             command_line: String::new(),
+            disks: Vec::new(),
             with: With::Nobody,
             spoil: None,
             timeout: Duration::from_secs(15),

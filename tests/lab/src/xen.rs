@@ -9,17 +9,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{
     crash,
+    disk::{self, Access, Disk},
     exit::Ended,
     guest::{self, Build, Tool},
     linux,
     machine::{Parts, Start, run_folder, write_job},
     names::Names,
     packages,
-    run::{Debug, Job, Platform, Report, Show, Watchdog, With, announce, feed, invite, show},
+    run::{Debug, Job, Report, Show, Watchdog, With, announce, feed, invite, show},
     spoil,
 };
 
@@ -29,11 +30,7 @@ const JOB_SCRIPT: &str = include_str!("../dom0/job.sh");
 const PEER_COMMAND_LINE: &str = "pair=back";
 
 fn configuration(job: &Job, name: &str, command_line: &str) -> String {
-    let kind = if job.platform == Platform::XenPv {
-        "pv"
-    } else {
-        "pvh"
-    };
+    let kind = job.platform.guest_type();
     // xl reads strings as Python does, in single or double quotes.
     let (ramdisk, options, least_mib) = if job.guest == linux::NAME {
         (
@@ -44,15 +41,27 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
     } else {
         ("", "", 0)
     };
+    let disks: Vec<String> = job.disks.iter().enumerate().map(target).collect();
     let command_line = format!("{options} {command_line}");
     let command_line = command_line.trim_start().replace(['"', '\n', '\\'], " ");
     format!(
         "name=\"{name}\"\ntype=\"{kind}\"\nkernel=\"/job/image\"\nmemory={}\nvcpus={}\n\
          cmdline=\"{command_line}\"\ntsc_mode=\"native\"\non_poweroff=\"destroy\"\n\
-         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n{ramdisk}",
+         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n{ramdisk}disk=[{}]\n",
         job.memory_mib.max(least_mib),
-        job.vcpus
+        job.vcpus,
+        disks.join(", ")
     )
+}
+
+/// A disk in the guest's configuration: the job sets up a loop device for each.
+fn target((index, disk): (usize, &Disk)) -> String {
+    let letter = char::from(b'a' + (index % 26) as u8);
+    let mode = match disk.access {
+        Access::Read => 'r',
+        Access::Write => 'w',
+    };
+    format!("\"phy:/dev/loop{index},xvd{letter},{mode}\"")
 }
 
 /// What the initial domain's console says, sorted.
@@ -191,7 +200,14 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     if is_linux {
         files.push(("ramdisk", linux::ramdisk(&parts.tree)?));
     }
+    let names: Vec<String> = (0..job.disks.len()).map(|at| format!("disk{at}")).collect();
+    for (name, disk) in names.iter().zip(&job.disks) {
+        let content = fs::read(&disk.path);
+        let content = content.with_context(|| format!("there is no {}", disk.path.display()))?;
+        files.push((name, content));
+    }
     match job.with {
+        With::Check => files.push(("check", disk::partitions().into_bytes())),
         With::Nobody => {}
         With::Peer => files.push(("peer.cfg", peer.into_bytes())),
         With::Linux => {
@@ -398,6 +414,7 @@ mod tests {
             memory_mib: 8,
             vcpus: 1,
             command_line: "a\"\nextra=\"b".into(),
+            disks: vec!["x:ro".parse().unwrap()],
             with: With::Nobody,
             spoil: None,
             timeout: Duration::ZERO,
@@ -408,5 +425,6 @@ mod tests {
         let text = configuration(&job, "guest", &job.command_line);
         assert!(text.contains("cmdline=\"a  extra= b\"\n"));
         assert!(text.contains("type=\"pvh\"\n"));
+        assert!(text.contains("disk=[\"phy:/dev/loop0,xvda,r\"]\n"));
     }
 }

@@ -5,7 +5,8 @@
 //! resumed.
 //!
 //! `PV_GUEST_TYPE` (`pv` or `pvh`), `PV_GUEST_CMDLINE`, `PV_GUEST_MEMORY_MIB` and
-//! `PV_GUEST_VCPUS` say what the domain is given; `PV_GUEST_SPOIL` is `magic`, `nothing`, `short`, `absurd` or
+//! `PV_GUEST_VCPUS` say what the domain is given; `PV_GUEST_DISKS` are files for its
+//! disks, separated by commas, each with `:ro` behind it if it is read-only; `PV_GUEST_SPOIL` is `magic`, `nothing`, `short`, `absurd` or
 //! `console` to spoil what its start information says. The exit status is 0 for a power-off, else 64 and the
 //! reason of the shutdown (crash: 67).
 
@@ -16,12 +17,13 @@ use std::{
 
 use hypercall_abi::{
     Mfn, Port, VcpuId,
+    io::blkif::VdiskInfo,
     platform::Platform,
     sched::ShutdownReason,
     xen::{SharedInfo, StartInfo},
 };
 
-use crate::{Config, Domain, DomainType, OnShutdown, Suspend, Time};
+use crate::{Config, DiskConfig, Domain, DomainType, Medium, OnShutdown, Suspend, Time};
 
 /// An exception of the guest's code.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +70,8 @@ static DOMAIN: OnceLock<&'static Domain> = OnceLock::new();
 static HANDLER: OnceLock<Handler> = OnceLock::new();
 static GUARD: OnceLock<(u64, u64)> = OnceLock::new();
 
+/// The number of the first disk.
+const XVDA: u32 = 51712;
 const DEFAULT_MEMORY_MIB: usize = 64;
 const STACK_BYTES: usize = 1 << 20;
 /// How often it is looked whether a watchdog has run out.
@@ -121,6 +125,7 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
             upcall();
         }
     });
+    attach_disks(domain);
     if let Ok(kind) = env::var("PV_GUEST_SPOIL") {
         spoil(domain, &kind);
     }
@@ -158,6 +163,35 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
         let _panicked = guest.join();
     }
     domain.end(ShutdownReason::CRASH, String::new())
+}
+
+/// Gives the domain the disks that it is to have.
+fn attach_disks(domain: &Domain) {
+    let all = env::var("PV_GUEST_DISKS").unwrap_or_default();
+    let paths = all.split(',').filter(|path| !path.is_empty());
+    for (index, path) in paths.enumerate() {
+        let (path, info) = match path.strip_suffix(":ro") {
+            Some(path) => (path, VdiskInfo::READONLY),
+            None => (path, VdiskInfo::empty()),
+        };
+        let writes = !info.contains(VdiskInfo::READONLY);
+        let file = std::fs::File::options().read(true).write(writes).open(path);
+        let file = match file {
+            Ok(file) => file,
+            Err(error) => {
+                eprintln!("mock: cannot open {path}: {error}");
+                std::process::exit(2);
+            }
+        };
+        let config = DiskConfig {
+            vdev: XVDA + 16 * index as u32,
+            medium: Medium::File(file),
+            sectors: 0,
+            info,
+            ..DiskConfig::default()
+        };
+        domain.xen().attach_disk(domain.domid(), config);
+    }
 }
 
 /// A toolstack that suspends and resumes the guest when it writes `suspend` to

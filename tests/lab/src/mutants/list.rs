@@ -97,8 +97,8 @@ pub(super) const ALL: &[Mutant] = &[
     bug(
         "events do not reach the other end",
         "world.rs",
-        "if self.fate(remote, other) == Fate::Comes {",
-        "if self.fate(remote, other) != Fate::Comes {",
+        "if self.fate(remote, other) == Fate::Lost {",
+        "if self.fate(remote, other) != Fate::Lost {",
     ),
     bug(
         "a virtual interrupt can be bound twice",

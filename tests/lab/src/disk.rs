@@ -1,0 +1,183 @@
+//! Disks for guests: images of the user's, and the sample that a guest gets which
+//! wants one.
+
+use std::{
+    fs::{self, File},
+    io::{Cursor, Write},
+    path::{Path, PathBuf},
+    process::Command,
+    str::FromStr,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use sha2::{Digest, Sha256};
+
+use crate::{machine::run_folder, packages};
+
+/// Guests that are of no use without a disk.
+const WANT_ONE: [&str; 1] = ["disk"];
+
+/// A disk that a guest is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Disk {
+    pub(crate) path: PathBuf,
+    pub(crate) access: Access,
+}
+
+/// What a guest may do with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+impl FromStr for Disk {
+    type Err = String;
+
+    /// `FILE` or `FILE:ro`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, access) = match text.strip_suffix(":ro") {
+            Some(path) => (path, Access::Read),
+            None => (text, Access::Write),
+        };
+        if path.contains([',', '\n', '"', '\\']) {
+            return Err("a disk's path has a comma or a quote in it".into());
+        }
+        Ok(Self {
+            path: path.into(),
+            access,
+        })
+    }
+}
+
+const MIB: usize = 1 << 20;
+const SECTOR_BYTES: usize = 512;
+/// Where the partitions of the sample lie, and how large they are.
+const FAT_AT: usize = MIB;
+const FAT_BYTES: usize = 4 * MIB;
+const EXT4_AT: usize = FAT_AT + FAT_BYTES;
+const EXT4_BYTES: usize = 4 * MIB;
+
+/// The sample disk, fresh, for a guest that wants one.
+pub(crate) fn sample_for(guest: &str, platform: &str) -> Result<Option<Disk>> {
+    if !WANT_ONE.contains(&guest) {
+        return Ok(None);
+    }
+    let path = packages::cache().join(format!("sample-disk-{platform}"));
+    let image = sample()?;
+    fs::create_dir_all(packages::cache())?;
+    fs::write(&path, image).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Some(Disk {
+        path,
+        access: Access::Write,
+    }))
+}
+
+/// Where the partitions of the sample are, for Linux: the file system, where it
+/// begins.
+pub(crate) fn partitions() -> String {
+    format!("vfat {FAT_AT}\next4 {EXT4_AT}\n")
+}
+
+/// A partition table of old, a FAT partition and an ext4 one, with a few files.
+fn sample() -> Result<Vec<u8>> {
+    let mut image = vec![0; EXT4_AT + EXT4_BYTES];
+    let entries = [(0x06, FAT_AT, FAT_BYTES), (0x83, EXT4_AT, EXT4_BYTES)];
+    for (index, (kind, at, bytes)) in entries.into_iter().enumerate() {
+        let entry = &mut image[446 + index * 16..][..16];
+        entry[4] = kind;
+        entry[8..12].copy_from_slice(&((at / SECTOR_BYTES) as u32).to_le_bytes());
+        entry[12..16].copy_from_slice(&((bytes / SECTOR_BYTES) as u32).to_le_bytes());
+    }
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    image[FAT_AT..][..FAT_BYTES].copy_from_slice(&fat()?);
+    image[EXT4_AT..][..EXT4_BYTES].copy_from_slice(&ext4()?);
+    Ok(image)
+}
+
+fn fat() -> Result<Vec<u8>> {
+    let mut volume = Cursor::new(vec![0; FAT_BYTES]);
+    let options = FormatVolumeOptions::new()
+        .fat_type(FatType::Fat16)
+        .bytes_per_cluster(512)
+        .volume_label(*b"SAMPLE     ");
+    fatfs::format_volume(&mut volume, options)?;
+    let files = FileSystem::new(&mut volume, FsOptions::new())?;
+    files
+        .root_dir()
+        .create_file("README.TXT")?
+        .write_all(b"A guest may write here.\n")?;
+    drop(files);
+    Ok(volume.into_inner())
+}
+
+/// The files of the ext4 partition.
+fn files() -> Vec<(&'static str, Vec<u8>)> {
+    let numbers: String = (1..=50_000).map(|number| format!("{number}\n")).collect();
+    vec![
+        ("hello.txt", b"Hello from the sample disk.\n".to_vec()),
+        ("folder/inner.txt", b"A file in a folder.\n".to_vec()),
+        ("numbers.txt", numbers.into_bytes()),
+    ]
+}
+
+fn ext4() -> Result<Vec<u8>> {
+    let folder = run_folder()?;
+    let root = folder.path().join("root");
+    let mut sums = String::new();
+    for (name, content) in files() {
+        let path = root.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let sum: String = Sha256::digest(&content)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        sums.push_str(&format!("{sum}  {name}\n"));
+        fs::write(path, content)?;
+    }
+    fs::write(root.join("SHA256SUMS"), sums)?;
+    let image = folder.path().join("ext4");
+    File::create(&image)?.set_len(EXT4_BYTES as u64)?;
+    let mke2fs = ["/usr/sbin/mke2fs", "/sbin/mke2fs"]
+        .into_iter()
+        .find(|path| Path::new(path).exists());
+    let Some(mke2fs) = mke2fs else {
+        bail!("the sample disk needs mke2fs; install it with: sudo apt-get install -y e2fsprogs");
+    };
+    let status = Command::new(mke2fs)
+        .args(["-q", "-t", "ext4", "-F", "-d"])
+        .arg(&root)
+        .arg(&image)
+        .status()
+        .context("cannot run mke2fs")?;
+    ensure!(status.success(), "mke2fs failed");
+    Ok(fs::read(image)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_a_disk() {
+        let image = sample().unwrap();
+        assert_eq!(image[510..512], [0x55, 0xaa]);
+        // The magic of an ext4 file system.
+        assert_eq!(image[EXT4_AT + 1024 + 56..][..2], [0x53, 0xef]);
+        assert_eq!(image[FAT_AT + 510..][..2], [0x55, 0xaa]);
+    }
+
+    #[test]
+    fn disks_are_named_on_the_command_line() {
+        let disk: Disk = "a/b.img:ro".parse().unwrap();
+        assert_eq!(
+            (disk.path.as_path(), disk.access),
+            (Path::new("a/b.img"), Access::Read)
+        );
+        assert_eq!("c".parse::<Disk>().unwrap().access, Access::Write);
+        assert!("a,b".parse::<Disk>().is_err());
+    }
+}
