@@ -20,7 +20,8 @@ impl TimeSource for WallClock {
     fn get_timestamp(&self) -> Timestamp {
         let seconds = time::wall_clock_ns().unwrap_or(0) / 1_000_000_000;
         let (days, rest) = (seconds / 86_400, seconds % 86_400);
-        // Of four years each, counted from the first of March 1970.
+        // Counted from the first of March of the year 0, in eras of 400 years: so
+        // the day that leap years have is their last.
         let days = days + 719_468;
         let era = days / 146_097;
         let day = days % 146_097;
@@ -79,7 +80,7 @@ pub(crate) fn show(disk: &Volume<'static>, index: usize, mode: Mode) -> Result<(
     Ok(())
 }
 
-/// Lines that are easy to check elsewhere: `seq -f 'line %05g' 10000 | head -c 100000`.
+/// Numbered lines, which are easy to check elsewhere.
 fn own_bytes() -> Vec<u8> {
     let lines = (1..).flat_map(|line: u32| format!("line {line:05}\n").into_bytes());
     lines.take(OWN_BYTES).collect()

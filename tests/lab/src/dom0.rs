@@ -13,7 +13,7 @@ use object::{Object, ObjectSection};
 use crate::cpio::Archive;
 
 /// Kernel modules that dom0 loads; what they need comes with them.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 16] = [
     "xenfs",
     "xen-privcmd",
     "xen-evtchn",
@@ -22,6 +22,7 @@ const MODULES: [&str; 15] = [
     "xen-blkback",
     "xen-netback",
     "loop",
+    "crc32c_generic",
     "ext4",
     "vfat",
     "nls_cp437",

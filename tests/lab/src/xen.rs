@@ -352,6 +352,7 @@ fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::Platform;
 
     #[test]
     fn the_guests_words_and_xens_are_told_apart() {
