@@ -219,6 +219,21 @@ impl Xen {
         self.store_change(&Change::SetPerms(path.into(), vec![('n', domid)]))
     }
 
+    /// Gives a node to a domain, and lets others read it.
+    ///
+    /// # Errors
+    /// [`StoreError::ENOENT`].
+    pub fn store_share(
+        &self,
+        path: &str,
+        owner: DomId,
+        readers: &[DomId],
+    ) -> Result<(), StoreError> {
+        let readers = readers.iter().map(|reader| ('r', *reader));
+        let perms = std::iter::once(('n', owner)).chain(readers).collect();
+        self.store_change(&Change::SetPerms(path.into(), perms))
+    }
+
     /// Removes a node and all below it.
     ///
     /// # Errors

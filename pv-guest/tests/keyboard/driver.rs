@@ -1,0 +1,165 @@
+//! A driver for keyboards (`vkbd`): all that a driver author has to write.
+//! `docs/DRIVERS.md` walks through it.
+//!
+//! Source: `io/kbdif.h`.
+
+use std::{
+    future::poll_fn,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use event_channels::Channel;
+use grant_tables::{Granted, Page, PeerWrites};
+use hypercall_abi::{
+    io::{
+        kbdif::{
+            XENKBD_IN_EVENT_SIZE, XENKBD_IN_RING_LEN, XENKBD_IN_RING_OFFS, XenkbdKey, XenkbdPage,
+            XenkbdType,
+        },
+        xenbus::XenbusState,
+    },
+    peer_field,
+    platform::Platform,
+};
+use pv_guest::xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Stop};
+use zerocopy::FromBytes;
+
+/// What is shared with the backend while there is a connection.
+struct Line<'g, P: Platform> {
+    page: Granted<'g, P, PeerWrites>,
+    channel: Channel<'g, P>,
+    /// Events that were read: our own index, which the backend cannot change.
+    read: u32,
+}
+
+struct Inner<'g, P: Platform> {
+    line: Option<Line<'g, P>>,
+    /// Who waits for a key, and the bus.
+    waiting: Vec<Waker>,
+    fault: Option<Fault>,
+}
+
+/// A keyboard.
+pub(crate) struct Keyboard<'g, P: Platform> {
+    bus: Bus<'g, P>,
+    inner: Mutex<Inner<'g, P>>,
+}
+
+impl<'g, P: Platform> Keyboard<'g, P> {
+    pub(crate) fn new(bus: Bus<'g, P>) -> Self {
+        let inner = Mutex::new(Inner {
+            line: None,
+            waiting: Vec::new(),
+            fault: None,
+        });
+        Self { bus, inner }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<'g, P>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next key that goes down or up; waits for a backend, too.
+    pub(crate) async fn next(&self) -> XenkbdKey {
+        poll_fn(|cx| {
+            let mut inner = self.lock();
+            loop {
+                inner.waiting.push(cx.waker().clone());
+                let Some(line) = &mut inner.line else {
+                    return Poll::Pending;
+                };
+                match line.take() {
+                    Ok(Some(key)) => return Poll::Ready(key),
+                    Ok(None) if line.channel.poll_wait(cx).is_pending() => return Poll::Pending,
+                    Ok(None) => {}
+                    Err(fault) => {
+                        inner.fault = Some(fault);
+                        inner.wake();
+                        return Poll::Pending;
+                    }
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl<P: Platform> Inner<'_, P> {
+    fn wake(&mut self) {
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl<P: Platform> Line<'_, P> {
+    /// The next key in the page. What is no key is left out.
+    fn take(&mut self) -> Result<Option<XenkbdKey>, Fault> {
+        let page = self.page.peer();
+        let head = page.at::<XenkbdPage>(0).ok_or(Fault::Ring)?;
+        loop {
+            let written = peer_field!(head, XenkbdPage, in_prod).load_acquire();
+            // Copied once, then checked: the backend may write anything.
+            let most = XENKBD_IN_RING_LEN as u32;
+            let count = written.check_with(|written| match written.wrapping_sub(self.read) {
+                count if count <= most => Ok(count),
+                _ => Err(Fault::Ring),
+            })?;
+            if count == 0 {
+                return Ok(None);
+            }
+            let slot = self.read as usize % XENKBD_IN_RING_LEN;
+            let offset = XENKBD_IN_RING_OFFS + slot * XENKBD_IN_EVENT_SIZE;
+            let mut event = [0; XENKBD_IN_EVENT_SIZE];
+            page.get(offset, XENKBD_IN_EVENT_SIZE)
+                .map(|slot| slot.copy_to(&mut event));
+            self.read = self.read.wrapping_add(1);
+            peer_field!(head, XenkbdPage, in_cons).store_release(self.read);
+            match XenkbdKey::read_from_prefix(&event) {
+                Ok((key, _)) if key.r#type == XenkbdType::KEY => return Ok(Some(key)),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<P: Platform> Frontend for Keyboard<'_, P> {
+    const KIND: &'static str = "vkbd";
+    const BACKEND_KEYS: &'static [&'static str] = &["feature-disable-keyboard"];
+    const TOLD: XenbusState = XenbusState::INITIALISED;
+
+    fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {
+        if offer.backend.has("feature-disable-keyboard") {
+            return Err(Fault::Lacks("keyboard"));
+        }
+        let grants = self.bus.grants();
+        let page = grants.share::<PeerWrites>(offer.domid, Page::new(grants.platform())?)?;
+        let channel = Channel::unbound(self.bus.ports(), offer.domid)?;
+        let keys = vec![
+            Key::new("page-gref", page.gref()),
+            Key::new("event-channel", channel.port()),
+        ];
+        self.lock().line = Some(Line {
+            page,
+            channel,
+            read: 0,
+        });
+        Ok(keys)
+    }
+
+    fn live(&self, _offer: &Offer) -> Result<(), Fault> {
+        self.lock().wake();
+        Ok(())
+    }
+
+    fn stop(&self, _why: Stop) {
+        // The grant ends, or goes into quarantine while the backend has the page.
+        self.lock().line = None;
+    }
+
+    fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {
+        let mut inner = self.lock();
+        inner.waiting.push(cx.waker().clone());
+        let fault = inner.fault.take();
+        fault.map_or(Poll::Pending, |fault| Poll::Ready(Request::Fault(fault)))
+    }
+}

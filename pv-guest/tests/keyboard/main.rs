@@ -1,0 +1,184 @@
+//! The sample driver, with a backend in another domain than 0: typed at, restarted,
+//! and lied to.
+
+mod driver;
+#[path = "../kernel/mod.rs"]
+mod kernel;
+
+use std::pin::pin;
+
+use driver::Keyboard;
+use event_channels::{Channel, Choice, Ports, Throttle};
+use futures_util::future::{Either, select};
+use grant_tables::{Borrowed, GrantTable, ReadWrite, Version};
+use hypercall_abi::{
+    GrantRef, Port,
+    io::kbdif::{
+        XENKBD_IN_EVENT_SIZE, XENKBD_IN_RING_LEN, XENKBD_IN_RING_OFFS, XenkbdKey, XenkbdType,
+    },
+    peer::PeerPtr,
+};
+use mock_hypervisor::{Config, Domain, Outcome, Time, Xen};
+use pv_guest::xenbus::Bus;
+use zerocopy::IntoBytes;
+
+/// The toolstack and the backend's own view of the store.
+struct Host {
+    xen: Xen,
+    front: String,
+    back: String,
+}
+
+impl Host {
+    fn new(xen: &Xen, front: &Domain, back: &Domain) -> Self {
+        let (guest, owner) = (front.domid(), back.domid());
+        let host = Self {
+            xen: xen.clone(),
+            front: format!("/local/domain/{guest}/device/vkbd/0"),
+            back: format!("/local/domain/{owner}/backend/vkbd/{guest}/0"),
+        };
+        for (path, value) in [
+            (host.back.clone(), String::new()),
+            (format!("{}/state", host.back), "2".into()),
+            (format!("{}/online", host.back), "1".into()),
+            (host.front.clone(), String::new()),
+            (format!("{}/backend", host.front), host.back.clone()),
+            (format!("{}/backend-id", host.front), owner.to_string()),
+            (format!("{}/state", host.front), "1".into()),
+        ] {
+            xen.store_write(&path, value.as_bytes()).unwrap();
+            let (owner, reader) = if path.starts_with(&host.front) {
+                (guest, owner)
+            } else {
+                (owner, guest)
+            };
+            xen.store_share(&path, owner, &[reader]).unwrap();
+        }
+        host
+    }
+
+    fn say(&self, state: u32) {
+        let path = format!("{}/state", self.back);
+        self.xen
+            .store_write(&path, state.to_string().as_bytes())
+            .unwrap();
+    }
+
+    fn front(&self, name: &str) -> Option<u32> {
+        let value = self
+            .xen
+            .store_read(&format!("{}/{name}", self.front))
+            .ok()?;
+        String::from_utf8(value).ok()?.parse().ok()
+    }
+
+    async fn wait_for(&self, state: u32) {
+        while self.front("state") != Some(state) {
+            kernel::pause().await;
+        }
+    }
+}
+
+/// The backend's side of a connection.
+struct Line<'b> {
+    page: Borrowed<'b, &'b Domain, ReadWrite>,
+    channel: Channel<'b, &'b Domain>,
+    written: u32,
+}
+
+impl<'b> Line<'b> {
+    fn connect(
+        host: &Host,
+        front: &Domain,
+        grants: &'b GrantTable<&'b Domain>,
+        ports: &'b Ports<&'b Domain>,
+    ) -> Self {
+        let gref = GrantRef(host.front("page-gref").unwrap());
+        let port = Port(host.front("event-channel").unwrap());
+        Self {
+            page: Borrowed::map(grants, front.domid(), &[gref]).unwrap(),
+            channel: Channel::interdomain(ports, front.domid(), port).unwrap(),
+            written: 0,
+        }
+    }
+
+    fn press(&mut self, keycode: u32) {
+        let key = XenkbdKey {
+            r#type: XenkbdType::KEY,
+            pressed: 1,
+            keycode,
+            ..XenkbdKey::default()
+        };
+        self.put(key.as_bytes());
+    }
+
+    fn put(&mut self, event: &[u8]) {
+        let slot = self.written as usize % XENKBD_IN_RING_LEN;
+        let page = self.page.page(0).unwrap();
+        let offset = XENKBD_IN_RING_OFFS + slot * XENKBD_IN_EVENT_SIZE;
+        page.get(offset, XENKBD_IN_EVENT_SIZE)
+            .unwrap()
+            .copy_from(event);
+        self.tell(self.written.wrapping_add(1));
+    }
+
+    /// Writes the index behind the last event.
+    fn tell(&mut self, index: u32) {
+        self.written = index;
+        let page = self.page.page(0).unwrap();
+        page.get(4, 4).unwrap().copy_from(&index.to_le_bytes());
+        self.channel.notify().unwrap();
+    }
+}
+
+#[test]
+fn keys_come_from_a_backend_in_another_domain() {
+    let xen = Xen::new(Time::Virtual);
+    let [front, back] = [(); 2].map(|()| xen.domain(Config::default()).unwrap());
+    let host = Host::new(&xen, &front, &back);
+    // SAFETY: the page lives as long as the domain.
+    let shared = unsafe { PeerPtr::new(back.shared_info()) };
+    let ports = Ports::new(&back, shared, Choice::Best, Throttle::default()).unwrap();
+    let grants = GrantTable::new(&back, Version::One).unwrap();
+    let outcome = front.run(|front| {
+        let main = kernel::run_until(front, None, async |bus: Bus<'_, _>| {
+            let keyboard = Keyboard::new(bus);
+            let script = async {
+                host.wait_for(3).await;
+                let mut line = Line::connect(&host, front, &grants, &ports);
+                host.say(4);
+                for code in 0..200 {
+                    line.press(code);
+                    // What is no key is nothing.
+                    line.put(&[7; XENKBD_IN_EVENT_SIZE]);
+                    assert_eq!(keyboard.next().await.keycode, code);
+                }
+                // The backend begins anew.
+                host.wait_for(4).await;
+                drop(line);
+                host.say(2);
+                host.wait_for(3).await;
+                let mut line = Line::connect(&host, front, &grants, &ports);
+                host.say(4);
+                line.press(7);
+                assert_eq!(keyboard.next().await.keycode, 7);
+
+                // It lies: the driver lets go, and tells why.
+                line.tell(1 << 20);
+                let never = pin!(keyboard.next());
+                let broken = pin!(host.wait_for(5));
+                assert!(matches!(select(never, broken).await, Either::Right(_)));
+                drop(line);
+                host.say(6);
+                host.wait_for(6).await;
+                let told = xen.store_read("/local/domain/1/error/device/vkbd/0/error");
+                assert!(String::from_utf8(told.unwrap()).unwrap().contains("index"));
+            };
+            let (serving, script) = (pin!(bus.serve("0", &keyboard)), pin!(script));
+            assert!(matches!(select(serving, script).await, Either::Right(_)));
+        });
+        main.unwrap().unwrap();
+        assert_eq!(front.grants_in_use(), 0);
+    });
+    assert!(matches!(outcome, Outcome::Returned(())), "{outcome:?}");
+}
