@@ -5,11 +5,13 @@ use core::ptr::NonNull;
 use event_channels::{Choice, PortRef, Ports};
 use grant_tables::{GrantTable, Version};
 use hypercall_abi::{
-    DomId, VcpuId, event_channel,
+    DomId, Gfn, VcpuId, event_channel,
     features::XenFeatures,
+    hvm::{self, CallbackVia, HvmParam},
     io::console::XenconsInterface,
+    memory::{MapSpace, add_to_physmap},
     peer::PeerPtr,
-    platform::{Pages, Platform},
+    platform::{Hypercall, Pages, Platform},
     vcpu::{self, VcpuState},
     version::{self, Text},
     xen::SharedInfo,
@@ -266,6 +268,25 @@ impl Guest {
             ..Self::adopt(platform, info)
         })
     }
+}
+
+/// Has Xen put the shared page of a PVH guest in the place of a frame.
+///
+/// # Safety
+/// The frame is this guest's, and nothing of it is used.
+pub(crate) unsafe fn place_shared_info(
+    hypercall: &impl Hypercall,
+    frame: Gfn,
+) -> Result<(), Error> {
+    // Until a guest does this in 64-bit mode, Xen lays the shared page out for
+    // a 32-bit one: other places for the ports' bits and the wall clock.
+    let none = CallbackVia::None.value();
+    // SAFETY: no interrupt is to be delivered.
+    unsafe { hvm::set_param(hypercall, HvmParam::CALLBACK_IRQ, none) }
+        .map_err(asking("choose the shared page's layout"))?;
+    // SAFETY: the caller's promise.
+    unsafe { add_to_physmap(hypercall, MapSpace::SHARED_INFO, 0, frame) }
+        .map_err(asking("map the shared page"))
 }
 
 /// The console's ring at a place that the toolstack told.

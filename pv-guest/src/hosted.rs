@@ -5,8 +5,6 @@ use core::ptr::NonNull;
 
 use hypercall_abi::{
     Gfn, HypercallNr, PAGE_SIZE, Port,
-    hvm::{self, CallbackVia, HvmParam},
-    memory::{MapSpace, add_to_physmap},
     peer::PeerPtr,
     peer_field,
     platform::{Clock, Hypercall, Pages, Park},
@@ -17,8 +15,7 @@ use crate::{
     BootInfo, Current, Error, Guest, GuestType,
     boot_info::RingLocation,
     console,
-    error::asking,
-    guest::{SharedPage, console_ring},
+    guest::{SharedPage, console_ring, place_shared_info},
     power,
     trap::{Frame, Outcome, Report, handle},
 };
@@ -98,16 +95,12 @@ fn adopt_pvh(platform: Current, paddr: u64) -> Result<Guest, Error> {
     let mut info = BootInfo::from_pvh(paddr, &memory, GuestType::Pvh)?;
     info.console = console;
     info.store = RingLocation::of_store(&platform);
-    // SAFETY: no interrupt is to be delivered.
-    unsafe { hvm::set_param(&platform, HvmParam::CALLBACK_IRQ, CallbackVia::None.value()) }
-        .map_err(asking("choose the shared page's layout"))?;
     let page = platform
         .alloc(1)
         .ok_or(Error::OutOfMemory("the shared page"))?;
     let gfn = Pages::gfn_of(&platform, page).ok_or(Error::OutOfMemory("a frame"))?;
     // SAFETY: a fresh page, which is given up for it.
-    unsafe { add_to_physmap(&platform, MapSpace::SHARED_INFO, 0, gfn) }
-        .map_err(asking("map the shared page"))?;
+    unsafe { place_shared_info(&platform, gfn) }?;
     // SAFETY: mapped for good, and used as peer memory.
     let shared = unsafe { PeerPtr::new(page.cast()) };
     Guest::adopt_with_console(platform, info, Some(SharedPage(shared)))

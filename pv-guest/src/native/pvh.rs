@@ -5,8 +5,7 @@ use core::{ops::Range, ptr::NonNull, slice};
 use hypercall_abi::{
     Gfn, PAGE_SIZE,
     arch_x86::cpuid::Cpuid,
-    hvm::{self, CallbackVia, HvmMemmapTableEntry, HvmModlistEntry, HvmParam, HvmStartInfo},
-    memory::{MapSpace, add_to_physmap},
+    hvm::{HvmMemmapTableEntry, HvmModlistEntry, HvmStartInfo},
     peer::PeerPtr,
     trap::{self, Instruction},
 };
@@ -24,8 +23,7 @@ use crate::{
     BootInfo, Error, Guest, GuestType,
     boot_info::RingLocation,
     console::{self, Device},
-    error::asking,
-    guest::SharedPage,
+    guest::{SharedPage, place_shared_info},
 };
 
 /// What `entry.S` has mapped: the first GiB of memory.
@@ -214,14 +212,8 @@ fn map_shared_info() -> Result<SharedPage, Error> {
     let place = image::SHARED_PAGE.place();
     let paddr = memory::physical_of(place.addr().get() as u64)
         .ok_or(Error::StartInfo("the image is not where it was linked"))?;
-    // Until a guest does this in 64-bit mode, Xen lays the shared page out for
-    // a 32-bit one: other places for the ports' bits and the wall clock.
-    // SAFETY: zero means that no interrupt is to be delivered.
-    unsafe { hvm::set_param(&Native, HvmParam::CALLBACK_IRQ, CallbackVia::None.value()) }
-        .map_err(asking("choose the shared page's layout"))?;
     // SAFETY: the page was made for this; no reference leads into it.
-    unsafe { add_to_physmap(&Native, MapSpace::SHARED_INFO, 0, Gfn(paddr / PAGE)) }
-        .map_err(asking("map the shared page"))?;
+    unsafe { place_shared_info(&Native, Gfn(paddr / PAGE)) }?;
     // SAFETY: mapped for good, and reached through peer pointers only.
     let shared = unsafe { PeerPtr::new(place) };
     platform::set_shared_info(shared);
