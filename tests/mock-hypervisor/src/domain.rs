@@ -1,114 +1,31 @@
-//! A domain: how it is made, what it holds, how it ends.
+//! A domain: what it holds, how it runs and ends.
 
 use std::{
     collections::BTreeMap,
-    io::Write,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::NonNull,
     sync::OnceLock,
 };
 
 use hypercall_abi::{
-    DomId, Mfn, PAGE_SIZE, Port, VcpuId,
-    hvm::{
-        HvmMemmapTableEntry, HvmParam, HvmStartInfo, XEN_HVM_MEMMAP_TYPE_RAM,
-        XEN_HVM_MEMMAP_TYPE_RESERVED, XEN_HVM_START_MAGIC_VALUE,
-    },
+    DomId, Port, VcpuId,
     peer::PeerPtr,
     peer_field,
     sched::ShutdownReason,
     xen::{SharedInfo, StartInfo, VcpuInfo},
 };
-use zerocopy::{FromZeros, IntoBytes};
 
 use crate::{
-    Suspend, Xen,
-    calls::{Params, SPECIAL_PAGES, Watchdogs},
+    Config, DomainType, NoMemory, OnShutdown, Suspend, Xen,
+    calls::{Params, Watchdogs},
     console::Console,
     grants::Grants,
     memory::Memory,
-    ports::{Binding, Ports},
+    ports::Ports,
     store::Ring,
     vcpus::{self, Vcpu},
     world::Guard,
 };
-
-/// Which time a domain lives in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Time {
-    /// Time passes only when the guest sleeps. A guest that waits for what
-    /// cannot come is reported as a deadlock.
-    #[default]
-    Virtual,
-    /// The host's time.
-    Real,
-}
-
-/// What a shutdown does to the code that asked for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnShutdown {
-    /// Unwinds to [`Domain::run`].
-    #[default]
-    Unwind,
-    /// Ends the process: with 0 for a power-off, else 64 and the reason.
-    ExitProcess,
-}
-
-/// How a guest is virtualized.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DomainType {
-    /// By Xen's calls: it knows the machine's frames.
-    #[default]
-    Pv,
-    /// By the processor: it knows frames of its own, and has parameters.
-    Pvh,
-}
-
-/// What a domain is given.
-#[derive(Default)]
-pub struct Config {
-    /// How it is virtualized.
-    pub domain_type: DomainType,
-    /// MiB of memory; 0 is as good as 1.
-    pub memory_mib: usize,
-    /// vCPUs, of which the first runs at the start; 0 is as good as 1.
-    pub vcpus: u32,
-    /// The command line.
-    pub command_line: String,
-    /// Where console output goes; `None`: it is kept, see
-    /// [`Domain::console_output`].
-    pub console: Option<Box<dyn Write + Send>>,
-    /// Which time it lives in: that of its host, where it has one already.
-    pub time: Time,
-    /// The ports that it may have; 0: 1023, which is what `xl` gives.
-    pub max_event_channels: u32,
-    /// What a shutdown does.
-    pub on_shutdown: OnShutdown,
-}
-
-impl std::fmt::Debug for Config {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config")
-            .field("domain_type", &self.domain_type)
-            .field("memory_mib", &self.memory_mib)
-            .field("vcpus", &self.vcpus)
-            .field("command_line", &self.command_line)
-            .field("time", &self.time)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The host has not enough memory for the domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoMemory;
-
-impl std::fmt::Display for NoMemory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("not enough memory for the domain")
-    }
-}
-
-impl std::error::Error for NoMemory {}
 
 /// How a domain ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,57 +83,8 @@ impl State {
     }
 }
 
-/// Where a PVH guest's start information has the map of its memory, and its
-/// command line.
-const MEMMAP_AT: usize = 0x100;
-const COMMAND_LINE_AT: usize = 0x200;
-
-/// Fills the page at physical address 0 with a PVH guest's start information.
-fn write_pvh_start(page: &mut [u8], nr_pages: usize, command_line: &str) {
-    let special = (SPECIAL_PAGES * PAGE_SIZE) as u64;
-    let map = [
-        (0, special, XEN_HVM_MEMMAP_TYPE_RESERVED),
-        (
-            special,
-            (nr_pages * PAGE_SIZE) as u64 - special,
-            XEN_HVM_MEMMAP_TYPE_RAM,
-        ),
-    ]
-    .map(|(addr, size, r#type)| HvmMemmapTableEntry {
-        addr,
-        size,
-        r#type,
-        ..HvmMemmapTableEntry::default()
-    });
-    let start = HvmStartInfo {
-        magic: XEN_HVM_START_MAGIC_VALUE,
-        version: 1,
-        cmdline_paddr: COMMAND_LINE_AT as u64,
-        memmap_paddr: MEMMAP_AT as u64,
-        memmap_entries: map.len() as u32,
-        ..HvmStartInfo::default()
-    };
-    let text = command_line.as_bytes();
-    // The last byte stays zero.
-    let room = PAGE_SIZE - COMMAND_LINE_AT - 1;
-    let text = &text[..text.len().min(room)];
-    for (at, bytes) in [
-        (0, start.as_bytes()),
-        (MEMMAP_AT, map.as_bytes()),
-        (COMMAND_LINE_AT, text),
-    ] {
-        page[at..at + bytes.len()].copy_from_slice(bytes);
-    }
-}
-
-/// A domain's vCPUs, of which the first is up.
-fn vcpus_of(count: u32, now_ns: u64) -> Vec<Vcpu> {
-    let others = (1..count).map(|_| Vcpu::other());
-    std::iter::once(Vcpu::first(now_ns)).chain(others).collect()
-}
-
 /// What a guest does when an event came: see [`Domain::on_upcall`].
-type Upcall = Box<dyn Fn(VcpuId) + Send + Sync>;
+pub(crate) type Upcall = Box<dyn Fn(VcpuId) + Send + Sync>;
 
 /// A domain of the mock's. It is the platform of the guest in it.
 pub struct Domain {
@@ -225,9 +93,9 @@ pub struct Domain {
     pub(crate) vcpus: u32,
     pub(crate) domain_type: DomainType,
     pub(crate) on_shutdown: OnShutdown,
-    upcall: OnceLock<Upcall>,
-    start_info: NonNull<StartInfo>,
-    shared_info: NonNull<SharedInfo>,
+    pub(crate) upcall: OnceLock<Upcall>,
+    pub(crate) start_info: NonNull<StartInfo>,
+    pub(crate) shared_info: NonNull<SharedInfo>,
 }
 
 impl std::fmt::Debug for Domain {
@@ -244,130 +112,6 @@ impl std::fmt::Debug for Domain {
 unsafe impl Send for Domain {}
 // SAFETY: as above; all else is behind a lock.
 unsafe impl Sync for Domain {}
-
-const MIB: usize = 1 << 20;
-/// What `xl` gives a domain.
-const MAX_EVENT_CHANNELS: u32 = 1023;
-
-impl Xen {
-    /// Makes a domain: its memory, start information, shared page, console and
-    /// its ring to the store.
-    ///
-    /// # Errors
-    /// The host has not enough memory.
-    pub fn domain(&self, config: Config) -> Result<Domain, NoMemory> {
-        let mut world = self.0.lock();
-        let domid = world.next_domid();
-        let nr_pages = config.memory_mib.max(1).saturating_mul(MIB / PAGE_SIZE);
-        let mut memory = Memory::new(domid, config.domain_type, nr_pages).ok_or(NoMemory)?;
-        let mut page = || memory.alloc(1).ok_or(NoMemory);
-        let start_page = page()?.cast::<StartInfo>();
-        // In the order of a PV guest's first pages.
-        let store_page = page()?.cast::<SharedInfo>();
-        let console_page = page()?.cast::<SharedInfo>();
-        let shared_page = page()?.cast::<SharedInfo>();
-        let own = |page| memory.own_of(page).ok_or(NoMemory);
-        // SAFETY: pages of the domain's memory, which outlives `state`, and
-        // are from now on used as peer memory only.
-        let shared = unsafe { PeerPtr::new(own(shared_page)?) };
-        // SAFETY: as above.
-        let console = unsafe { PeerPtr::new(own(console_page)?.cast()) };
-        // SAFETY: as above.
-        let store = unsafe { PeerPtr::new(own(store_page)?.cast()) };
-        // No upcall before the guest is ready for one.
-        let vcpus = peer_field!(shared, SharedInfo, vcpu_info);
-        for vcpu in (0..).map_while(|index| vcpus.get(index)) {
-            peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store(1);
-        }
-        let most = match config.max_event_channels {
-            0 => MAX_EVENT_CHANNELS,
-            most => most,
-        };
-        // One more than there are: port 0 is never used.
-        let mut ports = Ports::new(shared, most.saturating_add(1));
-        let store_port = ports.open(Binding::Store).map_err(|_| NoMemory)?;
-        let console_port = ports.open(Binding::Console).map_err(|_| NoMemory)?;
-
-        let mut start = StartInfo::new_zeroed();
-        let magic = b"xen-3.0-x86_64";
-        start.magic[..magic.len()].copy_from_slice(magic);
-        start.nr_pages = memory.nr_pages() as u64;
-        let mfn = |page: NonNull<u8>| Mfn(memory.gfn_of(page).map_or(0, |gfn| gfn.0));
-        start.console.mfn = mfn(console_page.cast());
-        start.console.evtchn = console_port;
-        start.store_mfn = mfn(store_page.cast());
-        start.store_evtchn = store_port;
-        start.shared_info = mfn(shared_page.cast()).address().unwrap_or(0);
-        // The last byte stays zero.
-        let text = config.command_line.as_bytes();
-        let room = start.cmd_line.len() - 1;
-        for (slot, byte) in start.cmd_line[..room].iter_mut().zip(text) {
-            *slot = *byte;
-        }
-        let shared_index = memory.any_index_of(shared_page.cast());
-        let shared_index = shared_index.ok_or(NoMemory)?;
-        let mut params = Params::new();
-        match config.domain_type {
-            // SAFETY: a fresh page of the domain's.
-            DomainType::Pv => unsafe { start_page.write(start) },
-            DomainType::Pvh => {
-                params.extend([
-                    (HvmParam::STORE_PFN.0, start.store_mfn.0),
-                    (HvmParam::STORE_EVTCHN.0, u64::from(store_port.0)),
-                    (HvmParam::CONSOLE_PFN.0, start.console.mfn.0),
-                    (HvmParam::CONSOLE_EVTCHN.0, u64::from(console_port.0)),
-                ]);
-                // SAFETY: as above.
-                let page = unsafe {
-                    std::slice::from_raw_parts_mut(start_page.cast().as_ptr(), PAGE_SIZE)
-                };
-                write_pvh_start(page, nr_pages, &config.command_line);
-            }
-        }
-        let now_ns = self.0.now_ns(&world);
-        world.store.introduce(domid);
-        world
-            .store
-            .tell_console(domid, start.console.mfn, console_port);
-        world.domains.insert(
-            domid,
-            State {
-                memory,
-                ports,
-                grants: Grants::default(),
-                console: Console::new(console, config.console),
-                console_port,
-                store: Ring::new(store),
-                store_port,
-                shared_page: shared_index,
-                params,
-                vcpus: vcpus_of(config.vcpus.max(1), now_ns),
-                watchdogs: Watchdogs::default(),
-                debug_registers: [0; 8],
-                shutdown: None,
-                shutdown_code: None,
-                resume: None,
-                ending: None,
-                is_destroyed: false,
-                calls: BTreeMap::new(),
-                unknown: BTreeMap::new(),
-            },
-        );
-        world.push_store_events();
-        self.0.rouse(&mut world);
-        Ok(Domain {
-            xen: self.clone(),
-            domid,
-            vcpus: config.vcpus.max(1),
-            domain_type: config.domain_type,
-            on_shutdown: config.on_shutdown,
-            upcall: OnceLock::new(),
-            start_info: start_page,
-            shared_info: shared_page,
-        })
-    }
-}
-
 /// A domain, and the code of the guest in it.
 pub type Guest<'a, T> = (&'a Domain, Box<dyn FnOnce(&Domain) -> T + Send + 'a>);
 

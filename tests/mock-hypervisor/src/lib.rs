@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod backends;
+mod builder;
 mod calls;
+mod config;
 mod console;
 mod domain;
 mod faults;
@@ -19,9 +21,8 @@ mod vcpus;
 mod world;
 
 pub use backends::{DiskConfig, DiskId, Medium, Mischief};
-pub use domain::{
-    Config, Domain, DomainType, Guest, NoMemory, OnShutdown, Outcome, Shutdown, Time,
-};
+pub use config::{Config, DomainType, NoMemory, OnShutdown, Time};
+pub use domain::{Domain, Guest, Outcome, Shutdown};
 pub use faults::{Faults, Mishap, Plan};
 pub use play::{Played, SEED_VARIABLE, seeds};
 pub use store::StoreError;

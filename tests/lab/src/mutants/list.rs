@@ -348,7 +348,7 @@ pub(super) const ALL: &[Mutant] = &[
     ),
     bug(
         "upcalls are let through from the start",
-        "domain.rs",
+        "builder.rs",
         "peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store(1);",
         "peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store(0);",
     ),
@@ -377,3 +377,20 @@ pub(super) const ALL: &[Mutant] = &[
         "if state.memory.unmap(map.address).is_none() {",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_bug_has_its_one_place() {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mock-hypervisor/src");
+        for bug in ALL {
+            let text = std::fs::read_to_string(sources.join(bug.file)).unwrap();
+            let places = text.matches(bug.from).count();
+            assert_eq!(places, 1, "{}: {:?} in {}", bug.name, bug.from, bug.file);
+        }
+    }
+}

@@ -187,7 +187,7 @@ impl Domain {
     /// `XENMEM_memory_map`.
     pub(super) fn memory_map(&self, memory: &impl GuestMemory, arg: usize) -> Result<usize, Errno> {
         let mut map: XenMemoryMap = read(memory, arg)?;
-        let ranges = self.lock().memory_ranges();
+        let ranges = memory_ranges(self.lock().memory.nr_pages());
         let count = ranges.len().min(map.nr_entries as usize);
         for (index, range) in ranges.iter().take(count).enumerate() {
             let entry = MemoryMapEntry {
@@ -205,7 +205,23 @@ impl Domain {
 
 /// The first pages of a PVH guest are no memory of its own: start information,
 /// store, console, and the page that is shared once it was added.
-pub(crate) const SPECIAL_PAGES: usize = 4;
+const SPECIAL_PAGES: usize = 4;
+
+/// The map of a PVH guest's memory.
+pub(crate) fn memory_ranges(nr_pages: usize) -> [HvmMemmapTableEntry; 2] {
+    let special = (SPECIAL_PAGES * PAGE_SIZE) as u64;
+    let all = (nr_pages * PAGE_SIZE) as u64;
+    let range = |addr, size, r#type| HvmMemmapTableEntry {
+        addr,
+        size,
+        r#type,
+        ..HvmMemmapTableEntry::default()
+    };
+    [
+        range(0, special, XEN_HVM_MEMMAP_TYPE_RESERVED),
+        range(special, all - special, XEN_HVM_MEMMAP_TYPE_RAM),
+    ]
+}
 
 impl State {
     /// The number of a page that a guest may add to its physical memory.
@@ -225,22 +241,6 @@ impl State {
             MapSpace::SHARED_INFO => Err(Errno::EINVAL),
             _ => Err(Errno::ENOSYS),
         }
-    }
-
-    /// The map of its memory.
-    pub(crate) fn memory_ranges(&self) -> [HvmMemmapTableEntry; 2] {
-        let special = (SPECIAL_PAGES * PAGE_SIZE) as u64;
-        let all = (self.memory.nr_pages() * PAGE_SIZE) as u64;
-        let range = |addr, size, r#type| HvmMemmapTableEntry {
-            addr,
-            size,
-            r#type,
-            ..HvmMemmapTableEntry::default()
-        };
-        [
-            range(0, special, XEN_HVM_MEMMAP_TYPE_RESERVED),
-            range(special, all - special, XEN_HVM_MEMMAP_TYPE_RAM),
-        ]
     }
 
     /// Grows the grant table up to a frame that is asked for.

@@ -22,7 +22,7 @@ use hypercall_abi::{
 use zerocopy::{FromBytes, IntoBytes};
 
 pub(crate) use self::{
-    hvm::{Params, SPECIAL_PAGES},
+    hvm::{Params, memory_ranges},
     sched::{Timers, Watchdogs},
     vcpu::RunTimes,
 };
