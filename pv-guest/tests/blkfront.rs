@@ -430,3 +430,39 @@ fn absurd_offers_are_not_believed() {
         },
     );
 }
+
+/// What a request costs in calls of Xen, sleeps aside, where the backend is as slow
+/// as one in another domain: one to tell it, or less.
+#[test]
+fn requests_cost_few_calls() {
+    for (depth, most) in [(1, 1.0), (32, 0.05)] {
+        let xen = Xen::new(Time::Virtual);
+        let domain = guest(&xen);
+        let slow = DiskConfig {
+            latency_ns: 50_000,
+            ..DiskConfig::default()
+        };
+        xen.attach_disk(domain.domid(), slow);
+        let outcome = domain.run(|domain| {
+            kernel::run_until(domain, None, async |bus: Bus<'_, &Domain>| {
+                let disk = Disk::new(bus, "51712", blkfront::Config::default());
+                disk.ready().await.unwrap();
+                let calls = || domain.calls().values().sum::<u64>();
+                let before = calls();
+                let tasks = (0..depth).map(|_| async {
+                    let mut block = [0; 4096];
+                    for at in 0..200 {
+                        disk.read(Sector(at * 8), &mut block).await.unwrap();
+                    }
+                });
+                futures_util::future::join_all(tasks).await;
+                (calls() - before) as f64 / f64::from(200 * depth)
+            })
+        });
+        let Outcome::Returned(cost) = outcome else {
+            panic!("{outcome:?}");
+        };
+        let cost = cost.unwrap().unwrap();
+        assert!(cost <= most, "{cost} calls a request at depth {depth}");
+    }
+}
