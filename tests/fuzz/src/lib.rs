@@ -4,6 +4,7 @@
 //! `cargo lab fuzz` builds the targets with coverage and runs them; `cargo
 //! test` tries some steps of a plain generator.
 
+pub mod disks;
 pub mod events;
 pub mod rings;
 pub mod store;
@@ -36,6 +37,7 @@ mod tests {
             some(&bytes, crate::store::run);
             some(&bytes, crate::events::run);
             some(&bytes, crate::rings::run);
+            some(&bytes, crate::disks::run);
         }
     }
 }
