@@ -16,7 +16,7 @@ pub enum Time {
 /// What a shutdown does to the code that asked for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnShutdown {
-    /// Unwinds to [`Domain::run`].
+    /// Unwinds to [`Domain::run`](crate::Domain::run).
     #[default]
     Unwind,
     /// Ends the process: with 0 for a power-off, else 64 and the reason.
@@ -45,7 +45,7 @@ pub struct Config {
     /// The command line.
     pub command_line: String,
     /// Where console output goes; `None`: it is kept, see
-    /// [`Domain::console_output`].
+    /// [`Domain::console_output`](crate::Domain::console_output).
     pub console: Option<Box<dyn Write + Send>>,
     /// Which time it lives in: that of its host, where it has one already.
     pub time: Time,
