@@ -24,7 +24,11 @@ pub mod hosted;
 pub mod memory;
 #[cfg(target_os = "none")]
 pub mod native;
+#[cfg(feature = "alloc")]
+pub mod netfront;
 pub mod power;
+#[cfg(feature = "alloc")]
+mod ring_pages;
 #[cfg(feature = "alloc")]
 mod store;
 pub mod sync;

@@ -1,12 +1,11 @@
 //! What all handles of a disk share, and what the bus knows of it.
 
-use alloc::{format, string::String, sync::Arc, task::Wake, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 use core::{
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
 };
 
-use atomic_waker::AtomicWaker;
 use hypercall_abi::{
     DomId,
     io::{protocols::XEN_IO_PROTO_ABI_NATIVE, xenbus::XenbusState},
@@ -18,36 +17,19 @@ use super::{
     Config, Error, Flush, Geometry,
     queue::{MOST_SEGMENTS, Queue},
 };
-use crate::xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Stop};
+use crate::xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Requests, Status, Stop};
 use hypercall_abi::io::blkif::BLKIF_MAX_SEGMENTS_PER_REQUEST;
 
 /// The largest ring, as Linux's backend has it.
 const MOST_RING_ORDER: u32 = 4;
 
-/// How things are between a disk and its backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// There is no connection yet, or no longer: requests wait.
-    Connecting,
-    /// It works.
-    Connected,
-    /// The backend misbehaved: requests fail.
-    Broken(Fault),
-    /// There is no such device: requests fail until there is one again.
-    Gone,
-    /// It was closed: requests fail.
-    Closed,
-}
-
-impl Status {
-    /// Why requests fail, if they do.
-    pub(super) const fn error(self) -> Option<Error> {
-        match self {
-            Self::Connecting | Self::Connected => None,
-            Self::Broken(fault) => Some(Error::Broken(fault)),
-            Self::Gone => Some(Error::Gone),
-            Self::Closed => Some(Error::Closed),
-        }
+/// Why requests fail, if they do.
+pub(super) const fn error_of(status: Status) -> Option<Error> {
+    match status {
+        Status::Connecting | Status::Connected => None,
+        Status::Broken(fault) => Some(Error::Broken(fault)),
+        Status::Gone => Some(Error::Gone),
+        Status::Closed => Some(Error::Closed),
     }
 }
 
@@ -72,25 +54,6 @@ pub(super) struct Link {
     wakers: Vec<Waker>,
 }
 
-/// Wakes whoever is to look after the connection.
-#[derive(Debug)]
-pub(super) struct News {
-    /// There is something to look at.
-    pub(super) is_there: AtomicBool,
-    pub(super) waker: AtomicWaker,
-}
-
-impl Wake for News {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.is_there.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-}
-
 /// A disk.
 #[derive(Debug)]
 pub(super) struct Core<'g, P: Platform> {
@@ -103,9 +66,7 @@ pub(super) struct Core<'g, P: Platform> {
     pub(super) link: Mutex<Link>,
     /// Numbers for all that is ordered.
     next: AtomicU64,
-    pub(super) news: Arc<News>,
-    request: Mutex<Option<Request>>,
-    request_waker: AtomicWaker,
+    pub(super) requests: Requests,
 }
 
 impl<'g, P: Platform> Core<'g, P> {
@@ -130,12 +91,7 @@ impl<'g, P: Platform> Core<'g, P> {
                 wakers: Vec::new(),
             }),
             next: AtomicU64::new(1),
-            news: Arc::new(News {
-                is_there: AtomicBool::new(true),
-                waker: AtomicWaker::new(),
-            }),
-            request: Mutex::new(None),
-            request_waker: AtomicWaker::new(),
+            requests: Requests::default(),
         }
     }
 
@@ -152,18 +108,7 @@ impl<'g, P: Platform> Core<'g, P> {
     /// Asks the bus to connect anew; until it does, requests wait.
     pub(super) fn begin_again(&self) {
         self.set_status(Status::Connecting);
-        *self.request.lock() = Some(Request::Reconnect);
-        self.request_waker.wake();
-    }
-
-    /// Asks the bus for something; a fault that it was told first stays.
-    pub(super) fn ask(&self, request: Request) {
-        let mut slot = self.request.lock();
-        if !matches!(*slot, Some(Request::Fault(_))) {
-            *slot = Some(request);
-        }
-        drop(slot);
-        self.request_waker.wake();
+        self.requests.begin_again();
     }
 
     /// Has `waker` woken when the status changes.
@@ -316,25 +261,16 @@ impl<P: Platform> Frontend for Core<'_, P> {
     }
 
     fn stop(&self, why: Stop) {
-        let status = match why {
-            Stop::Lost => Status::Connecting,
-            Stop::Broken(fault) => Status::Broken(fault),
-            Stop::Gone => Status::Gone,
-            Stop::Closed => Status::Closed,
-        };
+        let status = Status::from(why);
         self.set_status(status);
-        match status.error() {
+        match error_of(status) {
             None => self.each_queue(Queue::detach),
             Some(error) => self.each_queue(|queue| queue.fail(error)),
         }
     }
 
     fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {
-        self.request_waker.register(cx.waker());
-        self.request
-            .lock()
-            .take()
-            .map_or(Poll::Pending, Poll::Ready)
+        self.requests.poll(cx)
     }
 }
 

@@ -30,28 +30,27 @@ mod vdev;
 mod volume;
 
 use ::core::{
-    future::{Future, poll_fn},
-    pin::Pin,
+    future::poll_fn,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
 };
-use alloc::{boxed::Box, string::String, sync::Arc, task::Wake as _, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 
 use hypercall_abi::{PAGE_SIZE, platform::Platform};
 use spin::Mutex;
 
 use self::{
-    core::{Core, Trust},
+    core::{Core, Trust, error_of},
     queue::{Op, SECURE},
     transfer::{From, Into, Nothing, Own, Transfer},
 };
 use crate::{
     Current,
     granted_buf::GrantedBuf,
-    xenbus::{Bus, Request},
+    xenbus::{Attendant, Bus, Request},
 };
 
-pub use self::core::Status;
+pub use crate::xenbus::Status;
 pub use error::Error;
 pub use geometry::{
     DiscardLimits, Flush, Geometry, Medium, Mode, Removable, SECTOR_BYTES, Sector, Secure,
@@ -95,12 +94,9 @@ pub enum Discard {
     Secure,
 }
 
-type Serving<'g> = Pin<Box<dyn Future<Output = ()> + Send + 'g>>;
-
 struct Shared<'g, P: Platform> {
     core: Arc<Core<'g, P>>,
-    /// The connection's own work, done by whoever waits.
-    serving: Mutex<Option<Serving<'g>>>,
+    attendant: Attendant<'g>,
     /// Who is woken by the connection: the last who asked.
     leader: AtomicU64,
     next_queue: AtomicUsize,
@@ -138,7 +134,7 @@ impl<'g, P: Platform> Disk<'g, P> {
         };
         Self(Arc::new(Shared {
             core,
-            serving: Mutex::new(Some(Box::pin(serving))),
+            attendant: Attendant::new(serving),
             leader: AtomicU64::new(0),
             next_queue: AtomicUsize::new(0),
             server: Mutex::new(None),
@@ -200,7 +196,7 @@ impl<'g, P: Platform> Disk<'g, P> {
                 match (link.status, link.geometry) {
                     (Status::Connected, Some(geometry)) => return Poll::Ready(Ok(geometry)),
                     (status, _) => {
-                        if let Some(error) = status.error() {
+                        if let Some(error) = error_of(status) {
                             return Poll::Ready(Err(error));
                         }
                     }
@@ -272,40 +268,20 @@ impl<'g, P: Platform> Disk<'g, P> {
     /// Ends the connection, and tells the backend so. Requests that go on fail:
     /// wait for them first.
     pub async fn close(&self) {
-        self.core().ask(Request::Close);
+        self.core().requests.ask(Request::Close);
         self.serve().await;
     }
 
     /// Does the connection's own work, if there is some.
     fn drive(&self) {
-        let news = &self.core().news;
-        while news.is_there.load(Ordering::Acquire) {
-            let Some(mut serving) = self.0.serving.try_lock() else {
-                // Another does it, and looks again.
-                return;
-            };
-            news.is_there.store(false, Ordering::Release);
-            let waker = Waker::from(Arc::clone(news));
-            let mut cx = Context::from_waker(&waker);
-            let ended = serving
-                .as_mut()
-                .is_some_and(|serving| serving.as_mut().poll(&mut cx).is_ready());
-            if ended {
-                *serving = None;
-            }
-        }
+        self.0.attendant.drive();
     }
 
     /// Before sleeping: has this task woken when the connection needs work.
     /// `Ready`: it does.
     fn listen(&self, cx: &Context<'_>, token: u64) -> Poll<()> {
-        let news = &self.core().news;
-        news.waker.register(cx.waker());
         self.0.leader.store(token, Ordering::Release);
-        if news.is_there.load(Ordering::Acquire) {
-            return Poll::Ready(());
-        }
-        Poll::Pending
+        self.0.attendant.poll_news(cx)
     }
 
     /// Somebody waits no longer: if it was for others, too, another is to.
@@ -313,7 +289,7 @@ impl<'g, P: Platform> Disk<'g, P> {
         let queues = &self.core().queues;
         for queue in queues {
             if !queue.lock().hand_over(token) {
-                self.core().news.wake_by_ref();
+                self.0.attendant.rouse();
             }
         }
         let leader = self.0.leader.load(Ordering::Acquire);
@@ -516,7 +492,7 @@ impl<'g, P: Platform> Disk<'g, P> {
         self.drive();
         let known = {
             let link = self.core().link.lock();
-            link.geometry.filter(|_| link.status.error().is_none())
+            link.geometry.filter(|_| error_of(link.status).is_none())
         };
         let geometry = match known {
             Some(geometry) => geometry,

@@ -11,7 +11,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 use core::task::{Context, Poll, Waker};
 
 use event_channels::Channel;
-use grant_tables::{GrantTable, Granted, Page, PeerReads, PeerWrites};
+use grant_tables::{GrantTable, Granted, Page, PeerReads};
 use hypercall_abi::{
     DomId, GrantRef, PAGE_SIZE,
     io::{
@@ -20,9 +20,8 @@ use hypercall_abi::{
             BLKIF_MAX_SEGMENTS_PER_REQUEST, BlkifOp, BlkifRequest, BlkifRequestDiscard,
             BlkifRequestIndirect, BlkifRequestSegment, BlkifResponse, BlkifStatus,
         },
-        ring::{FrontRing, Notify, RingMemory},
+        ring::{FrontRing, Notify},
     },
-    peer::PeerSlice,
     platform::Platform,
 };
 use zerocopy::IntoBytes;
@@ -30,6 +29,7 @@ use zerocopy::IntoBytes;
 use super::{Error, Flush, SECTOR_BYTES, Sector};
 use crate::{
     granted_buf::{Lent, lend, lend_on},
+    ring_pages::RingPages,
     xenbus::Fault,
 };
 
@@ -115,20 +115,6 @@ struct Request<'g, P: Platform> {
 struct Slot<'g, P: Platform> {
     generation: u32,
     request: Option<Request<'g, P>>,
-}
-
-/// The pages of a ring.
-#[derive(Debug)]
-pub(super) struct RingPages<'g, P: Platform>(Vec<Granted<'g, P, PeerWrites>>);
-
-impl<P: Platform> RingMemory for RingPages<'_, P> {
-    fn pages(&self) -> usize {
-        self.0.len()
-    }
-    #[inline]
-    fn page(&self, index: usize) -> Option<PeerSlice<'_>> {
-        self.0.get(index).map(Granted::peer)
-    }
 }
 
 /// A ring, and the port that goes with it.
@@ -231,10 +217,8 @@ impl<'g, P: Platform> Queue<'g, P> {
     ) -> Result<(Vec<GrantRef>, hypercall_abi::Port), Fault> {
         self.detach();
         self.lend_on(peer)?;
-        let pages: Result<Vec<_>, grant_tables::Error> =
-            (0..pages).map(|_| lend(self.grants, peer)).collect();
-        let pages = RingPages(pages?);
-        let grefs = pages.0.iter().map(Granted::gref).collect();
+        let pages = RingPages::new(self.grants, peer, pages)?;
+        let grefs = pages.grefs();
         let ring = FrontRing::new(pages).ok_or(Fault::NoMemory)?;
         let channel = Channel::unbound(ports, peer)?;
         let port = channel.port();

@@ -11,6 +11,7 @@ use hypercall_abi::{PAGE_SIZE, platform::Platform};
 
 use super::{
     Disk, Error, SECTOR_BYTES, Sector,
+    core::error_of,
     queue::{Id, Op, Outcome, Queue},
 };
 use crate::granted_buf::{Lent, parts};
@@ -272,7 +273,7 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
                 let link = self.disk.core().link.lock();
                 (link.status, link.segments)
             };
-            if let Some(error) = status.error().or(self.result.err()) {
+            if let Some(error) = error_of(status).or(self.result.err()) {
                 self.rest.clear();
                 self.result = self.result.and(Err(error));
                 return;
@@ -332,12 +333,12 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
             let pumped = queue.pump();
             if let Err(fault) = received.and(pumped) {
                 // The bus ends all requests, and so wakes this.
-                disk.core().ask(crate::xenbus::Request::Fault(fault));
+                disk.core().requests.fault(fault);
                 continue;
             }
             if queue.has_drained() {
                 // The bus waits for that.
-                alloc::task::Wake::wake_by_ref(&disk.core().news);
+                disk.0.attendant.rouse();
             }
             if self.parts.is_empty() && self.rest.is_empty() {
                 break;

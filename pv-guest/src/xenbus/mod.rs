@@ -12,11 +12,13 @@
 //! driver that found its backend lying. What is next is decided by one function,
 //! [`handshake::step`].
 
+mod attendant;
 mod discovery;
 mod fault;
 pub mod handshake;
 mod offer;
 mod serve;
+mod status;
 
 use alloc::{format, string::String, vec::Vec};
 use core::task::{Context, Poll};
@@ -28,9 +30,11 @@ use xenstore_client::{Client, Error, Ring};
 
 use crate::Current;
 
+pub(crate) use attendant::{Attendant, Requests};
 pub use discovery::{Change, Discovery};
 pub use fault::Fault;
 pub use offer::{Key, Nodes, Offer};
+pub use status::Status;
 
 /// What a driver needs of its guest: the store, ports and grants.
 #[derive(Debug)]

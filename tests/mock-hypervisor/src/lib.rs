@@ -20,7 +20,9 @@ mod suspend;
 mod vcpus;
 mod world;
 
-pub use backends::{DiskConfig, DiskId, Medium, Mischief};
+pub use backends::{
+    Checksum, DiskConfig, DiskId, Frame, Medium, Mischief, NicConfig, NicId, Segments, Tap,
+};
 pub use config::{Config, DomainType, NoMemory, OnShutdown, Time};
 pub use domain::{Domain, Guest, Outcome, Shutdown};
 pub use faults::{Faults, Mishap, Plan};

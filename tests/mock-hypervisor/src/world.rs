@@ -112,6 +112,7 @@ impl Host {
             state.fire(now_ns);
         }
         if world.tick_backends(now_ns) {
+            world.push_store_events();
             self.rouse(world);
         }
     }
@@ -179,6 +180,17 @@ impl Host {
         world.roused += 1;
         world.sleepers = 0;
         self.event.notify_all();
+    }
+
+    /// Waits for the host, as no vCPU does, while something is so.
+    pub(crate) fn wait_most<'a>(
+        &'a self,
+        world: MutexGuard<'a, World>,
+        most: Duration,
+        condition: impl FnMut(&mut World) -> bool,
+    ) -> MutexGuard<'a, World> {
+        let waited = self.event.wait_timeout_while(world, most, condition);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Has all vCPUs of a domain end for this reason. Also those that are down let

@@ -9,18 +9,17 @@ use hypercall_abi::{
             BLKIF_MAX_SEGMENTS_PER_REQUEST, BlkifOp, BlkifRequest, BlkifRequestDiscard,
             BlkifRequestIndirect, BlkifRequestSegment, BlkifResponse, BlkifStatus, VdiskInfo,
         },
-        ring::{BackRing, Notify, RingMemory, Sring},
+        ring::{BackRing, Notify},
     },
     peer::PeerSlice,
-    peer_field,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::Mapped;
+use super::{Mapped, device::Serve};
 use crate::{grants::Use, memory::Access, world::World};
 
 const SECTOR_BYTES: u64 = 512;
-pub(super) const SLOT_BYTES: usize = size_of::<BlkifRequest>();
+const SLOT_BYTES: usize = size_of::<BlkifRequest>();
 /// Grants that are kept mapped, as Linux's backend does.
 const MOST_PERSISTENT: usize = 1056;
 /// Segments of a page of them.
@@ -145,37 +144,14 @@ struct Due {
 
 /// One queue that is connected.
 #[derive(Debug)]
-pub(super) struct Queue {
-    pub(super) ring: BackRing<Mapped, SLOT_BYTES>,
+struct Queue {
+    ring: BackRing<Mapped, SLOT_BYTES>,
     port: Port,
-    pub(super) local: Port,
+    local: Port,
     due: VecDeque<Due>,
     /// The frontend broke it: it is served no more.
     is_broken: bool,
-    pub(super) last: BlkifResponse,
-}
-
-impl Queue {
-    /// The frontend's port.
-    pub(super) const fn front_port(&self) -> Port {
-        self.port
-    }
-
-    /// Puts an answer into the ring, whether there is room for one or not.
-    pub(super) fn force(&mut self, response: &BlkifResponse) {
-        let Some(page) = self.ring.memory().page(0) else {
-            return;
-        };
-        let Some(head) = page.at::<Sring>(0) else {
-            return;
-        };
-        let index = peer_field!(head, Sring, rsp_prod).load_acquire().trust();
-        let slot = index as usize % self.ring.slots() as usize;
-        if let Some(slot) = page.get(size_of::<Sring>() + slot * SLOT_BYTES, SLOT_BYTES) {
-            slot.copy_from(response.as_bytes());
-        }
-        peer_field!(head, Sring, rsp_prod).store_release(index.wrapping_add(1));
-    }
+    last: BlkifResponse,
 }
 
 /// The disk's backend.
@@ -184,9 +160,9 @@ pub(super) struct Blk {
     config: DiskConfig,
     bytes: Bytes,
     sectors: u64,
-    pub(super) queues: Vec<Queue>,
+    queues: Vec<Queue>,
     /// Its domain, and its frontend's.
-    pub(super) domids: (DomId, DomId),
+    domids: (DomId, DomId),
     is_persistent: bool,
     persistent: BTreeMap<GrantRef, (Use, PeerSlice<'static>)>,
     /// It was rung, and looks at its rings then.
@@ -226,43 +202,6 @@ impl Blk {
         }
     }
 
-    /// What it says before its frontend has told anything.
-    pub(super) fn offers(&self) -> Vec<(&'static str, String)> {
-        let config = &self.config;
-        let flag = |value: bool| u32::from(value).to_string();
-        vec![
-            ("feature-persistent", flag(config.persistent)),
-            (
-                "feature-max-indirect-segments",
-                config.indirect_segments.to_string(),
-            ),
-            ("max-ring-page-order", config.ring_page_order.to_string()),
-            ("max-ring-pages", (1 << config.ring_page_order).to_string()),
-            ("multi-queue-max-queues", config.queues.to_string()),
-            ("feature-flush-cache", flag(config.flush)),
-            ("feature-barrier", flag(config.barrier)),
-            ("feature-discard", flag(config.discard)),
-            ("discard-secure", flag(config.discard)),
-            ("discard-granularity", config.sector_bytes.to_string()),
-            ("discard-alignment", "0".into()),
-        ]
-    }
-
-    /// What it says when it is ready.
-    pub(super) fn write_details(&self, world: &mut World, path: &str) {
-        let details = [
-            ("sectors", self.sectors.to_string()),
-            ("sector-size", self.config.sector_bytes.to_string()),
-            ("physical-sector-size", self.config.sector_bytes.to_string()),
-            ("info", self.config.info.bits().to_string()),
-        ];
-        for (name, value) in details {
-            world
-                .store
-                .write(&format!("{path}/{name}"), value.as_bytes());
-        }
-    }
-
     pub(super) fn resize(&mut self, sectors: u64) {
         if let Bytes::Memory(bytes) = &mut self.bytes {
             bytes.resize((sectors * SECTOR_BYTES) as usize, 0);
@@ -275,105 +214,10 @@ impl Blk {
         self.sectors
     }
 
-    /// What its frontend's directory tells: its number, and whether to trust it.
-    pub(super) fn numbers(&self) -> (u32, u32) {
-        (self.config.vdev, u32::from(self.config.trusted))
-    }
-
     pub(super) fn content(&self) -> Vec<u8> {
         let mut content = vec![0; (self.sectors * SECTOR_BYTES) as usize];
         self.bytes.read(0, &mut content);
         content
-    }
-
-    pub(super) fn has_port(&self, local: Port) -> bool {
-        self.queues.iter().any(|queue| queue.local == local)
-    }
-
-    pub(super) fn next_ns(&self) -> Option<u64> {
-        let due = self.queues.iter().flat_map(|queue| &queue.due);
-        due.map(|due| due.at_ns).chain(self.wakes_ns).min()
-    }
-
-    /// Maps the rings that the frontend tells of.
-    pub(super) fn connect(&mut self, world: &mut World, details: (DomId, DomId, String)) -> bool {
-        let (domid, front, path) = details;
-        self.let_go(world);
-        self.domids = (domid, front);
-        let number = |world: &World, name: &str| -> Option<u32> {
-            let value = world.store.read(&format!("{path}/{name}"))?;
-            std::str::from_utf8(value).ok()?.trim().parse().ok()
-        };
-        let queues = number(world, "multi-queue-num-queues").unwrap_or(1);
-        let order = number(world, "ring-page-order").unwrap_or(0);
-        if queues == 0 || queues > self.config.queues || order > self.config.ring_page_order {
-            return false;
-        }
-        let wants = number(world, "feature-persistent").unwrap_or(0) != 0;
-        self.is_persistent = self.config.persistent && wants;
-        for index in 0..queues {
-            let folder = match queues {
-                1 => String::new(),
-                _ => format!("queue-{index}/"),
-            };
-            let refs = (0..1 << order).map(|page| match order {
-                0 => number(world, &format!("{folder}ring-ref")),
-                _ => number(world, &format!("{folder}ring-ref{page}")),
-            });
-            let refs: Option<Vec<GrantRef>> = refs.map(|gref| gref.map(GrantRef)).collect();
-            let port = number(world, &format!("{folder}event-channel")).map(Port);
-            let (Some(refs), Some(port)) = (refs, port) else {
-                self.let_go(world);
-                return false;
-            };
-            let Some(mapped) = world.map(domid, front, &refs) else {
-                self.let_go(world);
-                return false;
-            };
-            // Numbers that no port of a guest's has.
-            world.backends.last += 1;
-            let local = Port(1 << 24 | (world.backends.last as u32 & 0xff_ffff));
-            let bound = world.bind(domid, front, port, local);
-            let sizes = mapped.uses.clone();
-            let Some(ring) = BackRing::attach(mapped).filter(|_| bound) else {
-                for used in sizes {
-                    world.release(&used, Access::Write);
-                }
-                self.let_go(world);
-                return false;
-            };
-            self.queues.push(Queue {
-                ring,
-                port,
-                local,
-                due: VecDeque::new(),
-                is_broken: false,
-                last: BlkifResponse::new_zeroed(),
-            });
-        }
-        true
-    }
-
-    /// Uses nothing of the frontend's any more.
-    pub(super) fn let_go(&mut self, world: &mut World) {
-        let (domid, front) = self.domids;
-        self.wakes_ns = None;
-        for queue in std::mem::take(&mut self.queues) {
-            world.unmap_pages(queue.ring.memory());
-            world.unbind(domid, front, queue.port, queue.local);
-        }
-        for (_, (used, _)) in std::mem::take(&mut self.persistent) {
-            world.release(&used, Access::Write);
-        }
-    }
-
-    /// Its frontend rang: it looks, at once or when it gets to it.
-    pub(super) fn ring(&mut self, world: &mut World) {
-        if self.config.latency_ns == 0 {
-            return self.serve(world);
-        }
-        let wakes_ns = world.backend_ns().saturating_add(self.config.latency_ns);
-        let _earlier = self.wakes_ns.get_or_insert(wakes_ns);
     }
 
     /// Does all that is asked, and answers what takes no time.
@@ -397,14 +241,6 @@ impl Blk {
         }
         self.queues = queues;
         let now_ns = world.backend_ns();
-        self.answer(world, now_ns);
-    }
-
-    /// Does what is due.
-    pub(super) fn finish(&mut self, world: &mut World, now_ns: u64) {
-        if self.wakes_ns.is_some_and(|wakes_ns| wakes_ns <= now_ns) {
-            self.serve(world);
-        }
         self.answer(world, now_ns);
     }
 
@@ -634,15 +470,185 @@ impl Blk {
         }
         Some(pages)
     }
+}
 
-    /// How many pages of the frontend's it keeps for ever.
-    pub(super) fn hoarded(&self) -> usize {
+impl Serve for Blk {
+    fn kind(&self) -> &'static str {
+        "vbd"
+    }
+
+    fn number(&self) -> u32 {
+        self.config.vdev
+    }
+
+    fn front_keys(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("virtual-device", self.config.vdev.to_string()),
+            ("device-type", "disk".into()),
+            ("trusted", u32::from(self.config.trusted).to_string()),
+        ]
+    }
+
+    fn front(&self) -> DomId {
+        self.domids.1
+    }
+
+    fn ports(&self) -> Vec<(Port, Port)> {
+        let ports = self.queues.iter().map(|queue| (queue.port, queue.local));
+        ports.collect()
+    }
+
+    fn rings(&self) -> Vec<PeerSlice<'static>> {
+        let queues = self.queues.iter();
+        let first = queues.filter_map(|queue| queue.ring.memory().first());
+        first.collect()
+    }
+
+    fn forge(&mut self, value: u64) {
+        let response = BlkifResponse {
+            id: value,
+            status: BlkifStatus::OKAY,
+            ..BlkifResponse::default()
+        };
+        if let Some(queue) = self.queues.first() {
+            queue.ring.memory().force(SLOT_BYTES, response.as_bytes());
+        }
+    }
+
+    fn repeat(&mut self) {
+        if let Some(queue) = self.queues.first() {
+            queue.ring.memory().force(SLOT_BYTES, queue.last.as_bytes());
+        }
+    }
+
+    fn offers(&self) -> Vec<(&'static str, String)> {
+        let config = &self.config;
+        let flag = |value: bool| u32::from(value).to_string();
+        vec![
+            ("feature-persistent", flag(config.persistent)),
+            (
+                "feature-max-indirect-segments",
+                config.indirect_segments.to_string(),
+            ),
+            ("max-ring-page-order", config.ring_page_order.to_string()),
+            ("max-ring-pages", (1 << config.ring_page_order).to_string()),
+            ("multi-queue-max-queues", config.queues.to_string()),
+            ("feature-flush-cache", flag(config.flush)),
+            ("feature-barrier", flag(config.barrier)),
+            ("feature-discard", flag(config.discard)),
+            ("discard-secure", flag(config.discard)),
+            ("discard-granularity", config.sector_bytes.to_string()),
+            ("discard-alignment", "0".into()),
+        ]
+    }
+
+    fn write_details(&self, world: &mut World, path: &str) {
+        let details = [
+            ("sectors", self.sectors.to_string()),
+            ("sector-size", self.config.sector_bytes.to_string()),
+            ("physical-sector-size", self.config.sector_bytes.to_string()),
+            ("info", self.config.info.bits().to_string()),
+        ];
+        for (name, value) in details {
+            world
+                .store
+                .write(&format!("{path}/{name}"), value.as_bytes());
+        }
+    }
+
+    fn next_ns(&self) -> Option<u64> {
+        let due = self.queues.iter().flat_map(|queue| &queue.due);
+        due.map(|due| due.at_ns).chain(self.wakes_ns).min()
+    }
+
+    fn connect(&mut self, world: &mut World, details: (DomId, DomId, String)) -> bool {
+        let (domid, front, path) = details;
+        self.let_go(world);
+        self.domids = (domid, front);
+        let number = |world: &World, name: &str| -> Option<u32> {
+            let value = world.store.read(&format!("{path}/{name}"))?;
+            std::str::from_utf8(value).ok()?.trim().parse().ok()
+        };
+        let queues = number(world, "multi-queue-num-queues").unwrap_or(1);
+        let order = number(world, "ring-page-order").unwrap_or(0);
+        if queues == 0 || queues > self.config.queues || order > self.config.ring_page_order {
+            return false;
+        }
+        let wants = number(world, "feature-persistent").unwrap_or(0) != 0;
+        self.is_persistent = self.config.persistent && wants;
+        for index in 0..queues {
+            let folder = match queues {
+                1 => String::new(),
+                _ => format!("queue-{index}/"),
+            };
+            let refs = (0..1 << order).map(|page| match order {
+                0 => number(world, &format!("{folder}ring-ref")),
+                _ => number(world, &format!("{folder}ring-ref{page}")),
+            });
+            let refs: Option<Vec<GrantRef>> = refs.map(|gref| gref.map(GrantRef)).collect();
+            let port = number(world, &format!("{folder}event-channel")).map(Port);
+            let (Some(refs), Some(port)) = (refs, port) else {
+                self.let_go(world);
+                return false;
+            };
+            let Some(mapped) = world.map(domid, front, &refs) else {
+                self.let_go(world);
+                return false;
+            };
+            let bound = world.bind(domid, front, port);
+            let sizes = mapped.uses.clone();
+            let Some(ring) = BackRing::attach(mapped).filter(|_| bound.is_some()) else {
+                for used in sizes {
+                    world.release(&used, Access::Write);
+                }
+                self.let_go(world);
+                return false;
+            };
+            self.queues.push(Queue {
+                ring,
+                port,
+                local: bound.unwrap_or_default(),
+                due: VecDeque::new(),
+                is_broken: false,
+                last: BlkifResponse::new_zeroed(),
+            });
+        }
+        true
+    }
+
+    fn let_go(&mut self, world: &mut World) {
+        let (domid, front) = self.domids;
+        self.wakes_ns = None;
+        for queue in std::mem::take(&mut self.queues) {
+            world.unmap_pages(queue.ring.memory());
+            world.unbind(domid, front, queue.port, queue.local);
+        }
+        for (_, (used, _)) in std::mem::take(&mut self.persistent) {
+            world.release(&used, Access::Write);
+        }
+    }
+
+    fn ring(&mut self, world: &mut World) {
+        if self.config.latency_ns == 0 {
+            return self.serve(world);
+        }
+        let wakes_ns = world.backend_ns().saturating_add(self.config.latency_ns);
+        let _earlier = self.wakes_ns.get_or_insert(wakes_ns);
+    }
+
+    fn finish(&mut self, world: &mut World, now_ns: u64) {
+        if self.wakes_ns.is_some_and(|wakes_ns| wakes_ns <= now_ns) {
+            self.serve(world);
+        }
+        self.answer(world, now_ns);
+    }
+
+    fn hoarded(&self) -> usize {
         let grefs = self.hoarded.iter().map(|used| used.gref);
         grefs.collect::<BTreeSet<_>>().len()
     }
 
-    /// Keeps a page of the frontend's for ever.
-    pub(super) fn hoard(&mut self) {
+    fn hoard(&mut self, _world: &mut World) {
         if let Some((_, (used, _))) = self.persistent.pop_first() {
             self.hoarded.push(used);
         }

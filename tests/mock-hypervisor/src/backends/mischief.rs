@@ -1,13 +1,6 @@
 //! What a backend that means harm does.
 
-use hypercall_abi::{
-    io::{
-        blkif::{BlkifResponse, BlkifStatus},
-        ring::{RingMemory, Sring},
-    },
-    peer::PeerPtr,
-    peer_field,
-};
+use hypercall_abi::{io::ring::Sring, peer_field};
 
 use super::Backend;
 use crate::world::World;
@@ -15,7 +8,8 @@ use crate::world::World;
 /// Something that a backend must not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mischief {
-    /// It answers a request that there is not, by this number.
+    /// It answers a request that there is not: a disk by this number; a network
+    /// interface puts these bytes into its ring of received packets.
     Answer(u64),
     /// It answers its last request once more.
     AnswerAgain,
@@ -79,28 +73,14 @@ impl Backend {
 
     /// It does it.
     pub(super) fn commit(&mut self, world: &mut World, mischief: Mischief) {
-        let front = self.device.domids.1;
         match mischief {
-            Mischief::Answer(id) => {
-                let response = BlkifResponse {
-                    id,
-                    status: BlkifStatus::OKAY,
-                    ..BlkifResponse::default()
-                };
-                self.answer(world, response);
-            }
-            Mischief::AnswerAgain => {
-                if let Some(last) = self.device.queues.first().map(|queue| queue.last) {
-                    self.answer(world, last);
-                }
-            }
+            Mischief::Answer(value) => self.device.forge(value),
+            Mischief::AnswerAgain => self.device.repeat(),
             Mischief::Index(index) => {
-                for queue in &self.device.queues {
-                    if let Some(head) = queue.ring.memory().page(0).and_then(|page| page.at(0)) {
-                        let head: PeerPtr<'_, Sring> = head;
+                for page in self.device.rings() {
+                    if let Some(head) = page.at::<Sring>(0) {
                         peer_field!(head, Sring, rsp_prod).store_release(index);
                     }
-                    world.tell_front(front, queue.front_port());
                 }
             }
             Mischief::State(state) => {
@@ -117,29 +97,21 @@ impl Backend {
                 let path = format!("{}/sectors", self.path);
                 world.store.write(&path, text.as_bytes());
             }
-            Mischief::Hoard => self.device.hoard(),
+            Mischief::Hoard => self.device.hoard(world),
             Mischief::Storm => {
-                let ports: Vec<_> = self
-                    .device
-                    .queues
-                    .iter()
-                    .map(|it| it.front_port())
-                    .collect();
-                for port in ports {
-                    world.storm(front, port);
+                for (port, _) in self.device.ports() {
+                    world.storm(self.device.front(), port);
                 }
             }
             Mischief::Vanish => world.store.remove(&self.path),
         }
-    }
-
-    /// Puts an answer into the first ring, whether it was asked or not.
-    fn answer(&mut self, world: &mut World, response: BlkifResponse) {
-        let front = self.device.domids.1;
-        let Some(queue) = self.device.queues.first_mut() else {
-            return;
-        };
-        queue.force(&response);
-        world.tell_front(front, queue.front_port());
+        if matches!(
+            mischief,
+            Mischief::Answer(_) | Mischief::AnswerAgain | Mischief::Index(_)
+        ) {
+            for (port, _) in self.device.ports() {
+                world.tell_front(self.device.front(), port);
+            }
+        }
     }
 }

@@ -6,29 +6,40 @@
 //! ports as its domain would, through the same checks.
 
 mod blk;
+mod device;
 mod mischief;
+mod net;
+mod segments;
 mod toolstack;
 
 use std::collections::BTreeMap;
 
 use hypercall_abi::{
     DomId, GrantRef, PAGE_SIZE, Port,
-    io::{ring::RingMemory, xenbus::XenbusState},
+    io::{
+        ring::{RingMemory, Sring, slots},
+        xenbus::XenbusState,
+    },
     peer::PeerSlice,
+    peer_field,
 };
 
 use crate::{faults::BackendMishaps, grants::Use, memory::Access, ports::Binding, world::World};
 
-use blk::Blk;
 pub use blk::{DiskConfig, Medium};
+use device::Device;
 pub use mischief::Mischief;
-pub use toolstack::DiskId;
+pub use net::NicConfig;
+pub use segments::{Checksum, Frame, Segments};
+pub use toolstack::{DiskId, NicId, Tap};
 
 /// All backends of a host.
 #[derive(Debug, Default)]
 pub(crate) struct Backends {
     all: BTreeMap<u64, Backend>,
     last: u64,
+    /// Packets for those who look at a bridge from outside.
+    taps: net::Taps,
 }
 
 /// One device's.
@@ -45,7 +56,9 @@ struct Backend {
     online: bool,
     /// The frontend's state as it was seen last.
     seen: Option<XenbusState>,
-    device: Blk,
+    /// It was started anew, and takes what the frontend says then for new.
+    looks_ns: Option<u64>,
+    device: Device,
     /// It is taken away, and is to be given back when it has gone.
     is_given_back: bool,
 }
@@ -63,6 +76,29 @@ impl RingMemory for Mapped {
     }
     fn page(&self, index: usize) -> Option<PeerSlice<'_>> {
         self.pages.get(index).copied()
+    }
+}
+
+impl Mapped {
+    fn first(&self) -> Option<PeerSlice<'static>> {
+        self.pages.first().copied()
+    }
+
+    /// Puts an answer into a ring, whether there is room for one or not.
+    fn force(&self, slot_bytes: usize, response: &[u8]) {
+        let Some(page) = self.first() else {
+            return;
+        };
+        let Some(head) = page.at::<Sring>(0) else {
+            return;
+        };
+        let slots = slots(self.pages.len() * PAGE_SIZE, slot_bytes);
+        let index = peer_field!(head, Sring, rsp_prod).load_acquire().trust();
+        let slot = size_of::<Sring>() + index as usize % slots.max(1) * slot_bytes;
+        if let Some(slot) = page.get(slot, slot_bytes) {
+            slot.copy_from(response);
+        }
+        peer_field!(head, Sring, rsp_prod).store_release(index.wrapping_add(1));
     }
 }
 
@@ -103,15 +139,18 @@ impl World {
         }
     }
 
-    /// Binds to a port that the frontend offers.
-    fn bind(&mut self, back: DomId, front: DomId, port: Port, local: Port) -> bool {
+    /// Binds to a port that the frontend offers; says to which end of its own.
+    fn bind(&mut self, back: DomId, front: DomId, port: Port) -> Option<Port> {
         if self.binding(front, port) != Ok(Binding::Unbound(back)) {
-            return false;
+            return None;
         }
+        // Numbers that no port of a guest's has.
+        self.backends.last += 1;
+        let local = Port(1 << 24 | (self.backends.last as u32 & 0xff_ffff));
         if let Some(state) = self.domains.get_mut(&front) {
             state.ports.rebind(port, Binding::Interdomain(back, local));
         }
-        true
+        Some(local)
     }
 
     fn unbind(&mut self, back: DomId, front: DomId, port: Port, local: Port) {
@@ -137,31 +176,27 @@ impl World {
 
     /// A frontend rang: whether it was for a backend.
     pub(crate) fn ring_backend(&mut self, domid: DomId, local: Port) -> bool {
-        let found = self
-            .backends
-            .all
-            .iter()
-            .find(|(_, backend)| backend.domid == domid && backend.device.has_port(local));
+        let found = self.backends.all.iter().find(|(_, backend)| {
+            backend.domid == domid && backend.device.ports().iter().any(|(_, own)| *own == local)
+        });
         let Some(id) = found.map(|(id, _)| *id) else {
             return false;
         };
         self.with_backend(id, |world, backend| backend.serve(world));
+        self.switch_frames();
         true
     }
 
     /// When a backend has something to do next.
     pub(crate) fn next_backend_ns(&self) -> Option<u64> {
         let backends = self.backends.all.values();
-        backends
-            .filter_map(|backend| backend.device.next_ns())
-            .min()
+        backends.filter_map(Backend::next_ns).min()
     }
 
     /// Does what is due, and says whether that was anything.
     pub(crate) fn tick_backends(&mut self, now_ns: u64) -> bool {
-        let due = |(_, backend): &(&u64, &Backend)| {
-            backend.device.next_ns().is_some_and(|next| next <= now_ns)
-        };
+        let due =
+            |(_, backend): &(&u64, &Backend)| backend.next_ns().is_some_and(|next| next <= now_ns);
         let due: Vec<u64> = self
             .backends
             .all
@@ -171,6 +206,9 @@ impl World {
             .collect();
         for id in &due {
             self.with_backend(*id, |world, backend| backend.finish(world, now_ns));
+        }
+        if !due.is_empty() {
+            self.switch_frames();
         }
         !due.is_empty()
     }
@@ -184,6 +222,7 @@ impl World {
                 self.take_away(id);
             }
         }
+        self.switch_frames();
     }
 
     /// What befalls backends; whether anything does.
@@ -196,16 +235,20 @@ impl World {
             resize,
         } = mishaps;
         if let Some(id) = restart.and_then(which) {
-            self.restart_disk(id);
+            self.restart_backend(id);
         }
         if let Some((id, any)) = detach.and_then(|any| Some((which(any)?, any >> 32))) {
             self.take_and_give(id, any.is_multiple_of(2));
         }
         if let Some((id, any)) = resize.and_then(|any| Some((which(any)?, any >> 32))) {
-            let sectors = self.with_backend(id, |_, backend| backend.device.sectors());
-            // Larger by up to 255 pages, or so large as before.
-            let least = sectors.unwrap_or(0) & !0x7ff;
-            self.resize_disk(id, least.max(8) | (any & 0xff) << 3);
+            let disk = |_: &mut Self, backend: &mut Backend| {
+                backend.device.disk().map(|disk| disk.sectors())
+            };
+            if let Some(Some(sectors)) = self.with_backend(id, disk) {
+                // Larger by up to 255 pages, or so large as before.
+                let least = sectors & !0x7ff;
+                self.resize_disk(id, least.max(8) | (any & 0xff) << 3);
+            }
         }
         restart.or(detach).or(resize).is_some()
     }
@@ -275,6 +318,11 @@ impl Backend {
         self.seen = state;
         match state {
             Some(S::INITIALISING) if self.state == S::CLOSED => self.begin(world),
+            // As netback does; blkback does not.
+            Some(S::INITIALISING) if self.state == S::CONNECTED && self.is_nic() => {
+                self.device.let_go(world);
+                self.begin(world);
+            }
             Some(S::INITIALISED | S::CONNECTED) if self.state == S::INITWAIT => {
                 let details = (self.domid, self.front, self.front_path.clone());
                 if self.device.connect(world, details) {
@@ -312,8 +360,20 @@ impl Backend {
         self.misbehave(world);
     }
 
-    /// Answers what is due.
+    fn is_nic(&self) -> bool {
+        matches!(self.device, Device::Nic(_))
+    }
+
+    fn next_ns(&self) -> Option<u64> {
+        self.looks_ns.into_iter().chain(self.device.next_ns()).min()
+    }
+
+    /// Does what is due.
     fn finish(&mut self, world: &mut World, now_ns: u64) {
+        if self.looks_ns.is_some_and(|looks_ns| looks_ns <= now_ns) {
+            (self.looks_ns, self.seen) = (None, None);
+            let _over = self.look(world);
+        }
         self.device.finish(world, now_ns);
         self.misbehave(world);
     }

@@ -2,21 +2,36 @@
 
 use hypercall_abi::{DomId, io::xenbus::XenbusState};
 
-use super::{Backend, Blk, DiskConfig, Mischief};
+use super::{
+    Backend, DiskConfig, Mischief,
+    blk::Blk,
+    device::Device,
+    net::{Net, NicConfig},
+    segments::Frame,
+};
 use crate::{
     Xen,
     world::{Host, World},
 };
 
+/// How long a backend takes to start.
+const START_NS: u64 = 1_000_000;
+
 /// A disk that a guest was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DiskId(pub(super) u64);
+
+/// A network interface that a guest was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NicId(pub(super) u64);
 
 impl Xen {
     /// Gives a guest a disk, as `xl block-attach` does.
     pub fn attach_disk(&self, guest: DomId, config: DiskConfig) -> DiskId {
         let mut world = self.0.lock();
-        let id = world.attach_disk(guest, config);
+        let backend = config.backend;
+        let disk = Device::Disk(Box::new(Blk::new(config)));
+        let id = world.attach(guest, backend, disk);
         self.0.changed(&mut world);
         DiskId(id)
     }
@@ -24,7 +39,7 @@ impl Xen {
     /// Takes it away when the guest has let go of it, as `xl block-detach` does.
     pub fn detach_disk(&self, disk: DiskId) {
         let mut world = self.0.lock();
-        world.detach_disk(disk.0);
+        world.detach_backend(disk.0);
         self.0.changed(&mut world);
     }
 
@@ -41,7 +56,7 @@ impl Xen {
     /// Ends its backend, with all that it was doing, and starts another.
     pub fn restart_disk(&self, disk: DiskId) {
         let mut world = self.0.lock();
-        world.restart_disk(disk.0);
+        world.restart_backend(disk.0);
         self.0.changed(&mut world);
     }
 
@@ -55,7 +70,9 @@ impl Xen {
     /// Its next requests fail.
     pub fn fail_disk(&self, disk: DiskId, requests: u32) {
         let mut world = self.0.lock();
-        world.with_backend(disk.0, |_, backend| backend.device.failing = requests);
+        world.with_backend(disk.0, |_, backend| {
+            backend.device.disk().map(|disk| disk.failing = requests)
+        });
     }
 
     /// Its backend does something that it must not do, now.
@@ -68,8 +85,10 @@ impl Xen {
     /// What is on it; nothing, if there is no such disk any more.
     pub fn disk_content(&self, disk: DiskId) -> Vec<u8> {
         let mut world = self.0.lock();
-        let content = world.with_backend(disk.0, |_, backend| backend.device.content());
-        content.unwrap_or_default()
+        let content = world.with_backend(disk.0, |_, backend| {
+            backend.device.disk().map(|disk| disk.content())
+        });
+        content.flatten().unwrap_or_default()
     }
 
     /// Whether its backend says that it is connected.
@@ -77,6 +96,115 @@ impl Xen {
         let mut world = self.0.lock();
         let state = world.with_backend(disk.0, |_, backend| backend.state);
         state == Some(XenbusState::CONNECTED)
+    }
+}
+
+impl Xen {
+    /// Gives a guest a network interface, as `xl network-attach` does.
+    pub fn attach_nic(&self, guest: DomId, config: NicConfig) -> NicId {
+        let mut world = self.0.lock();
+        let backend = config.backend;
+        let nic = Device::Nic(Box::new(Net::new(config)));
+        let id = world.attach(guest, backend, nic);
+        self.0.changed(&mut world);
+        NicId(id)
+    }
+
+    /// Takes it away when the guest has let go of it, as `xl network-detach`
+    /// does.
+    pub fn detach_nic(&self, nic: NicId) {
+        let mut world = self.0.lock();
+        world.detach_backend(nic.0);
+        self.0.changed(&mut world);
+    }
+
+    /// Takes it away now; says how many of the guest's pages its backend never
+    /// lets go of.
+    pub fn remove_nic(&self, nic: NicId) -> usize {
+        let mut world = self.0.lock();
+        let kept = world.with_backend(nic.0, |_, backend| backend.device.hoarded());
+        world.remove_backend(nic.0);
+        self.0.changed(&mut world);
+        kept.unwrap_or(0)
+    }
+
+    /// Ends its backend, with all that it was doing, and starts another.
+    pub fn restart_nic(&self, nic: NicId) {
+        let mut world = self.0.lock();
+        world.restart_backend(nic.0);
+        self.0.changed(&mut world);
+    }
+
+    /// Pulls its wire out, or puts it in.
+    pub fn set_carrier(&self, nic: NicId, carrier: u32) {
+        let mut world = self.0.lock();
+        world.with_backend(nic.0, |world, backend| {
+            let path = format!("{}/carrier", backend.path);
+            world.store.write(&path, carrier.to_string().as_bytes());
+        });
+        self.0.changed(&mut world);
+    }
+
+    /// Its backend does something that it must not do, now.
+    pub fn nic_mischief(&self, nic: NicId, mischief: Mischief) {
+        let mut world = self.0.lock();
+        world.with_backend(nic.0, |world, backend| backend.commit(world, mischief));
+        self.0.changed(&mut world);
+    }
+
+    /// Whether its backend says that it is connected.
+    pub fn nic_is_connected(&self, nic: NicId) -> bool {
+        let mut world = self.0.lock();
+        let state = world.with_backend(nic.0, |_, backend| backend.state);
+        state == Some(XenbusState::CONNECTED)
+    }
+
+    /// A place on a bridge from which all packets are seen.
+    pub fn tap(&self, bridge: &str) -> Tap {
+        let id = self.0.lock().backends.taps.add(bridge);
+        Tap {
+            xen: self.clone(),
+            bridge: bridge.to_owned(),
+            id,
+        }
+    }
+}
+
+/// A place on a bridge, for code that is no guest.
+#[derive(Debug)]
+pub struct Tap {
+    xen: Xen,
+    bridge: String,
+    id: u64,
+}
+
+impl Tap {
+    /// Sends a packet to all on the bridge.
+    pub fn send(&self, frame: Frame) {
+        let mut world = self.xen.0.lock();
+        world.send_frame(&self.bridge, self.id, frame);
+        self.xen.0.changed(&mut world);
+    }
+
+    /// A packet that somebody on the bridge sent, if there is one.
+    pub fn receive(&self) -> Option<Frame> {
+        self.xen.0.lock().backends.taps.receive(self.id)
+    }
+
+    /// The same, after some time if there is none at once.
+    pub fn receive_within(&self, most: std::time::Duration) -> Option<Frame> {
+        let world = self.xen.0.lock();
+        let mut world = self
+            .xen
+            .0
+            .wait_most(world, most, |world| world.backends.taps.is_empty(self.id));
+        world.backends.taps.receive(self.id)
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.xen.0.lock().backends.taps.remove(self.id);
     }
 }
 
@@ -89,21 +217,21 @@ impl Host {
 }
 
 impl World {
-    pub(super) fn attach_disk(&mut self, guest: DomId, config: DiskConfig) -> u64 {
+    /// Gives a guest a device, which `domid` has the backend of.
+    pub(super) fn attach(&mut self, guest: DomId, domid: DomId, device: Device) -> u64 {
         self.backends.last += 1;
         let id = self.backends.last;
-        let (vdev, domid) = (config.vdev, config.backend);
-        let path = format!("/local/domain/{domid}/backend/vbd/{guest}/{vdev}");
-        let front_path = format!("/local/domain/{guest}/device/vbd/{vdev}");
+        let (kind, number) = (device.kind(), device.number());
         let mut backend = Backend {
             domid,
             front: guest,
-            path,
-            front_path,
+            path: format!("/local/domain/{domid}/backend/{kind}/{guest}/{number}"),
+            front_path: format!("/local/domain/{guest}/device/{kind}/{number}"),
             state: XenbusState::INITIALISING,
             online: true,
             seen: Some(XenbusState::INITIALISING),
-            device: Blk::new(config),
+            looks_ns: None,
+            device,
             is_given_back: false,
         };
         self.announce(&backend);
@@ -115,44 +243,35 @@ impl World {
     /// Writes what the toolstack writes of a device.
     fn announce(&mut self, backend: &Backend) {
         let (domid, guest) = (backend.domid, backend.front);
-        let (path, front_path) = (backend.path.clone(), backend.front_path.clone());
-        let (vdev, trusted) = backend.device.numbers();
-        let perms = (
-            vec![('n', domid), ('r', guest)],
-            vec![('n', guest), ('r', domid)],
-        );
-        for (path, value, perms) in [
-            (path.clone(), String::new(), &perms.0),
-            (format!("{path}/frontend"), front_path.clone(), &perms.0),
-            (format!("{path}/frontend-id"), guest.to_string(), &perms.0),
-            (format!("{path}/online"), "1".into(), &perms.0),
-            (format!("{path}/mode"), "w".into(), &perms.0),
-            (format!("{path}/state"), "1".into(), &perms.0),
-            (front_path.clone(), String::new(), &perms.1),
-            (format!("{front_path}/backend"), path.clone(), &perms.1),
-            (
-                format!("{front_path}/backend-id"),
-                domid.to_string(),
-                &perms.1,
-            ),
-            (
-                format!("{front_path}/virtual-device"),
-                vdev.to_string(),
-                &perms.1,
-            ),
-            (format!("{front_path}/device-type"), "disk".into(), &perms.1),
-            (
-                format!("{front_path}/trusted"),
-                trusted.to_string(),
-                &perms.1,
-            ),
-            (format!("{front_path}/state"), "1".into(), &perms.1),
-        ] {
+        let (path, front_path) = (&backend.path, &backend.front_path);
+        let own = [
+            ("frontend", front_path.clone()),
+            ("frontend-id", guest.to_string()),
+            ("online", "1".into()),
+            ("mode", "w".into()),
+            ("state", "1".into()),
+        ];
+        let fronts = [("backend", path.clone()), ("backend-id", domid.to_string())];
+        let state = [("state", "1".to_owned())];
+        let fronts = fronts
+            .into_iter()
+            .chain(backend.device.front_keys())
+            .chain(state);
+        let perms = vec![('n', domid), ('r', guest)];
+        self.store.provide(path, b"", perms.clone());
+        for (name, value) in own {
+            let path = format!("{path}/{name}");
+            self.store.provide(&path, value.as_bytes(), perms.clone());
+        }
+        let perms = vec![('n', guest), ('r', domid)];
+        self.store.provide(front_path, b"", perms.clone());
+        for (name, value) in fronts {
+            let path = format!("{front_path}/{name}");
             self.store.provide(&path, value.as_bytes(), perms.clone());
         }
     }
 
-    pub(super) fn detach_disk(&mut self, id: u64) {
+    pub(super) fn detach_backend(&mut self, id: u64) {
         self.with_backend(id, |world, backend| {
             backend.online = false;
             let path = format!("{}/online", backend.path);
@@ -169,7 +288,7 @@ impl World {
     pub(super) fn take_and_give(&mut self, id: u64, politely: bool) {
         self.with_backend(id, |_, backend| backend.is_given_back = true);
         if politely {
-            self.detach_disk(id);
+            self.detach_backend(id);
         } else {
             self.take_away(id);
         }
@@ -207,7 +326,7 @@ impl World {
         self.backends.all.remove(&id);
     }
 
-    pub(super) fn restart_disk(&mut self, id: u64) {
+    pub(super) fn restart_backend(&mut self, id: u64) {
         self.with_backend(id, |world, backend| {
             backend.device.let_go(world);
             backend.begin(world);
@@ -217,7 +336,9 @@ impl World {
 
     pub(super) fn resize_disk(&mut self, id: u64, sectors: u64) {
         self.with_backend(id, |world, backend| {
-            backend.device.resize(sectors);
+            if let Some(disk) = backend.device.disk() {
+                disk.resize(sectors);
+            }
             backend.device.write_details(world, &backend.path);
             if backend.state == XenbusState::CONNECTED {
                 // So Linux's backend tells it.
@@ -228,10 +349,14 @@ impl World {
 }
 
 impl Backend {
-    /// What the frontend says now is about the backend that was.
+    /// What the frontend says now may be about the backend that was.
     fn look_away(&mut self, world: &World) {
         let seen = self.front_number(world, "state").map(XenbusState);
         // One that waits is connected, by the new backend then.
         self.seen = seen.filter(|seen| *seen != XenbusState::INITIALISED);
+        // A network interface that waits says that it is connected: a backend
+        // that has just been started connects it, after a while.
+        let waits = (seen == Some(XenbusState::CONNECTED) && self.is_nic()).then_some(START_NS);
+        self.looks_ns = waits.map(|waits| world.backend_ns().saturating_add(waits));
     }
 }

@@ -1,0 +1,245 @@
+//! What all handles of a network interface share, and what the bus knows of it.
+
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use core::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    task::{Context, Poll},
+};
+
+use hypercall_abi::{
+    DomId,
+    io::{netif::NetifExtraType, xenbus::XenbusState},
+    platform::Platform,
+};
+use spin::Mutex;
+
+use super::{
+    Config, Features, Interface, Mac, Multicast, Offloads,
+    queue::{Events, Queue},
+    waiters::Waiters,
+};
+use crate::xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Requests, Status, Stop};
+
+/// What was agreed on.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) status: Status,
+    /// As it was when there was a connection last.
+    pub(super) interface: Option<Interface>,
+    pub(super) peer: DomId,
+    /// Multicast groups that are wanted.
+    pub(super) groups: BTreeSet<Mac>,
+    /// What the backend is still to be told of them.
+    pub(super) untold: Vec<(NetifExtraType, Mac)>,
+    /// Connections that there were.
+    pub(super) connections: u64,
+}
+
+/// A network interface.
+#[derive(Debug)]
+pub(super) struct Core<'g, P: Platform> {
+    pub(super) bus: Bus<'g, P>,
+    pub(super) id: String,
+    pub(super) config: Config,
+    pub(super) queues: Vec<Mutex<Queue<'g, P>>>,
+    live_queues: AtomicUsize,
+    /// The backend ends, and the bus waits for its answers.
+    is_draining: AtomicBool,
+    pub(super) link: Mutex<Link>,
+    pub(super) requests: Requests,
+    pub(super) waiters: Waiters,
+}
+
+impl<'g, P: Platform> Core<'g, P> {
+    pub(super) fn new(bus: Bus<'g, P>, id: String, config: Config) -> Self {
+        let rx_pages = config.rx_pages as usize;
+        let queues =
+            (0..config.queues.max(1)).map(|_| Mutex::new(Queue::new(bus.grants(), rx_pages)));
+        Self {
+            bus,
+            id,
+            config,
+            queues: queues.collect(),
+            live_queues: AtomicUsize::new(1),
+            is_draining: AtomicBool::new(false),
+            link: Mutex::new(Link {
+                status: Status::Connecting,
+                interface: None,
+                peer: DomId(0),
+                groups: BTreeSet::new(),
+                untold: Vec::new(),
+                connections: 0,
+            }),
+            requests: Requests::default(),
+            waiters: Waiters::new(),
+        }
+    }
+
+    /// The queues that the backend serves.
+    pub(super) fn live(&self) -> &[Mutex<Queue<'g, P>>] {
+        let live = self.live_queues.load(Ordering::Acquire).max(1);
+        self.queues.get(..live).unwrap_or(&self.queues)
+    }
+
+    /// Whether the bus is to know of events.
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_status(&self, status: Status) {
+        self.link.lock().status = status;
+        self.waiters.wake_all();
+    }
+
+    /// Tells the backend of groups, as far as there is room.
+    pub(super) fn tell_groups(&self) -> Result<(), Fault> {
+        let mut link = self.link.lock();
+        let Some(first) = self.queues.first().filter(|_| !link.untold.is_empty()) else {
+            return Ok(());
+        };
+        let mut queue = first.lock();
+        if !queue.is_open() {
+            return Ok(());
+        }
+        while let Some((kind, group)) = link.untold.first().copied() {
+            if !queue.tx.has_room(0)? || !queue.tx.push_group(kind, group) {
+                break;
+            }
+            link.untold.remove(0);
+        }
+        queue.publish()
+    }
+
+    fn features(&self) -> Vec<Key> {
+        let flag = |name, value: bool| Key::new(name, u32::from(value));
+        let offloads = self.config.offloads == Offloads::All;
+        let mut keys = alloc::vec![
+            flag("request-rx-copy", true),
+            flag("feature-rx-notify", true),
+            flag("feature-sg", true),
+            flag("feature-gso-tcpv4", offloads),
+            flag("feature-gso-tcpv6", offloads),
+            flag("feature-no-csum-offload", !offloads),
+            flag("feature-ipv6-csum-offload", offloads),
+        ];
+        if self.config.multicast == Multicast::Joined {
+            keys.push(flag("request-multicast-control", true));
+        }
+        keys
+    }
+}
+
+impl<P: Platform> Frontend for Core<'_, P> {
+    const KIND: &'static str = "vif";
+    const BACKEND_KEYS: &'static [&'static str] = Interface::BACKEND_KEYS;
+    const OWN_KEYS: &'static [&'static str] = Interface::OWN_KEYS;
+    const TOLD: XenbusState = XenbusState::CONNECTED;
+
+    fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {
+        let most = self.queues.len() as u32;
+        let count = offer.backend.up_to("multi-queue-max-queues", 1..=most) as usize;
+        let interface = Interface::read(offer, count)?;
+        let events = match offer.backend.has("feature-split-event-channels") {
+            true => Events::Split,
+            false => Events::One,
+        };
+        let mut keys = self.features();
+        if count > 1 {
+            keys.push(Key::new("multi-queue-num-queues", count));
+        }
+        for (index, queue) in self.queues.iter().enumerate() {
+            let mut queue = queue.lock();
+            if index < count {
+                let told = queue.attach(self.bus.ports(), offer.domid, events, (index, count));
+                keys.extend(told?);
+            } else {
+                queue.fail();
+            }
+        }
+        self.live_queues.store(count, Ordering::Release);
+        let mut link = self.link.lock();
+        link.peer = offer.domid;
+        link.interface = Some(interface);
+        Ok(keys)
+    }
+
+    fn live(&self, offer: &Offer) -> Result<(), Fault> {
+        for queue in Self::live(self) {
+            queue.lock().open()?;
+        }
+        let mut link = self.link.lock();
+        let carrier = Interface::carrier(&offer.backend);
+        let mut features = Features::empty();
+        if let Some(interface) = &mut link.interface {
+            interface.carrier = carrier;
+            features = interface.features;
+        }
+        link.connections += 1;
+        link.untold.clear();
+        if features.contains(Features::MULTICAST) {
+            let all: Vec<_> = link.groups.iter().copied().collect();
+            let add = |group| (NetifExtraType::MCAST_ADD, group);
+            link.untold.extend(all.into_iter().map(add));
+        }
+        drop(link);
+        self.tell_groups()?;
+        self.set_status(Status::Connected);
+        Ok(())
+    }
+
+    fn changed(&self, offer: &Offer) -> Result<(), Fault> {
+        let carrier = Interface::carrier(&offer.backend);
+        let mut link = self.link.lock();
+        if let Some(interface) = &mut link.interface
+            && core::mem::replace(&mut interface.carrier, carrier) != carrier
+        {
+            drop(link);
+            self.waiters.wake_all();
+        }
+        Ok(())
+    }
+
+    fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+        for queue in &self.queues {
+            queue.lock().drain();
+        }
+    }
+
+    fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        for queue in Self::live(self) {
+            loop {
+                let mut queue = queue.lock();
+                if queue.tx.reclaim().is_err() || queue.tx.in_ring() == 0 || !queue.is_served() {
+                    break;
+                }
+                if queue.tx.listen() {
+                    continue;
+                }
+                // The bus waits in place of those who wait for packets, who are
+                // told when this is over.
+                if queue.poll_events(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn stop(&self, why: Stop) {
+        let status = Status::from(why);
+        self.is_draining.store(false, Ordering::Release);
+        for queue in &self.queues {
+            let mut queue = queue.lock();
+            match why {
+                Stop::Lost => queue.detach(),
+                _ => queue.fail(),
+            }
+        }
+        self.set_status(status);
+    }
+
+    fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {
+        self.requests.poll(cx)
+    }
+}

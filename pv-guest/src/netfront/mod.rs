@@ -1,0 +1,373 @@
+//! Network interfaces: the frontend of Xen's.
+//!
+//! A [`Nic`] is a handle, of which there may be many clones. Packets are
+//! Ethernet frames. [`Nic::send`] and [`Nic::receive`] are for those who write
+//! their own protocols; network stacks have adapters (features `embassy-net` and
+//! `smoltcp`), which are made of a [`Poller`].
+//!
+//! There is no task of the driver's own: whoever waits for packets looks after
+//! the connection, too.
+//!
+//! # What is kept
+//! - Bytes go through pages that the backend has for good, or the caller gives
+//!   pages of that kind ([`GrantedBuf`]). A packet that was received is a copy,
+//!   which the backend cannot change.
+//! - Packets may be lost, as on any wire: those that a backend had when it went
+//!   away are not sent again.
+//! - A backend that breaks its protocol breaks the interface
+//!   ([`Status::Broken`]), and [`Nic::reconnect`] begins anew.
+//!
+//! Source: `io/netif.h`.
+
+mod core;
+mod error;
+mod interface;
+mod packet;
+mod poller;
+mod queue;
+mod rx;
+mod tx;
+mod waiters;
+
+use ::core::future::poll_fn;
+use alloc::{string::String, sync::Arc, vec::Vec};
+
+use hypercall_abi::{PAGE_SIZE, io::netif::NetifExtraType, platform::Platform};
+
+use self::core::{Core, Link};
+use crate::{
+    Current,
+    granted_buf::GrantedBuf,
+    xenbus::{Attendant, Bus, Request},
+};
+
+pub use crate::xenbus::Status;
+pub use error::Error;
+pub use interface::{Carrier, ETHERNET_BYTES, Features, Interface, Mac, NoMac};
+pub use packet::{Checksum, Hash, Offload, Protocol, Received, Segmentation};
+pub use poller::Poller;
+
+/// Which multicast packets are to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Multicast {
+    /// All.
+    All,
+    /// Those of groups that were [joined](Nic::join), if the backend can tell
+    /// them apart.
+    Joined,
+}
+
+/// What is left to the backend of what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offloads {
+    /// Packets may be larger than the MTU, and without checksums.
+    All,
+    /// They are as on a wire.
+    None,
+}
+
+/// What a driver may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Queues, if the backend has as many: one for each vCPU that does much.
+    pub queues: u32,
+    /// Pages of each queue that packets are received into, 18 to 256.
+    pub rx_pages: u32,
+    /// Which multicast packets are to come.
+    pub multicast: Multicast,
+    /// What is left to the backend of what comes.
+    pub offloads: Offloads,
+}
+
+impl Default for Config {
+    /// For a guest of one vCPU: 1 MiB for what comes.
+    fn default() -> Self {
+        Self {
+            queues: 1,
+            rx_pages: 256,
+            multicast: Multicast::All,
+            offloads: Offloads::All,
+        }
+    }
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets that were given to the backend.
+    pub tx_packets: u64,
+    /// Bytes of them.
+    pub tx_bytes: u64,
+    /// Those that it said it had not sent.
+    pub tx_dropped: u64,
+    /// Pieces of those that it had when it went away.
+    pub tx_lost: u64,
+    /// Times that it was told of packets.
+    pub tx_notified: u64,
+    /// Packets that came.
+    pub rx_packets: u64,
+    /// Bytes of them.
+    pub rx_bytes: u64,
+    /// Those of which something was missing.
+    pub rx_dropped: u64,
+    /// Times that the backend was told of pages.
+    pub rx_notified: u64,
+    /// Pages that are lent to it for good.
+    pub pages: u32,
+    /// Connections that there were: one more after each restart of a backend.
+    pub connections: u64,
+}
+
+impl Counters {
+    const fn add(&mut self, other: &Self) {
+        self.tx_packets += other.tx_packets;
+        self.tx_bytes += other.tx_bytes;
+        self.tx_dropped += other.tx_dropped;
+        self.tx_lost += other.tx_lost;
+        self.tx_notified += other.tx_notified;
+        self.rx_packets += other.rx_packets;
+        self.rx_bytes += other.rx_bytes;
+        self.rx_dropped += other.rx_dropped;
+        self.rx_notified += other.rx_notified;
+        self.pages += other.pages;
+    }
+}
+
+struct Shared<'g, P: Platform> {
+    core: Arc<Core<'g, P>>,
+    attendant: Attendant<'g>,
+}
+
+/// A network interface. Its clones are the same interface.
+pub struct Nic<'g, P: Platform = Current>(Arc<Shared<'g, P>>);
+
+impl<P: Platform> Clone for Nic<'_, P> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<P: Platform> ::core::fmt::Debug for Nic<'_, P> {
+    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+        f.debug_struct("Nic")
+            .field("id", &self.0.core.id)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'g, P: Platform> Nic<'g, P> {
+    /// The interface `id`, one of [`Bus::devices`]`("vif")`. Nothing happens
+    /// until somebody waits for it.
+    pub fn new(bus: Bus<'g, P>, id: impl Into<String>, config: Config) -> Self {
+        let core = Arc::new(Core::new(bus, id.into(), config));
+        let served = Arc::clone(&core);
+        let serving = async move {
+            // When the store ended, the driver was told so.
+            let _ended = served.bus.serve(&served.id, &*served).await;
+        };
+        Self(Arc::new(Shared {
+            core,
+            attendant: Attendant::new(serving),
+        }))
+    }
+
+    fn core(&self) -> &Core<'g, P> {
+        &self.0.core
+    }
+
+    // ---- What it is ----
+
+    /// Its number on the bus.
+    pub fn id(&self) -> &str {
+        &self.core().id
+    }
+
+    /// How things are with its backend, as far as anybody has looked.
+    pub fn status(&self) -> Status {
+        self.core().link.lock().status
+    }
+
+    /// What it is; `None` before the first connection. It may change while it
+    /// is used.
+    pub fn interface(&self) -> Option<Interface> {
+        self.core().link.lock().interface
+    }
+
+    /// What was counted, of all queues.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for queue in &self.core().queues {
+            let queue = queue.lock();
+            sum.add(&queue.tx.counters);
+            sum.add(&queue.rx.counters);
+        }
+        sum.connections = self.core().link.lock().connections;
+        sum
+    }
+
+    // ---- Its connection ----
+
+    /// Waits until it is connected, and says what it is.
+    ///
+    /// # Errors
+    /// [`Error::Broken`], [`Error::Gone`], [`Error::Closed`].
+    pub async fn ready(&self) -> Result<Interface, Error> {
+        let mut poller = self.poller();
+        poll_fn(|cx| poller.poll_ready(cx)).await
+    }
+
+    /// Waits until the status is another than `known`, and says which.
+    pub async fn status_change(&self, known: Status) -> Status {
+        let mut poller = self.poller();
+        poll_fn(|cx| poller.poll_status_change(cx, known)).await
+    }
+
+    /// Looks after the connection while nobody uses the interface: for a task of
+    /// its own. Ends when it is closed.
+    pub async fn serve(&self) {
+        let mut status = self.status();
+        while status != Status::Closed {
+            status = self.status_change(status).await;
+        }
+    }
+
+    /// Makes the connection anew, after a backend broke it or for another reason,
+    /// and waits for it.
+    ///
+    /// # Errors
+    /// As for [`ready`](Self::ready): a backend may break it again.
+    pub async fn reconnect(&self) -> Result<Interface, Error> {
+        self.core().set_status(Status::Connecting);
+        self.core().requests.begin_again();
+        self.ready().await
+    }
+
+    /// Ends the connection, and tells the backend so.
+    pub async fn close(&self) {
+        self.core().requests.ask(Request::Close);
+        self.serve().await;
+    }
+
+    // ---- Packets ----
+
+    /// For a network stack: polls instead of futures.
+    pub fn poller(&self) -> Poller<'g, P> {
+        Poller::new(self.clone())
+    }
+
+    /// Sends a packet that is given in parts, one after the other. It is on its
+    /// way when this ends; nobody says whether it arrived.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`], [`Error::NotSupported`] (see [`Interface::features`]),
+    /// and those of [`ready`](Self::ready).
+    pub async fn send(&self, parts: &[&[u8]], offload: Offload) -> Result<(), Error> {
+        let mut poller = self.poller();
+        let len_bytes = parts.iter().map(|part| part.len()).sum();
+        let flow = packet::flow(parts.first().copied().unwrap_or_default());
+        poll_fn(|cx| poller.poll_tx(cx, flow, len_bytes, offload, |tx| tx.send(parts, offload)))
+            .await?;
+        Ok(())
+    }
+
+    /// Memory of so many pages that the backend has: see
+    /// [`send_granted`](Self::send_granted).
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`]; those of [`ready`](Self::ready).
+    pub async fn buffer(&self, pages: usize) -> Result<GrantedBuf<'g, P>, Error> {
+        self.ready().await?;
+        let peer = self.core().link.lock().peer;
+        GrantedBuf::new(self.core().bus.grants(), peer, pages).map_err(|_| Error::NoMemory)
+    }
+
+    /// Sends the first `len_bytes` bytes of `buffer` without a copy, and waits
+    /// until the backend has sent them. The buffer comes back; it is lost if the
+    /// future is dropped. A buffer of a backend in another domain is copied.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send), [`Error::Dropped`], [`Error::Lost`];
+    /// [`Error::TooLong`] also for more than the buffer has.
+    pub async fn send_granted(
+        &self,
+        buffer: GrantedBuf<'g, P>,
+        len_bytes: usize,
+        offload: Offload,
+    ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
+        if len_bytes > buffer.len_bytes() || len_bytes > tx::MOST_BYTES {
+            return (buffer, Err(Error::TooLong));
+        }
+        let mut head = [0; 64];
+        let head_bytes = buffer.copy_to(0, &mut head).min(len_bytes);
+        let flow = packet::flow(head.get(..head_bytes).unwrap_or_default());
+        let peer = buffer.peer();
+        if self.core().link.lock().peer != peer {
+            let mut bytes = alloc::vec![0; len_bytes];
+            buffer.copy_to(0, &mut bytes);
+            let sent = self.send(&[&bytes], offload).await;
+            return (buffer, sent);
+        }
+        let mut poller = self.poller();
+        let mut pages = buffer.pages;
+        let sent = poll_fn(|cx| {
+            poller.poll_tx(cx, flow, len_bytes, offload, |tx| {
+                match tx.send_lent(::core::mem::take(&mut pages), len_bytes, offload) {
+                    Ok(job) => Ok(Some(job)),
+                    Err(back) => {
+                        pages = back;
+                        Ok(None)
+                    }
+                }
+            })
+        });
+        match sent.await {
+            Ok(job) => {
+                let mut job = poller::Job::new(&poller, job);
+                let (result, pages) = poll_fn(|cx| job.poll(cx)).await;
+                (GrantedBuf::of(peer, pages), result)
+            }
+            Err(error) => (GrantedBuf::of(peer, pages), Err(error)),
+        }
+    }
+
+    /// Waits for a packet, which replaces what is in `target`.
+    ///
+    /// # Errors
+    /// Those of [`ready`](Self::ready).
+    pub async fn receive(&self, target: &mut Vec<u8>) -> Result<Received, Error> {
+        let mut poller = self.poller();
+        poll_fn(|cx| poller.poll_receive(cx, target)).await
+    }
+
+    // ---- Multicast ----
+
+    /// Has packets to a multicast group come; also after a reconnection.
+    pub fn join(&self, group: Mac) {
+        let mut link = self.core().link.lock();
+        if link.groups.insert(group) {
+            self.tell_group(link, NetifExtraType::MCAST_ADD, group);
+        }
+    }
+
+    /// Packets to that group need not come any more.
+    pub fn leave(&self, group: Mac) {
+        let mut link = self.core().link.lock();
+        if link.groups.remove(&group) {
+            self.tell_group(link, NetifExtraType::MCAST_DEL, group);
+        }
+    }
+
+    fn tell_group(&self, mut link: spin::MutexGuard<'_, Link>, kind: NetifExtraType, group: Mac) {
+        let features = link.interface.map(|interface| interface.features);
+        if features.is_some_and(|features| features.contains(Features::MULTICAST)) {
+            link.untold.push((kind, group));
+        }
+        drop(link);
+        if let Err(fault) = self.core().tell_groups() {
+            self.core().requests.fault(fault);
+        }
+    }
+}
+
+const _: () = assert!(tx::MOST_BYTES <= 16 * PAGE_SIZE);

@@ -1,0 +1,376 @@
+//! A network interface for those who poll: network stacks, and the futures of
+//! [`Nic`].
+
+use alloc::vec::Vec;
+use core::task::{Context, Poll};
+
+use hypercall_abi::platform::Platform;
+
+use super::{
+    Checksum, Error, Features, Interface, Nic, Offload, Protocol, Received, Status,
+    packet::flow,
+    queue::Queue,
+    tx::{self, Ended, Tx},
+    waiters::Place,
+};
+use crate::{Current, xenbus::Fault};
+
+/// Somebody who waits for a network interface. Its methods that get a
+/// [`Context`] have that task woken when it is worth while to ask again.
+#[derive(Debug)]
+pub struct Poller<'g, P: Platform = Current> {
+    nic: Nic<'g, P>,
+    place: Place,
+    /// The queue that is looked at first.
+    next: usize,
+}
+
+impl<'g, P: Platform> Poller<'g, P> {
+    pub(super) fn new(nic: Nic<'g, P>) -> Self {
+        let place = nic.core().waiters.place();
+        Self {
+            nic,
+            place,
+            next: 0,
+        }
+    }
+
+    /// The interface.
+    pub const fn nic(&self) -> &Nic<'g, P> {
+        &self.nic
+    }
+
+    /// Does the connection's own work; an error: there is nothing to wait for.
+    fn drive(&self) -> Result<Status, Error> {
+        self.nic.0.attendant.drive();
+        let status = self.nic.status();
+        Error::of(status).map_or(Ok(status), Err)
+    }
+
+    /// Does something with a queue. A backend that did what it must not do loses
+    /// the queue, and the bus is told.
+    fn with_queue<T>(
+        &self,
+        index: usize,
+        act: impl FnOnce(&mut Queue<'g, P>) -> Result<T, Fault>,
+    ) -> Option<T> {
+        let core = self.nic.core();
+        let mut queue = core.queues.get(index)?.lock();
+        match act(&mut queue) {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                queue.detach();
+                drop(queue);
+                core.requests.fault(fault);
+                None
+            }
+        }
+    }
+
+    /// How many queues there are.
+    fn queues(&self) -> usize {
+        self.nic.core().live().len()
+    }
+
+    /// Before sleeping: `Ready` if something came.
+    fn sleep(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let core = self.nic.core();
+        core.waiters.wait(self.place, cx.waker());
+        let mut came = self.nic.0.attendant.poll_news(cx);
+        let mut bell = Context::from_waker(core.waiters.bell());
+        for queue in core.live() {
+            if queue.lock().poll_events(&mut bell).is_ready() {
+                came = Poll::Ready(());
+            }
+        }
+        if came.is_ready() {
+            core.waiters.wake_others(self.place);
+            if core.is_draining() {
+                // It may be the bus that waits for it.
+                self.nic.0.attendant.rouse();
+            }
+        }
+        came
+    }
+
+    /// Waits until the interface is connected, and says what it is.
+    ///
+    /// # Errors
+    /// Those of [`Nic::ready`].
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<Interface, Error>> {
+        loop {
+            let status = self.drive()?;
+            if let (Status::Connected, Some(interface)) = (status, self.nic.interface()) {
+                return Poll::Ready(Ok(interface));
+            }
+            if self.sleep(cx).is_pending() && self.nic.status() == status {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits until the status is another than `known`.
+    pub fn poll_status_change(&mut self, cx: &mut Context<'_>, known: Status) -> Poll<Status> {
+        loop {
+            self.nic.0.attendant.drive();
+            if self.nic.status() != known {
+                return Poll::Ready(self.nic.status());
+            }
+            if self.sleep(cx).is_pending() && self.nic.status() == known {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Whether packets can come and go just now; the task is woken when that
+    /// changes.
+    pub fn poll_interface(&mut self, cx: &mut Context<'_>) -> Option<Interface> {
+        let connected = |poller: &Self| match poller.drive() {
+            Ok(Status::Connected) => poller.nic.interface(),
+            _ => None,
+        };
+        loop {
+            let interface = connected(self);
+            if self.sleep(cx).is_pending() && connected(self) == interface {
+                return interface;
+            }
+        }
+    }
+
+    /// The next packet, which replaces what is in `target`.
+    ///
+    /// # Errors
+    /// Those of [`Nic::receive`].
+    pub fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        target: &mut Vec<u8>,
+    ) -> Poll<Result<Received, Error>> {
+        loop {
+            let status = self.drive()?;
+            if let Some(received) = self.receive_now(target) {
+                return Poll::Ready(Ok(received));
+            }
+            let slept = self.sleep(cx);
+            let listens = |index| self.with_queue(index, Queue::listen_rx);
+            // All of them are to be asked.
+            let came = (0..self.queues()).filter_map(listens).any(|came| came);
+            if slept.is_pending() && !came && self.nic.status() == status {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// A packet that is there.
+    fn receive_now(&mut self, target: &mut Vec<u8>) -> Option<Received> {
+        let queues = self.queues();
+        for _ in 0..queues {
+            let index = self.next % queues.max(1);
+            let received = self.with_queue(index, |queue| queue.receive(target));
+            if let Some(received) = received.flatten() {
+                return Some(Received {
+                    queue: index,
+                    ..received
+                });
+            }
+            self.next = index + 1;
+        }
+        None
+    }
+
+    /// Whether [`Self::send_with`] would send any packet of the MTU's size just
+    /// now.
+    ///
+    /// # Errors
+    /// Those of [`Nic::ready`].
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mtu = self.nic.interface().map_or(0, |interface| interface.mtu);
+        let len_bytes = usize::from(mtu) + super::ETHERNET_BYTES;
+        loop {
+            let status = self.drive()?;
+            let has_room = |index| {
+                let room =
+                    |queue: &mut Queue<'g, P>| Ok(queue.is_open() && queue.tx.has_room(len_bytes)?);
+                self.with_queue(index, room) == Some(true)
+            };
+            if status == Status::Connected && (0..self.queues()).all(has_room) {
+                return Poll::Ready(Ok(()));
+            }
+            let slept = self.sleep(cx);
+            let came = (0..self.queues()).any(|index| self.listen_tx(index));
+            if slept.is_pending() && !came && self.nic.status() == status {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Before sleeping for answers: whether some came.
+    fn listen_tx(&self, index: usize) -> bool {
+        self.with_queue(index, |queue| Ok(queue.tx.listen())) == Some(true)
+    }
+
+    /// Sends a packet of `len_bytes` bytes, which `fill` writes, and says how
+    /// much of it is left to the backend; see [`Self::poll_room`]. Its bytes are
+    /// not zeroed. One that finds no room is dropped, as on a wire.
+    ///
+    /// # Errors
+    /// Those of [`Nic::send`], and [`Error::Dropped`].
+    pub fn send_with<R>(
+        &mut self,
+        len_bytes: usize,
+        fill: impl FnOnce(&mut [u8]) -> (Offload, R),
+    ) -> Result<R, Error> {
+        if len_bytes > tx::MOST_BYTES {
+            return Err(Error::TooLong);
+        }
+        let queues = self.queues();
+        // Which flow it is of, and so which queue's, is known when it is there.
+        let index = 0;
+        if queues == 1 {
+            return self.send_on(index, |tx| tx.send_with(len_bytes, fill));
+        }
+        let mut bytes = alloc::vec![0; len_bytes];
+        let (offload, value) = fill(&mut bytes);
+        let index = flow(&bytes) as usize % queues.max(1);
+        self.send_on(index, |tx| tx.send(&[&bytes], offload))?;
+        Ok(value)
+    }
+
+    /// Sends something now, or drops it.
+    fn send_on<R>(
+        &self,
+        index: usize,
+        send: impl FnOnce(&mut Tx<'g, P>) -> Result<Option<R>, Error>,
+    ) -> Result<R, Error> {
+        let sent = self.with_queue(index, |queue| {
+            if !queue.is_open() {
+                return Ok(Err(Error::Dropped));
+            }
+            let sent = send(&mut queue.tx);
+            queue.publish()?;
+            Ok(sent.and_then(|sent| sent.ok_or(Error::Dropped)))
+        });
+        sent.unwrap_or(Err(Error::Lost))
+    }
+
+    /// Sends something on the queue of a flow, when there is room; says on which.
+    pub(super) fn poll_tx<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        flow: u32,
+        len_bytes: usize,
+        offload: Offload,
+        mut send: impl FnMut(&mut Tx<'g, P>) -> Result<Option<R>, Error>,
+    ) -> Poll<Result<(usize, R), Error>> {
+        loop {
+            let status = self.drive()?;
+            let index = flow as usize % self.queues().max(1);
+            let interface = self.nic.interface();
+            if let Some(interface) = interface.filter(|_| status == Status::Connected) {
+                check(&interface, len_bytes, offload)?;
+                let sent = self.with_queue(index, |queue| {
+                    if !queue.is_open() || !queue.tx.has_room(len_bytes)? {
+                        return Ok(Ok(None));
+                    }
+                    let sent = send(&mut queue.tx);
+                    Ok(sent.map(|sent| sent.map(|sent| (sent, queue.publish()))))
+                });
+                if let Some((sent, told)) = sent.transpose()?.flatten() {
+                    // It is in the ring, whatever becomes of that.
+                    let _told = self.with_queue(index, |_| told);
+                    return Poll::Ready(Ok((index, sent)));
+                }
+            }
+            let slept = self.sleep(cx);
+            if slept.is_pending() && !self.listen_tx(index) && self.nic.status() == status {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<P: Platform> Drop for Poller<'_, P> {
+    fn drop(&mut self) {
+        self.nic.core().waiters.leave(self.place);
+    }
+}
+
+/// Whether the backend takes such a packet.
+fn check(interface: &Interface, len_bytes: usize, offload: Offload) -> Result<(), Error> {
+    let features = interface.features;
+    if len_bytes > tx::MOST_BYTES {
+        return Err(Error::TooLong);
+    }
+    let needed = match offload.segmentation.map(|it| it.protocol) {
+        Some(Protocol::TcpV4) => Features::SEGMENT_V4,
+        Some(Protocol::TcpV6) => Features::SEGMENT_V6,
+        None => {
+            let most = usize::from(interface.mtu) + super::ETHERNET_BYTES + 4;
+            if len_bytes > most {
+                return Err(Error::TooLong);
+            }
+            Features::empty()
+        }
+    };
+    if !features.contains(needed) {
+        return Err(Error::NotSupported("segmentation"));
+    }
+    if len_bytes > hypercall_abi::PAGE_SIZE && !features.contains(Features::SCATTER) {
+        return Err(Error::NotSupported("packets of several pieces"));
+    }
+    let either = Features::CHECKSUM_V4 | Features::CHECKSUM_V6;
+    if offload.checksum == Checksum::Blank && !features.intersects(either) {
+        return Err(Error::NotSupported("checksums"));
+    }
+    Ok(())
+}
+
+/// A packet in lent pages, until the backend has sent it.
+pub(super) struct Job<'p, 'g, P: Platform> {
+    poller: &'p Poller<'g, P>,
+    queue: usize,
+    id: Option<usize>,
+}
+
+impl<'p, 'g, P: Platform> Job<'p, 'g, P> {
+    pub(super) const fn new(poller: &'p Poller<'g, P>, (queue, id): (usize, usize)) -> Self {
+        Self {
+            poller,
+            queue,
+            id: Some(id),
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended<'g, P>> {
+        loop {
+            // Its job ends with the connection, if that ends.
+            let _status = self.poller.drive();
+            let _faulty = self
+                .poller
+                .with_queue(self.queue, |queue| queue.tx.reclaim());
+            if let Some(id) = self.id {
+                let ended = self
+                    .poller
+                    .with_queue(self.queue, |queue| Ok(queue.tx.poll_job(id, cx.waker())));
+                if let Some(Poll::Ready(ended)) = ended {
+                    self.id = None;
+                    return Poll::Ready(ended);
+                }
+            }
+            if self.poller.sleep(cx).is_pending() && !self.poller.listen_tx(self.queue) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<P: Platform> Drop for Job<'_, '_, P> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.poller.with_queue(self.queue, |queue| {
+                queue.tx.forget_job(id);
+                Ok(())
+            });
+        }
+    }
+}

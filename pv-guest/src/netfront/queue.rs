@@ -1,0 +1,158 @@
+//! A queue: a ring each way, and the ports that go with them.
+
+use alloc::vec::Vec;
+use core::task::{Context, Poll};
+
+use event_channels::{Channel, Ports};
+use grant_tables::GrantTable;
+use hypercall_abi::{DomId, io::ring::Notify, platform::Platform};
+
+use super::{
+    Received,
+    rx::{Refill, Rx},
+    tx::Tx,
+};
+use crate::xenbus::{Fault, Key};
+
+/// How many ports a queue has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Events {
+    /// One for both directions.
+    One,
+    /// One each.
+    Split,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue<'g, P: Platform> {
+    pub(super) tx: Tx<'g, P>,
+    pub(super) rx: Rx<'g, P>,
+    /// That of both, or that of `tx` and that of `rx`.
+    channels: Vec<Channel<'g, P>>,
+    /// The backend is ready for it.
+    is_open: bool,
+}
+
+impl<'g, P: Platform> Queue<'g, P> {
+    pub(super) fn new(grants: &'g GrantTable<P>, rx_pages: usize) -> Self {
+        Self {
+            tx: Tx::new(grants),
+            rx: Rx::new(grants, rx_pages),
+            channels: Vec::new(),
+            is_open: false,
+        }
+    }
+
+    /// Makes rings and ports for `peer`, the queue `index` of `queues`, and says
+    /// how the peer is told of them.
+    pub(super) fn attach(
+        &mut self,
+        ports: &'g Ports<P>,
+        peer: DomId,
+        events: Events,
+        (index, queues): (usize, usize),
+    ) -> Result<Vec<Key>, Fault> {
+        self.detach();
+        let mut keys = Vec::new();
+        let mut tell = |name, value: u32| keys.push(Key::of_queue(index, queues, name, value));
+        tell("tx-ring-ref", self.tx.attach(peer)?.0);
+        tell("rx-ring-ref", self.rx.attach(peer)?.0);
+        let names: &[&str] = match events {
+            Events::One => &["event-channel"],
+            Events::Split => &["event-channel-tx", "event-channel-rx"],
+        };
+        for name in names {
+            let channel = Channel::unbound(ports, peer)?;
+            tell(name, channel.port().0);
+            self.channels.push(channel);
+        }
+        Ok(keys)
+    }
+
+    /// The backend is ready: it has pages to write into.
+    pub(super) fn open(&mut self) -> Result<(), Fault> {
+        self.is_open = true;
+        // Whatever it asked for: it may not have looked yet.
+        let _asked = self.rx.publish(Refill::Now);
+        for channel in &self.channels {
+            channel.notify()?;
+        }
+        Ok(())
+    }
+
+    /// There is no ring any more.
+    pub(super) fn detach(&mut self) {
+        self.is_open = false;
+        self.channels.clear();
+        self.tx.detach();
+        self.rx.detach();
+    }
+
+    /// Nothing is lent any more.
+    pub(super) fn fail(&mut self) {
+        self.detach();
+        self.tx.forget_pages();
+        self.rx.forget_pages();
+    }
+
+    /// Nothing more is sent.
+    pub(super) const fn drain(&mut self) {
+        self.is_open = false;
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// The next packet, if there is one.
+    pub(super) fn receive(&mut self, target: &mut Vec<u8>) -> Result<Option<Received>, Fault> {
+        let received = self.rx.receive(target)?;
+        self.refill(Refill::Batch)?;
+        Ok(received)
+    }
+
+    fn refill(&mut self, when: Refill) -> Result<(), Fault> {
+        if self.is_open
+            && self.rx.publish(when) == Notify::Yes
+            && let Some(channel) = self.channels.last()
+        {
+            channel.notify()?;
+        }
+        Ok(())
+    }
+
+    /// Shows the backend what was sent.
+    pub(super) fn publish(&mut self) -> Result<(), Fault> {
+        if self.tx.publish() == Notify::Yes
+            && let Some(channel) = self.channels.first()
+        {
+            channel.notify()?;
+        }
+        Ok(())
+    }
+
+    /// Before sleeping for packets: gives the backend all pages, and says whether
+    /// something came meanwhile.
+    pub(super) fn listen_rx(&mut self) -> Result<bool, Fault> {
+        self.refill(Refill::Now)?;
+        Ok(self.rx.listen())
+    }
+
+    /// Whether the backend has the other end of the ports: one that does not will
+    /// answer nothing.
+    pub(super) fn is_served(&self) -> bool {
+        let channel = self.channels.first();
+        channel.is_some_and(|channel| channel.is_connected().unwrap_or(false))
+    }
+
+    /// Has `cx` woken by the next event; `Ready`: one came.
+    pub(super) fn poll_events(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut came = Poll::Pending;
+        for channel in &self.channels {
+            if channel.poll_wait(cx).is_ready() {
+                came = Poll::Ready(());
+            }
+        }
+        came
+    }
+}

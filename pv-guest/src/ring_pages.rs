@@ -1,0 +1,39 @@
+//! The pages of a ring that this side made.
+
+use alloc::vec::Vec;
+
+use grant_tables::{GrantTable, Granted};
+use hypercall_abi::{DomId, GrantRef, io::ring::RingMemory, peer::PeerSlice, platform::Platform};
+
+use crate::granted_buf::{Lent, lend};
+
+/// The pages of a ring, lent to the backend.
+#[derive(Debug)]
+pub(crate) struct RingPages<'g, P: Platform>(Vec<Lent<'g, P>>);
+
+impl<'g, P: Platform> RingPages<'g, P> {
+    /// Fresh ones.
+    pub(crate) fn new(
+        grants: &'g GrantTable<P>,
+        peer: DomId,
+        pages: usize,
+    ) -> Result<Self, grant_tables::Error> {
+        let pages = (0..pages).map(|_| lend(grants, peer));
+        pages.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// How the backend is told of them.
+    pub(crate) fn grefs(&self) -> Vec<GrantRef> {
+        self.0.iter().map(Granted::gref).collect()
+    }
+}
+
+impl<P: Platform> RingMemory for RingPages<'_, P> {
+    fn pages(&self) -> usize {
+        self.0.len()
+    }
+    #[inline]
+    fn page(&self, index: usize) -> Option<PeerSlice<'_>> {
+        self.0.get(index).map(Granted::peer)
+    }
+}

@@ -1,0 +1,127 @@
+//! A connection that those who use a device look after.
+//!
+//! A driver has no task of its own: [`Bus::serve`](super::Bus::serve) is a
+//! future that the device's handle keeps, and that whoever waits for the device
+//! polls when there is something to do.
+
+use alloc::{boxed::Box, sync::Arc, task::Wake};
+use core::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
+    task::{Context, Poll, Waker},
+};
+
+use atomic_waker::AtomicWaker;
+use spin::Mutex;
+
+use super::{Fault, Request};
+
+/// Wakes whoever is to look after the connection.
+#[derive(Debug)]
+struct News {
+    /// There is something to look at.
+    is_there: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Wake for News {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_there.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+type Serving<'g> = Pin<Box<dyn Future<Output = ()> + Send + 'g>>;
+
+/// The connection's own work, done by whoever waits.
+pub(crate) struct Attendant<'g> {
+    serving: Mutex<Option<Serving<'g>>>,
+    news: Arc<News>,
+}
+
+impl<'g> Attendant<'g> {
+    pub(crate) fn new(serving: impl Future<Output = ()> + Send + 'g) -> Self {
+        Self {
+            serving: Mutex::new(Some(Box::pin(serving))),
+            news: Arc::new(News {
+                is_there: AtomicBool::new(true),
+                waker: AtomicWaker::new(),
+            }),
+        }
+    }
+
+    /// Does the work, if there is some.
+    pub(crate) fn drive(&self) {
+        while self.news.is_there.load(Ordering::Acquire) {
+            let Some(mut serving) = self.serving.try_lock() else {
+                // Another does it, and looks again.
+                return;
+            };
+            self.news.is_there.store(false, Ordering::Release);
+            let waker = Waker::from(Arc::clone(&self.news));
+            let mut cx = Context::from_waker(&waker);
+            let ended = serving
+                .as_mut()
+                .is_some_and(|serving| serving.as_mut().poll(&mut cx).is_ready());
+            if ended {
+                *serving = None;
+            }
+        }
+    }
+
+    /// Before sleeping: has this task woken when there is work, and no other
+    /// task. `Ready`: there is some.
+    pub(crate) fn poll_news(&self, cx: &Context<'_>) -> Poll<()> {
+        self.news.waker.register(cx.waker());
+        if self.news.is_there.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Has somebody look.
+    pub(crate) fn rouse(&self) {
+        Wake::wake_by_ref(&self.news);
+    }
+}
+
+/// What a driver wants of the bus.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    slot: Mutex<Option<Request>>,
+    waker: AtomicWaker,
+}
+
+impl Requests {
+    /// Asks the bus for something; a fault that it was told first stays.
+    pub(crate) fn ask(&self, request: Request) {
+        let mut slot = self.slot.lock();
+        if !matches!(*slot, Some(Request::Fault(_))) {
+            *slot = Some(request);
+        }
+        drop(slot);
+        self.waker.wake();
+    }
+
+    /// Tells the bus that the backend did what it must not do.
+    pub(crate) fn fault(&self, fault: Fault) {
+        self.ask(Request::Fault(fault));
+    }
+
+    /// Asks for a new connection, whatever was wrong with the old.
+    pub(crate) fn begin_again(&self) {
+        *self.slot.lock() = Some(Request::Reconnect);
+        self.waker.wake();
+    }
+
+    /// What [`Frontend::poll_request`](super::Frontend::poll_request) says.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Request> {
+        self.waker.register(cx.waker());
+        self.slot.lock().take().map_or(Poll::Pending, Poll::Ready)
+    }
+}

@@ -1,0 +1,263 @@
+//! Two guests that talk to each other in a world where much goes wrong, by seed:
+//! packets may be lost, but none is changed, comes twice or too late.
+
+mod kernel;
+
+use std::{
+    num::NonZeroU16,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use futures_util::{FutureExt as _, select_biased};
+use mock_hypervisor::{Config, Domain, Faults, NicConfig, Outcome, Plan, Time, Xen, seeds};
+use pv_guest::{
+    netfront::{
+        self, Checksum, Error, Features, Mac, Multicast, Nic, Offload, Offloads, Protocol,
+        Segmentation, Status,
+    },
+    xenbus::Bus,
+};
+
+const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+const PACKETS: u64 = 40;
+/// How long a guest may take, in virtual time.
+const PATIENCE_NS: u64 = 60_000_000_000;
+
+/// A small generator of its own (SplitMix64): the plan's is the hypervisor's.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+/// The packet of a number: all of its bytes tell which it is.
+fn packet(from: usize, number: u64, len: usize) -> Vec<u8> {
+    let head = [&MACS[1 - from][..], &MACS[from], &[0x88, 0xb5]].concat();
+    let head = [&head[..], &number.to_le_bytes()].concat();
+    let rest = (head.len()..len).map(|at| (number as u8).wrapping_mul(31) ^ at as u8);
+    head.iter().copied().chain(rest).collect()
+}
+
+/// Whether what came is believed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Belief {
+    /// It is what the other sent.
+    Data,
+    /// It may be anything.
+    Nothing,
+}
+
+async fn send_all(nic: &Nic<'_, &Domain>, from: usize, random: &mut Random) {
+    for number in 1..=PACKETS {
+        let Ok(interface) = nic.ready().await else {
+            recover(nic).await;
+            continue;
+        };
+        let takes = |feature| interface.features.contains(feature);
+        let len = match random.below(3) {
+            0 => 22 + random.below(100),
+            1 => 22 + random.below(1492),
+            _ if takes(Features::SEGMENT_V4 | Features::CHECKSUM_V4) => 22 + random.below(60_000),
+            _ => 1514,
+        } as usize;
+        let bytes = packet(from, number, len);
+        let segmentation = (len > 1514).then_some(Segmentation {
+            protocol: Protocol::TcpV4,
+            segment_bytes: NonZeroU16::MAX,
+        });
+        let offload = Offload {
+            checksum: match segmentation {
+                Some(_) => Checksum::Blank,
+                None => Checksum::Complete,
+            },
+            segmentation,
+        };
+        let sent = match random.below(4) {
+            0 => match nic.buffer(len.div_ceil(4096)).await {
+                Ok(mut buffer) => {
+                    buffer.copy_from(0, &bytes);
+                    nic.send_granted(buffer, len, offload).await.1
+                }
+                Err(error) => Err(error),
+            },
+            1 => {
+                // Begun, and perhaps not waited for.
+                let parts = [&bytes[..]];
+                let begun = std::pin::pin!(nic.send(&parts, offload));
+                let _any = futures_util::poll!(begun);
+                Ok(())
+            }
+            _ => nic.send(&[&bytes], offload).await,
+        };
+        if sent.is_err() {
+            recover(nic).await;
+        }
+        if random.below(3) == 0 {
+            kernel::pause().await;
+        }
+    }
+}
+
+/// After an error: until the interface is there again.
+async fn recover(nic: &Nic<'_, &Domain>) {
+    loop {
+        match nic.status() {
+            Status::Connected => return,
+            Status::Connecting => drop(nic.ready().await),
+            Status::Broken(_) => drop(nic.reconnect().await),
+            other => drop(nic.status_change(other).await),
+        }
+        kernel::pause().await;
+    }
+}
+
+/// Receives, and checks; how many came.
+async fn receive_all(nic: &Nic<'_, &Domain>, from: usize, belief: Belief, count: &AtomicU64) {
+    let (mut buffer, mut last) = (Vec::new(), 0);
+    loop {
+        match nic.receive(&mut buffer).await {
+            Ok(received) => {
+                assert_eq!(received.len_bytes, buffer.len());
+                if belief == Belief::Nothing {
+                    continue;
+                }
+                let number = u64::from_le_bytes(*buffer[14..].first_chunk().unwrap());
+                assert!(number > last, "{number} came after {last}");
+                assert!(
+                    buffer == packet(from, number, buffer.len()),
+                    "{number} is not whole"
+                );
+                last = number;
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(Error::Closed) => return,
+            Err(_) => recover(nic).await,
+        }
+    }
+}
+
+async fn talk(bus: Bus<'_, &Domain>, own: usize, seed: u64, belief: Belief) -> u64 {
+    let mut random = Random(!seed ^ own as u64);
+    let wanted = netfront::Config {
+        queues: 1 + random.below(3) as u32,
+        rx_pages: 18 + random.below(30) as u32,
+        multicast: match random.below(2) {
+            0 => Multicast::All,
+            _ => Multicast::Joined,
+        },
+        offloads: Offloads::All,
+    };
+    let nic = Nic::new(bus, "0", wanted);
+    nic.join(Mac([1, 0, 0x5e, 0, 0, 1]));
+    let received = AtomicU64::new(0);
+    let work = async {
+        send_all(&nic, own, &mut random).await;
+        for _ in 0..50 {
+            kernel::pause().await;
+        }
+    };
+    select_biased! {
+        () = work.fuse() => {}
+        () = receive_all(&nic, 1 - own, belief, &received).fuse() => {}
+    }
+    nic.close().await;
+    received.into_inner()
+}
+
+/// Plays one seed; how many packets arrived, if both guests came to their ends.
+fn play(seed: u64, faults: Faults, belief: Belief) -> Option<u64> {
+    let xen = Xen::new(Time::Virtual);
+    let config = || Config {
+        memory_mib: 8,
+        ..Config::default()
+    };
+    let domains = [xen.domain(config()).unwrap(), xen.domain(config()).unwrap()];
+    let mut random = Random(seed);
+    let nics = [0, 1].map(|own| {
+        let config = NicConfig {
+            mac: MACS[own],
+            queues: 1 + random.below(4) as u32,
+            split: random.below(2) == 0,
+            segments: random.below(4) != 0,
+            checksums: random.below(4) != 0,
+            multicast: random.below(2) == 0,
+            latency_ns: random.below(3) * 20_000,
+            ..NicConfig::default()
+        };
+        xen.attach_nic(domains[own].domid(), config)
+    });
+    let guest = |own: usize| {
+        Box::new(move |domain: &Domain| {
+            kernel::run_until(domain, Some(PATIENCE_NS), async |bus: Bus<'_, _>| {
+                talk(bus, own, seed, belief).await
+            })
+            .map_err(|error| error.to_string())
+        }) as Box<_>
+    };
+    let plan = Plan::seed(seed).with_faults(faults);
+    let played = xen.play(plan, vec![(&domains[0], guest(0)), (&domains[1], guest(1))]);
+    for (domain, nic) in domains.iter().zip(nics) {
+        let kept = xen.remove_nic(nic);
+        assert_eq!(domain.grants_in_use(), kept, "grants are left over");
+    }
+    let ended = played.outcomes.into_iter().map(|outcome| match outcome {
+        Outcome::Returned(Ok(Some(count))) => Some(count),
+        Outcome::Returned(Ok(None)) if belief == Belief::Data => panic!("it waits for ever"),
+        // It found no room to begin, or a backend that lied kept it from its end.
+        Outcome::Returned(_) => None,
+        other => panic!("{other:?}"),
+    });
+    ended.sum()
+}
+
+#[test]
+fn what_arrives_is_what_was_sent() {
+    let (ended, arrived) = (AtomicU64::new(0), AtomicU64::new(0));
+    seeds(SEEDS, |seed| {
+        let faults = Faults {
+            spurious: 50,
+            doubled: 20,
+            stormed: 500,
+            paused: 200,
+            io_fails: 50,
+            backend_restarts: 400,
+            detached: 500,
+            store_refuses: 100,
+            store_restarts: 1000,
+            no_room: 500,
+            no_pages: 500,
+            ..Faults::default()
+        };
+        if let Some(count) = play(seed, faults, Belief::Data) {
+            ended.fetch_add(1, Ordering::Relaxed);
+            arrived.fetch_add(count, Ordering::Relaxed);
+        }
+    });
+    let (ended, arrived) = (ended.into_inner(), arrived.into_inner());
+    println!("{ended} of {SEEDS} pairs came to their end, {arrived} packets arrived");
+    assert!(ended > SEEDS * 9 / 10 && arrived > ended * PACKETS / 4);
+}
+
+#[test]
+fn a_backend_that_means_harm_does_none() {
+    seeds(SEEDS / 4, |seed| {
+        let faults = Faults {
+            mischief: 5,
+            backend_restarts: 500,
+            ..Faults::default()
+        };
+        let _any = play(seed, faults, Belief::Nothing);
+    });
+}
+
+const SEEDS: u64 = 4_000;

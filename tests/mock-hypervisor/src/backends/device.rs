@@ -1,0 +1,94 @@
+//! What all devices' backends have in common.
+
+use std::ops::{Deref, DerefMut};
+
+use hypercall_abi::{DomId, Port, peer::PeerSlice};
+
+use super::{blk::Blk, net::Net};
+use crate::world::World;
+
+/// A backend's device, as those who look after it see it.
+pub(super) trait Serve {
+    /// The directory of such devices.
+    fn kind(&self) -> &'static str;
+    /// Its number.
+    fn number(&self) -> u32;
+    /// What the toolstack writes for its frontend.
+    fn front_keys(&self) -> Vec<(&'static str, String)>;
+    /// What it says before its frontend has told anything.
+    fn offers(&self) -> Vec<(&'static str, String)>;
+    /// What it says when it is ready.
+    fn write_details(&self, world: &mut World, path: &str) {
+        let _nothing = (world, path);
+    }
+    /// Its frontend's domain.
+    fn front(&self) -> DomId;
+    /// Uses what the frontend tells of; false: that will not do.
+    fn connect(&mut self, world: &mut World, details: (DomId, DomId, String)) -> bool;
+    /// Uses nothing of the frontend's any more.
+    fn let_go(&mut self, world: &mut World);
+    /// Its frontend rang.
+    fn ring(&mut self, world: &mut World);
+    /// Does what is due.
+    fn finish(&mut self, world: &mut World, now_ns: u64);
+    /// When something is due.
+    fn next_ns(&self) -> Option<u64>;
+    /// The frontend's ports, and its own other ends.
+    fn ports(&self) -> Vec<(Port, Port)>;
+
+    // ---- For those that mean harm ----
+
+    /// The first pages of its rings.
+    fn rings(&self) -> Vec<PeerSlice<'static>>;
+    /// Answers what was not asked.
+    fn forge(&mut self, value: u64);
+    /// Gives its last answer once more.
+    fn repeat(&mut self);
+    /// Keeps a page of the frontend's for ever.
+    fn hoard(&mut self, world: &mut World);
+    /// How many it keeps.
+    fn hoarded(&self) -> usize;
+}
+
+/// A device.
+#[derive(Debug)]
+pub(super) enum Device {
+    Disk(Box<Blk>),
+    Nic(Box<Net>),
+}
+
+impl Device {
+    pub(super) fn disk(&mut self) -> Option<&mut Blk> {
+        match self {
+            Self::Disk(disk) => Some(disk),
+            Self::Nic(_) => None,
+        }
+    }
+
+    pub(super) fn nic(&mut self) -> Option<&mut Net> {
+        match self {
+            Self::Nic(nic) => Some(nic),
+            Self::Disk(_) => None,
+        }
+    }
+}
+
+impl Deref for Device {
+    type Target = dyn Serve;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Disk(disk) => &**disk,
+            Self::Nic(nic) => &**nic,
+        }
+    }
+}
+
+impl DerefMut for Device {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::Disk(disk) => &mut **disk,
+            Self::Nic(nic) => &mut **nic,
+        }
+    }
+}
