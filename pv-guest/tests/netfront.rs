@@ -102,7 +102,9 @@ fn sum(parts: &[&[u8]]) -> u16 {
 
 /// A packet of TCP whose checksum is to be filled in.
 fn tcp(is_v6: bool, to: [u8; 6], payload_bytes: usize) -> Vec<u8> {
-    let payload: Vec<u8> = (0..payload_bytes).map(|at| (at * 13 >> 3) as u8).collect();
+    let payload: Vec<u8> = (0..payload_bytes)
+        .map(|at| ((at * 13) >> 3) as u8)
+        .collect();
     let len = 20 + payload.len();
     let mut header = vec![0; 20];
     header[..4].copy_from_slice(&[0x1f, 0x90, 0xc0, 0x00]);

@@ -6,7 +6,15 @@ mod block_device;
 mod critical_section;
 #[cfg(feature = "embassy")]
 pub mod embassy;
+#[cfg(feature = "embassy-net")]
+pub mod embassy_net;
 #[cfg(feature = "embedded-sdmmc")]
 mod embedded_sdmmc;
 #[cfg(feature = "ext4-view")]
 mod ext4_view;
+#[cfg(any(feature = "embassy-net", feature = "smoltcp"))]
+mod offload;
+#[cfg(feature = "smoltcp")]
+pub mod smoltcp;
+#[cfg(any(feature = "embassy-net", feature = "smoltcp"))]
+mod stack;

@@ -84,7 +84,10 @@ impl<'g, P: Platform> Poller<'g, P> {
             }
         }
         if came.is_ready() {
+            // It may be for another, or for something else that this task waits
+            // for.
             core.waiters.wake_others(self.place);
+            cx.waker().wake_by_ref();
             if core.is_draining() {
                 // It may be the bus that waits for it.
                 self.nic.0.attendant.rouse();
@@ -209,48 +212,58 @@ impl<'g, P: Platform> Poller<'g, P> {
         self.with_queue(index, |queue| Ok(queue.tx.listen())) == Some(true)
     }
 
+    /// Waits until a packet came, there is room again, or the interface came or
+    /// went.
+    pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let status = self.nic.status();
+        self.nic.0.attendant.drive();
+        let slept = self.sleep(cx);
+        let mut came = false;
+        for index in 0..self.queues() {
+            came |= self.listen_tx(index);
+            came |= self.with_queue(index, Queue::listen_rx) == Some(true);
+        }
+        match slept.is_ready() || came || self.nic.status() != status {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
     /// Sends a packet of `len_bytes` bytes, which `fill` writes, and says how
     /// much of it is left to the backend; see [`Self::poll_room`]. Its bytes are
-    /// not zeroed. One that finds no room is dropped, as on a wire.
-    ///
-    /// # Errors
-    /// Those of [`Nic::send`], and [`Error::Dropped`].
+    /// not zeroed first. One that finds no room, or is too long, is dropped, as on
+    /// a wire.
     pub fn send_with<R>(
         &mut self,
         len_bytes: usize,
         fill: impl FnOnce(&mut [u8]) -> (Offload, R),
-    ) -> Result<R, Error> {
-        if len_bytes > tx::MOST_BYTES {
-            return Err(Error::TooLong);
+    ) -> R {
+        let core = self.nic.core();
+        if let [queue] = core.live() {
+            let mut queue = queue.lock();
+            if queue.is_open()
+                && let Some(bytes) = queue.tx.next_page(len_bytes)
+            {
+                let (offload, value) = fill(bytes);
+                queue.tx.push_page(len_bytes, offload);
+                let told = queue.publish();
+                drop(queue);
+                let _told = self.with_queue(0, |_| told);
+                return value;
+            }
         }
-        let queues = self.queues();
         // Which flow it is of, and so which queue's, is known when it is there.
-        let index = 0;
-        if queues == 1 {
-            return self.send_on(index, |tx| tx.send_with(len_bytes, fill));
-        }
         let mut bytes = alloc::vec![0; len_bytes];
         let (offload, value) = fill(&mut bytes);
-        let index = flow(&bytes) as usize % queues.max(1);
-        self.send_on(index, |tx| tx.send(&[&bytes], offload))?;
-        Ok(value)
-    }
-
-    /// Sends something now, or drops it.
-    fn send_on<R>(
-        &self,
-        index: usize,
-        send: impl FnOnce(&mut Tx<'g, P>) -> Result<Option<R>, Error>,
-    ) -> Result<R, Error> {
-        let sent = self.with_queue(index, |queue| {
-            if !queue.is_open() {
-                return Ok(Err(Error::Dropped));
+        let index = flow(&bytes) as usize % self.queues().max(1);
+        self.with_queue(index, |queue| {
+            if queue.is_open() {
+                let _dropped = queue.tx.send(&[&bytes], offload);
+                queue.publish()?;
             }
-            let sent = send(&mut queue.tx);
-            queue.publish()?;
-            Ok(sent.and_then(|sent| sent.ok_or(Error::Dropped)))
+            Ok(())
         });
-        sent.unwrap_or(Err(Error::Lost))
+        value
     }
 
     /// Sends something on the queue of a flow, when there is room; says on which.

@@ -189,32 +189,26 @@ impl<'g, P: Platform> Tx<'g, P> {
         Ok(())
     }
 
-    /// Sends what `fill` writes, if there is room: `None` if there is not.
-    pub(super) fn send_with<R>(
-        &mut self,
-        len_bytes: usize,
-        fill: impl FnOnce(&mut [u8]) -> (Offload, R),
-    ) -> Result<Option<R>, Error> {
-        if len_bytes > PAGE_SIZE {
-            let mut bytes = alloc::vec![0; len_bytes];
-            let (offload, value) = fill(&mut bytes);
-            return Ok(self.send(&[&bytes], offload)?.map(|()| value));
+    /// The page that the next packet is written into; `None`: there is none, or
+    /// the packet is longer.
+    pub(super) fn next_page(&mut self, len_bytes: usize) -> Option<&mut [u8]> {
+        if len_bytes > PAGE_SIZE || self.room() < 2 {
+            return None;
         }
-        if self.room() < 2 {
-            return Ok(None);
+        self.lend_pages(1).ok()?;
+        let id = self.free.last()?;
+        let page = self.slots.get_mut(usize::from(*id))?.page.as_mut()?;
+        page.bytes_mut().get_mut(..len_bytes)
+    }
+
+    /// Sends what was written into [`Self::next_page`].
+    pub(super) fn push_page(&mut self, len_bytes: usize, offload: Offload) {
+        let id = self.free.last().copied();
+        let slot = id.and_then(|id| self.slots.get(usize::from(id)));
+        if let Some(page) = slot.and_then(|slot| slot.page.as_ref()) {
+            let piece = (page.gref(), len_bytes as u16);
+            self.push(&[piece], offload, Use::Own);
         }
-        self.lend_pages(1)?;
-        let top = self.free.last().copied();
-        let slot = top.and_then(|id| self.slots.get_mut(usize::from(id)));
-        let Some(page) = slot.and_then(|slot| slot.page.as_mut()) else {
-            return Err(Error::NoMemory);
-        };
-        let gref = page.gref();
-        let bytes = page.bytes_mut().get_mut(..len_bytes).unwrap_or_default();
-        let (offload, value) = fill(bytes);
-        let pieces = [(gref, len_bytes as u16)];
-        self.push(&pieces, offload, Use::Own);
-        Ok(Some(value))
     }
 
     /// Sends a packet of several parts, if there is room: `None` if there is not.

@@ -1,0 +1,82 @@
+//! `embassy-net`: a [`Nic`] as the driver of a network stack.
+//!
+//! Checksums of TCP and UDP are left to the backend both ways, and large packets
+//! are received as they come; what a backend cannot do is done here.
+
+use core::task::Context;
+
+use embassy_net_driver::{
+    Capabilities, Checksum, Driver, HardwareAddress, LinkState, RxToken, TxToken,
+};
+use hypercall_abi::platform::Platform;
+
+use super::stack::{Arrived, Room, Stack};
+use crate::{
+    Current,
+    netfront::{Error, Nic},
+};
+
+/// A network interface for `embassy-net`.
+#[derive(Debug)]
+pub struct Device<'g, P: Platform = Current>(Stack<'g, P>);
+
+impl<'g, P: Platform> Device<'g, P> {
+    /// Waits until the interface is connected: the stack wants to know its
+    /// address and its MTU, which are not asked for again.
+    ///
+    /// # Errors
+    /// Those of [`Nic::ready`].
+    pub async fn new(nic: &Nic<'g, P>) -> Result<Self, Error> {
+        Stack::new(nic).await.map(Self)
+    }
+}
+
+impl<'g, P: Platform> Driver for Device<'g, P> {
+    type RxToken<'a>
+        = Arrived<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Room<'a, 'g, P>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Arrived<'_>, Room<'_, 'g, P>)> {
+        self.0.receive(cx)
+    }
+
+    fn transmit(&mut self, cx: &mut Context<'_>) -> Option<Room<'_, 'g, P>> {
+        self.0.transmit(cx)
+    }
+
+    fn link_state(&mut self, cx: &mut Context<'_>) -> LinkState {
+        match self.0.is_up(cx) {
+            true => LinkState::Up,
+            false => LinkState::Down,
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        capabilities.max_transmission_unit = self.0.most_bytes();
+        capabilities.checksum.tcp = Checksum::None;
+        capabilities.checksum.udp = Checksum::None;
+        capabilities
+    }
+
+    fn hardware_address(&self) -> HardwareAddress {
+        HardwareAddress::Ethernet(self.0.interface().mac.0)
+    }
+}
+
+impl RxToken for Arrived<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, f: F) -> R {
+        f(self.bytes().as_mut())
+    }
+}
+
+impl<P: Platform> TxToken for Room<'_, '_, P> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        self.send(len, f)
+    }
+}

@@ -1,0 +1,91 @@
+//! `smoltcp`: a [`Nic`] as its `phy::Device`.
+//!
+//! Checksums of TCP and UDP are left to the backend both ways, and large packets
+//! are received as they come; what a backend cannot do is done here.
+
+use core::{
+    future::poll_fn,
+    task::{Context, Waker},
+};
+
+use hypercall_abi::platform::Platform;
+use smoltcp::{
+    phy::{self, Checksum, DeviceCapabilities, Medium, RxToken, TxToken},
+    time::Instant,
+    wire::EthernetAddress,
+};
+
+use super::stack::{Arrived, Room, Stack};
+use crate::{
+    Current,
+    netfront::{Error, Nic},
+};
+
+/// A network interface for `smoltcp`.
+///
+/// Its `Interface::poll` looks at what is there, and wakes nobody: between two
+/// polls, wait for [`Device::changed`], or for the stack's own timers.
+#[derive(Debug)]
+pub struct Device<'g, P: Platform = Current>(Stack<'g, P>);
+
+impl<'g, P: Platform> Device<'g, P> {
+    /// Waits until the interface is connected: the stack wants to know its
+    /// address and its MTU, which are not asked for again.
+    ///
+    /// # Errors
+    /// Those of [`Nic::ready`].
+    pub async fn new(nic: &Nic<'g, P>) -> Result<Self, Error> {
+        Stack::new(nic).await.map(Self)
+    }
+
+    /// Its hardware address.
+    pub const fn address(&self) -> EthernetAddress {
+        EthernetAddress(self.0.interface().mac.0)
+    }
+
+    /// Waits until a packet came, there is room again, or the interface came or
+    /// went.
+    pub async fn changed(&mut self) {
+        poll_fn(|cx| self.0.poll_changed(cx)).await;
+    }
+}
+
+impl<'g, P: Platform> phy::Device for Device<'g, P> {
+    type RxToken<'a>
+        = Arrived<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Room<'a, 'g, P>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Arrived<'_>, Room<'_, 'g, P>)> {
+        self.0.receive(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Room<'_, 'g, P>> {
+        self.0.transmit(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = self.0.most_bytes();
+        capabilities.checksum.tcp = Checksum::None;
+        capabilities.checksum.udp = Checksum::None;
+        capabilities
+    }
+}
+
+impl RxToken for Arrived<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.bytes().as_mut())
+    }
+}
+
+impl<P: Platform> TxToken for Room<'_, '_, P> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        self.send(len, f)
+    }
+}
