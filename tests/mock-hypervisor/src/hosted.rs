@@ -23,7 +23,7 @@ use hypercall_abi::{
     xen::{SharedInfo, StartInfo},
 };
 
-use crate::{Config, DiskConfig, Domain, DomainType, Medium, OnShutdown, Suspend, Time};
+use crate::{Config, DiskConfig, Domain, DomainType, Medium, NicConfig, OnShutdown, Suspend, Time};
 
 /// An exception of the guest's code.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +126,7 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
         }
     });
     attach_disks(domain);
+    attach_nic(domain);
     if let Ok(kind) = env::var("PV_GUEST_SPOIL") {
         spoil(domain, &kind);
     }
@@ -191,6 +192,33 @@ fn attach_disks(domain: &Domain) {
             ..DiskConfig::default()
         };
         domain.xen().attach_disk(domain.domid(), config);
+    }
+}
+
+/// Gives the domain the network that it is to have: one that a port of the host's
+/// leads into, whose number is said.
+fn attach_nic(domain: &Domain) {
+    let Ok(port) = env::var("PV_GUEST_NET") else {
+        return;
+    };
+    let config = NicConfig::default();
+    let mac = config.mac;
+    let bridge = config.bridge.clone();
+    domain.xen().attach_nic(domain.domid(), config);
+    cfg_if::cfg_if! {
+        if #[cfg(feature = "user-net")] {
+            let started = crate::user_net::start(domain.xen().tap(&bridge), mac, &port);
+            match started {
+                Ok(address) => eprintln!("mock: http://{address}/ leads to the guest's port 80"),
+                Err(error) => {
+                    eprintln!("mock: no network at port {port}: {error}");
+                    std::process::exit(2);
+                }
+            }
+        } else {
+            let _unused = (mac, bridge, port);
+            eprintln!("mock: this guest was built without the mock's feature user-net");
+        }
     }
 }
 

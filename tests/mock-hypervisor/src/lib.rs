@@ -17,6 +17,8 @@ mod play;
 mod ports;
 mod store;
 mod suspend;
+#[cfg(feature = "user-net")]
+mod user_net;
 mod vcpus;
 mod world;
 

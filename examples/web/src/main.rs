@@ -1,0 +1,88 @@
+//! A web server: the files of its disk, and a page about itself.
+//!
+//! It asks for an address by DHCP, unless the command line says one:
+//! `ip=192.0.2.5/24 gateway=192.0.2.1 ip6=2001:db8::5/64`.
+#![no_main]
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+mod files;
+mod network;
+mod site;
+mod status;
+
+use alloc::{boxed::Box, vec};
+
+use embassy_net::{Stack, StackResources};
+use futures_util::{
+    future::{join_all, select},
+    pin_mut,
+};
+use picoserve::{Config, Router, Server, Timeouts, routing::PathRouter};
+use pv_guest::{
+    Error, Guest,
+    adapt::embassy_net::Device,
+    entry, executor,
+    netfront::{self, Nic},
+    println, time,
+};
+
+use files::Files;
+use site::Site;
+use status::Status;
+
+/// Connections at a time: each has a socket that listens.
+const CLIENTS: usize = 256;
+/// Those, and one for DHCP and one for DNS.
+const SOCKETS: usize = CLIENTS + 2;
+const PORT: u16 = 80;
+const HTTP_BYTES: usize = 2048;
+const RX_BYTES: usize = 2048;
+const TX_BYTES: usize = 16 << 10;
+
+entry!(main);
+
+fn main(guest: Guest) -> Result<(), Error> {
+    executor::block_on(run(&guest)).map_err(|error| {
+        println!("web: {error}");
+        Error::Failed("the server cannot serve")
+    })
+}
+
+async fn run(guest: &Guest) -> Result<(), Box<dyn core::error::Error>> {
+    let bus = guest.bus()?;
+    let ids = bus.devices("vif").await?;
+    let id = ids
+        .first()
+        .ok_or("there is no network: give this guest one with --net")?;
+    let nic = Nic::new(bus, id.as_str(), netfront::Config::default());
+    let device = Device::new(&nic).await?;
+    let files = Files::load(bus).await?;
+    let resources = Box::leak(Box::new(StackResources::<SOCKETS>::new()));
+    let config = network::config(guest.command_line())?;
+    let (stack, mut runner) = embassy_net::new(device, config, resources, time::now_ns());
+    let site = Site::new(files, Status::new(bus, nic));
+    let router = Router::from_service(site);
+    let clients = join_all((0..CLIENTS).map(|client| serve(client, stack, &router)));
+    let work = async {
+        network::announce(stack, PORT).await;
+        clients.await
+    };
+    pin_mut!(work);
+    let network = runner.run();
+    pin_mut!(network);
+    select(network, work).await;
+    Ok(())
+}
+
+/// One who serves clients, one after the other.
+async fn serve(client: usize, stack: Stack<'static>, router: &Router<impl PathRouter>) {
+    let mut http = vec![0; HTTP_BYTES];
+    let (mut rx, mut tx) = (vec![0; RX_BYTES], vec![0; TX_BYTES]);
+    let config = Config::new(Timeouts::default()).keep_connection_alive();
+    let server = Server::new(router, &config, &mut http);
+    let _ended = server
+        .listen_and_serve(client, stack, PORT, &mut rx, &mut tx)
+        .await;
+}

@@ -1,0 +1,68 @@
+//! What the server knows of itself.
+
+use alloc::{format, string::String};
+use core::cell::Cell;
+
+use pv_guest::{blkfront::Disk, netfront::Nic, time, xenbus::Bus};
+
+/// Where the figures come from.
+pub(crate) struct Status {
+    bus: Bus<'static>,
+    nic: Nic<'static>,
+    requests: Cell<u64>,
+}
+
+impl Status {
+    pub(crate) const fn new(bus: Bus<'static>, nic: Nic<'static>) -> Self {
+        Self {
+            bus,
+            nic,
+            requests: Cell::new(0),
+        }
+    }
+
+    /// Somebody asked for something.
+    pub(crate) fn count(&self) {
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    /// All figures, as JSON.
+    pub(crate) fn json(&self, disk: Option<&Disk<'static>>) -> String {
+        let nic = self.nic.counters();
+        let disk = disk.map(Disk::counters).unwrap_or_default();
+        let grants = self.bus.grants();
+        let mac = self.nic.interface().map(|interface| interface.mac);
+        let mac = mac.map_or_else(String::new, |mac| format!("{mac}"));
+        format!(
+            "{{\"uptime_ms\":{},\"requests\":{},\"free_bytes\":{},\"mac\":\"{mac}\",\
+             \"grants\":{{\"free\":{},\"of\":{}}},\
+             \"net\":{{\"tx_packets\":{},\"tx_bytes\":{},\"rx_packets\":{},\"rx_bytes\":{},\
+             \"told\":{},\"dropped\":{},\"pages\":{},\"connections\":{}}},\
+             \"disk\":{{\"requests\":{},\"told\":{},\"pages\":{}}}}}",
+            time::now_ns() / 1_000_000,
+            self.requests.get(),
+            free_bytes(),
+            grants.free_references(),
+            grants.references(),
+            nic.tx_packets,
+            nic.tx_bytes,
+            nic.rx_packets,
+            nic.rx_bytes,
+            nic.tx_notified + nic.rx_notified,
+            nic.tx_dropped + nic.rx_dropped,
+            nic.pages,
+            nic.connections,
+            disk.sent,
+            disk.notified,
+            disk.pages,
+        )
+    }
+}
+
+/// Memory that is free, as JSON; a guest that is a process does not know.
+fn free_bytes() -> String {
+    #[cfg(target_os = "none")]
+    return format!("{}", pv_guest::memory::heap::remaining_bytes());
+    #[cfg(not(target_os = "none"))]
+    return "null".into();
+}
