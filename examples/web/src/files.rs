@@ -24,7 +24,7 @@ const ENTRY_BYTES: usize = 16;
 /// What is at a path.
 pub(crate) enum Found {
     /// A file, of so many bytes.
-    File(File, usize),
+    File(Box<File>, usize),
     /// A folder: its page.
     Folder(String),
 }
@@ -68,7 +68,8 @@ impl Files {
             return folder(files, path).ok().map(Found::Folder);
         }
         let file = files.open(path).ok()?;
-        Some(Found::File(file, usize::try_from(data.len()).ok()?))
+        let len = usize::try_from(data.len()).ok()?;
+        Some(Found::File(Box::new(file), len))
     }
 }
 

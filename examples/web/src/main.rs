@@ -1,7 +1,8 @@
 //! A web server: the files of its disk, and a page about itself.
 //!
 //! It asks for an address by DHCP, unless the command line says one:
-//! `ip=192.0.2.5/24 gateway=192.0.2.1 ip6=2001:db8::5/64`.
+//! `ip=192.0.2.5/24 gateway=192.0.2.1 ip6=2001:db8::5/64`. With `requests=7` it
+//! ends after so many.
 #![no_main]
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -12,7 +13,8 @@ mod network;
 mod site;
 mod status;
 
-use alloc::{boxed::Box, vec};
+use alloc::{boxed::Box, rc::Rc, vec};
+use core::time::Duration;
 
 use embassy_net::{Stack, StackResources};
 use futures_util::{
@@ -28,6 +30,8 @@ use pv_guest::{
     println, time,
 };
 
+use static_cell::ConstStaticCell;
+
 use files::Files;
 use site::Site;
 use status::Status;
@@ -40,6 +44,9 @@ const PORT: u16 = 80;
 const HTTP_BYTES: usize = 2048;
 const RX_BYTES: usize = 2048;
 const TX_BYTES: usize = 16 << 10;
+
+static RESOURCES: ConstStaticCell<StackResources<SOCKETS>> =
+    ConstStaticCell::new(StackResources::new());
 
 entry!(main);
 
@@ -59,21 +66,37 @@ async fn run(guest: &Guest) -> Result<(), Box<dyn core::error::Error>> {
     let nic = Nic::new(bus, id.as_str(), netfront::Config::default());
     let device = Device::new(&nic).await?;
     let files = Files::load(bus).await?;
-    let resources = Box::leak(Box::new(StackResources::<SOCKETS>::new()));
+    let resources = RESOURCES.try_take().ok_or("it runs already")?;
     let config = network::config(guest.command_line())?;
     let (stack, mut runner) = embassy_net::new(device, config, resources, time::now_ns());
-    let site = Site::new(files, Status::new(bus, nic));
+    let status = Rc::new(Status::new(bus, nic.clone()));
+    let site = Site::new(files, Rc::clone(&status));
     let router = Router::from_service(site);
+    let most = network::word(guest.command_line(), "requests");
+    let most = most.and_then(|most| most.parse().ok());
     let clients = join_all((0..CLIENTS).map(|client| serve(client, stack, &router)));
     let work = async {
         network::announce(stack, PORT).await;
-        clients.await
+        let end = answered(&status, most.unwrap_or(u64::MAX));
+        pin_mut!(end);
+        select(end, clients).await;
     };
     pin_mut!(work);
     let network = runner.run();
     pin_mut!(network);
     select(network, work).await;
+    nic.close().await;
     Ok(())
+}
+
+/// Waits until so many requests were answered, and the answers have gone.
+async fn answered(status: &Status, most: u64) {
+    const LOOK: Duration = Duration::from_millis(500);
+    while status.requests() < most {
+        time::sleep(LOOK).await;
+    }
+    time::sleep(LOOK).await;
+    println!("web: {most} requests were answered");
 }
 
 /// One who serves clients, one after the other.

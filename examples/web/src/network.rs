@@ -3,12 +3,15 @@
 use embassy_net::{ConfigV6, Ipv4Cidr, Ipv6Cidr, Stack, StaticConfigV4, StaticConfigV6};
 use pv_guest::println;
 
+/// What the command line says of a name.
+pub(crate) fn word<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
+    let mut words = command_line.split_whitespace();
+    words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
 /// What the command line says: static addresses, or DHCP.
 pub(crate) fn config(command_line: &str) -> Result<embassy_net::Config, &'static str> {
-    let word = |name: &str| {
-        let mut words = command_line.split_whitespace();
-        words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-    };
+    let word = |name| word(command_line, name);
     let mut config = match word("ip") {
         None | Some("dhcp") => embassy_net::Config::dhcpv4(embassy_net::DhcpConfig::default()),
         Some(address) => {

@@ -1,6 +1,6 @@
 //! What is where on this server.
 
-use alloc::{string::String, vec};
+use alloc::{boxed::Box, rc::Rc, string::String, vec};
 
 use ext4_view::File;
 use picoserve::{
@@ -24,11 +24,11 @@ const PIECE_BYTES: usize = 32 << 10;
 /// All that there is.
 pub(crate) struct Site {
     files: Files,
-    status: Status,
+    status: Rc<Status>,
 }
 
 impl Site {
-    pub(crate) const fn new(files: Files, status: Status) -> Self {
+    pub(crate) const fn new(files: Files, status: Rc<Status>) -> Self {
         Self { files, status }
     }
 
@@ -64,17 +64,18 @@ impl PathRouterService for Site {
         request: Request<'_, R>,
         response: W,
     ) -> Result<ResponseSent, W::Error> {
-        self.status.count();
         let found = decode(path.encoded()).and_then(|path| self.find(&path));
         let connection = request.body_connection.finalize().await?;
-        match found {
+        let sent = match found {
             Some(body) => Response::ok(body).write_to(connection, response).await,
             None => {
                 let body = Body::Page("text/plain", "there is nothing here\n".into());
                 let missing = Response::new(StatusCode::NOT_FOUND, body);
                 missing.write_to(connection, response).await
             }
-        }
+        };
+        self.status.count();
+        sent
     }
 }
 
@@ -83,7 +84,7 @@ enum Body {
     /// A text of this kind.
     Page(&'static str, String),
     /// A file of this kind, of so many bytes.
-    File(&'static str, File, usize),
+    File(&'static str, Box<File>, usize),
 }
 
 impl Content for Body {

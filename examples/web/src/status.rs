@@ -21,9 +21,14 @@ impl Status {
         }
     }
 
-    /// Somebody asked for something.
+    /// Somebody was answered.
     pub(crate) fn count(&self) {
         self.requests.set(self.requests.get() + 1);
+    }
+
+    /// How many were.
+    pub(crate) const fn requests(&self) -> u64 {
+        self.requests.get()
     }
 
     /// All figures, as JSON.

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::{machine::run_folder, packages};
 
 /// Guests that are of no use without a disk.
-const WANT_ONE: [&str; 1] = ["disk"];
+const WANT_ONE: [&str; 2] = ["disk", "web"];
 
 /// A disk that a guest is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(crate) fn sample_for(guest: &str, platform: &str) -> Result<Option<Disk>> {
     if !WANT_ONE.contains(&guest) {
         return Ok(None);
     }
-    let path = packages::cache().join(format!("sample-disk-{platform}"));
+    let path = packages::cache().join(format!("sample-{guest}-{platform}"));
     let image = sample()?;
     fs::create_dir_all(packages::cache())?;
     fs::write(&path, image).with_context(|| format!("cannot write {}", path.display()))?;

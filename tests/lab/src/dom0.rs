@@ -13,7 +13,7 @@ use object::{Object, ObjectSection};
 use crate::cpio::Archive;
 
 /// Kernel modules that dom0 loads; what they need comes with them.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 17] = [
     "xenfs",
     "xen-privcmd",
     "xen-evtchn",
@@ -30,6 +30,7 @@ const MODULES: [&str; 16] = [
     "bridge",
     "virtio_pci",
     "virtio_blk",
+    "virtio_net",
 ];
 
 const XEN_TOOLS: [&str; 9] = [
@@ -81,10 +82,13 @@ const FOLDERS: [&str; 26] = [
 
 const INIT: &str = include_str!("../dom0/init");
 const BLOCK_SCRIPT: &str = include_str!("../dom0/block");
+const NETWORK_SCRIPT: &str = include_str!("../dom0/vif");
 
 /// What changes the image, for the key of what is kept.
 pub(crate) fn inputs() -> String {
-    format!("{INIT}{BLOCK_SCRIPT}{MODULES:?}{XEN_TOOLS:?}{STORE_TOOLS:?}{FOLDERS:?}")
+    format!(
+        "{INIT}{BLOCK_SCRIPT}{NETWORK_SCRIPT}{MODULES:?}{XEN_TOOLS:?}{STORE_TOOLS:?}{FOLDERS:?}"
+    )
 }
 
 /// Makes the archive.
@@ -151,6 +155,7 @@ pub(crate) fn build(tree: &Path) -> Result<Vec<u8>> {
     archive.file("etc/group", 0o644, b"root:x:0:\n");
     let init = INIT.replace("@XEN@", &format!("/{xen}"));
     archive.file("etc/xen/scripts/block", 0o755, BLOCK_SCRIPT.as_bytes());
+    archive.file("etc/xen/scripts/vif", 0o755, NETWORK_SCRIPT.as_bytes());
     archive.file("init", 0o755, init.as_bytes());
     Ok(archive.finish())
 }

@@ -14,7 +14,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::{dom0, packages, packages::XenVersion, qmp::Qmp, run::Debug};
+use crate::{
+    dom0,
+    net::{self, Net},
+    packages,
+    packages::XenVersion,
+    qmp::Qmp,
+    run::Debug,
+};
 
 /// Bytes of the disk by which a job comes in. A saved machine wants the same
 /// size again.
@@ -24,6 +31,9 @@ const XEN_OPTIONS: &str = "dom0_mem=512M,max:512M dom0_max_vcpus=1 console=com1 
     sched=credit cpuidle=0 edd=off edid=no spec-ctrl=no bootscrub=off loglvl=info guest_loglvl=all";
 const LINUX_OPTIONS: &str = "console=hvc0 rdinit=/init net.ifnames=0 quiet rodata=off \
     mitigations=off lsm= apparmor=0 audit=0 cryptomgr.notests=1 nokaslr";
+
+/// The network of the initial domain, which its guests' bridge is on.
+const NETWORK_DEVICE: &str = "virtio-net-pci,netdev=net0,romfile=";
 
 /// The parts of the machine, built and kept.
 #[derive(Debug)]
@@ -41,7 +51,7 @@ impl Parts {
         let machine_tree = packages::ensure_tree()?;
         let tree = packages::ensure_xen(version)?;
         let inputs = format!(
-            "{}{XEN_OPTIONS}{LINUX_OPTIONS}{JOB_DISK_BYTES}{}",
+            "{}{XEN_OPTIONS}{LINUX_OPTIONS}{JOB_DISK_BYTES}{NETWORK_DEVICE}{}",
             dom0::inputs(),
             version.name()
         );
@@ -90,7 +100,7 @@ impl Parts {
         let bar = packages::progress("starting Xen for the first time");
         let run = run_folder()?;
         write_job(&run.path().join("job"), &[])?;
-        let mut machine = self.start(run.path(), Start::Cold, Debug::Off)?;
+        let mut machine = self.start(run.path(), Start::Cold, None, Debug::Off)?;
         let mut output = machine.output()?;
         let mut line = Vec::new();
         let mut log = String::new();
@@ -120,7 +130,13 @@ impl Parts {
     }
 
     /// Starts the machine: `folder` holds its job and its socket.
-    pub(crate) fn start(&self, folder: &Path, start: Start, debug: Debug) -> Result<Machine> {
+    pub(crate) fn start(
+        &self,
+        folder: &Path,
+        start: Start,
+        net: Option<Net>,
+        debug: Debug,
+    ) -> Result<Machine> {
         let socket = folder.join("qmp");
         let mut command = packages::qemu(&self.machine_tree);
         command
@@ -147,6 +163,7 @@ impl Parts {
                 "file={},format=raw,if=virtio,readonly=on",
                 folder.join("job").display()
             ))
+            .args(["-netdev", &net::user(net), "-device", NETWORK_DEVICE])
             .args(["-serial", "stdio", "-qmp"])
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .stdin(Stdio::piped())

@@ -13,6 +13,7 @@ mod machine;
 mod matrix;
 mod mutants;
 mod names;
+mod net;
 mod packages;
 mod qmp;
 mod report;
@@ -38,6 +39,7 @@ use crate::{
     exit::Ended,
     machine::Start,
     matrix::Column,
+    net::Net,
     packages::XenVersion,
     run::{Debug, Job, Platform, Show, With},
     say::say,
@@ -149,6 +151,10 @@ struct RunOptions {
     /// the guest has a copy
     #[arg(long, value_name = "FILE")]
     disk: Vec<Disk>,
+    /// Give it a network, and have this port of this machine lead to its port 80;
+    /// 0 is any. A web server gets one without being asked: 8080, or any
+    #[arg(long, value_name = "PORT")]
+    net: Option<u16>,
     /// Start Xen anew instead of restoring a saved machine
     #[arg(long)]
     cold: bool,
@@ -215,6 +221,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
             .collect(),
         false => options.disk,
     };
+    let net = Net::of(&options.example, options.net)?;
     let job = Job {
         guest: options.example,
         platform: options.on,
@@ -223,6 +230,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         vcpus: options.vcpus,
         command_line: options.cmdline,
         disks,
+        net,
         with: options.with,
         spoil: options.spoil,
         timeout: Duration::from_secs(if options.gdb {

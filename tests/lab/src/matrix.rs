@@ -188,6 +188,7 @@ fn job(column: Column, command_line: String) -> Job {
         vcpus: 2,
         command_line,
         disks: Vec::new(),
+        net: None,
         with: With::Toolstack,
         spoil: Some(Spoil::Witness),
         timeout: TIMEOUT,

@@ -22,6 +22,7 @@ use crate::{
     guest::{self, Build},
     machine::{Start, run_folder, spawn},
     names::Names,
+    net::Net,
     packages::{self, XenVersion},
     spoil::{self, Spoil},
     xen,
@@ -96,6 +97,8 @@ pub(crate) enum With {
     Store,
     /// Linux in domain 0, which looks at the sample disk when the guest has ended
     Check,
+    /// A visitor on this machine, who fetches all files that a guest serves
+    Visitor,
     /// A toolstack that suspends and resumes the guest when it asks for it
     Toolstack,
 }
@@ -112,6 +115,8 @@ pub(crate) struct Job {
     pub(crate) command_line: String,
     /// Its disks.
     pub(crate) disks: Vec<Disk>,
+    /// Its network.
+    pub(crate) net: Option<Net>,
     /// Who else is there.
     pub(crate) with: With,
     /// How the loader's information is spoilt.
@@ -145,11 +150,31 @@ pub(crate) struct Report {
 
 /// Runs a guest to its end.
 pub(crate) fn run(job: &Job) -> Result<Report> {
-    match job.platform {
+    let visit = match (job.with, job.net) {
+        (With::Visitor, Some(net)) => {
+            let patience = job.timeout;
+            Some(thread::spawn(move || net.visit(patience)))
+        }
+        _ => None,
+    };
+    if let Some(net) = job.net.filter(|_| job.show != Show::Kept) {
+        eprintln!("lab: {} leads to the guest", net.url());
+    }
+    let mut report = match job.platform {
         Platform::Mock | Platform::MockPvh => mock(job),
         Platform::Qemu => qemu(job),
         Platform::XenPv | Platform::XenPvh => xen::run(job),
+    }?;
+    if let Some(visit) = visit {
+        let said = match visit.join() {
+            Ok(Ok(said)) => said,
+            Ok(Err(error)) => format!("visitor: {error:#}\n"),
+            Err(_) => "visitor: panicked\n".to_owned(),
+        };
+        show(job, said.as_bytes());
+        report.console += &said;
     }
+    Ok(report)
 }
 
 /// The process of the platform, killed when its time is over.
@@ -268,6 +293,9 @@ fn mock(job: &Job) -> Result<Report> {
         .env("PV_GUEST_MEMORY_MIB", job.memory_mib.to_string())
         .env("PV_GUEST_VCPUS", job.vcpus.to_string())
         .env("RUST_BACKTRACE", "0");
+    if let Some(net) = job.net {
+        command.env("PV_GUEST_NET", net.port.to_string());
+    }
     if let Some(spoil) = job.spoil {
         command.env("PV_GUEST_SPOIL", spoil.name());
     }

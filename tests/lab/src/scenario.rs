@@ -7,6 +7,7 @@ use crate::{
     exit::Ended,
     machine::Start,
     matrix::Column,
+    net::Net,
     run::{Debug, Job, Platform, Report, Show, With, run},
     spoil::Spoil,
 };
@@ -131,6 +132,20 @@ pub(crate) const ALL: &[Scenario] = &[
             &[
                 "3 files are what /SHA256SUMS says",
                 "wrote GUEST.TXT, 100000 bytes, and read it back",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "requests=7",
+        with: With::Visitor,
+        timeout_s: 90,
+        ..scenario(
+            "a web server",
+            "web",
+            &[
+                "web: http://10.0.2.15:80/",
+                "visitor: 3 files are what SHA256SUMS says",
+                "web: 7 requests were answered",
             ],
         )
     },
@@ -266,6 +281,7 @@ impl Scenario {
             vcpus: 1,
             command_line: self.command_line.to_owned(),
             disks: disks.into_iter().collect(),
+            net: Net::of(self.guest, None).map_err(|error| format!("{error:#}"))?,
             with: self.with,
             spoil: self.spoil,
             timeout: Duration::from_secs(self.timeout_s),

@@ -52,6 +52,7 @@ fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
             vcpus: 1,
             command_line: String::new(),
             disks: Vec::new(),
+            net: None,
             with: With::Nobody,
             spoil: None,
             timeout: Duration::from_secs(15),

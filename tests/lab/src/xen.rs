@@ -47,12 +47,16 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
     format!(
         "name=\"{name}\"\ntype=\"{kind}\"\nkernel=\"/job/image\"\nmemory={}\nvcpus={}\n\
          cmdline=\"{command_line}\"\ntsc_mode=\"native\"\non_poweroff=\"destroy\"\n\
-         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n{ramdisk}disk=[{}]\n",
+         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n{ramdisk}disk=[{}]\nvif=[{}]\n",
         job.memory_mib.max(least_mib),
         job.vcpus,
-        disks.join(", ")
+        disks.join(", "),
+        job.net.map_or("", |_| NETWORK_INTERFACE)
     )
 }
+
+/// A network interface in the guest's configuration, on the bridge that leads out.
+const NETWORK_INTERFACE: &str = "\"mac=00:16:3e:00:00:01,bridge=xenbr0,script=vif\"";
 
 /// A disk in the guest's configuration: the job sets up a loop device for each.
 fn target((index, disk): (usize, &Disk)) -> String {
@@ -208,7 +212,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     }
     match job.with {
         With::Check => files.push(("check", disk::partitions().into_bytes())),
-        With::Nobody => {}
+        With::Nobody | With::Visitor => {}
         With::Peer => files.push(("peer.cfg", peer.into_bytes())),
         With::Linux => {
             let tool = guest::build_tool(Tool::LinuxPeer)?;
@@ -223,7 +227,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         }
     }
     write_job(&folder.path().join("job"), &files)?;
-    let mut machine = parts.start(folder.path(), job.start, job.debug)?;
+    let mut machine = parts.start(folder.path(), job.start, job.net, job.debug)?;
     if job.debug == Debug::Gdb {
         let socket = folder.path().join("gdb");
         invite(
@@ -416,6 +420,7 @@ mod tests {
             vcpus: 1,
             command_line: "a\"\nextra=\"b".into(),
             disks: vec!["x:ro".parse().unwrap()],
+            net: None,
             with: With::Nobody,
             spoil: None,
             timeout: Duration::ZERO,
