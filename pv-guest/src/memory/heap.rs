@@ -57,5 +57,6 @@ pub(crate) fn set_limit(bytes: usize) {
 
 /// Bytes that the heap may still take from the guest's memory.
 pub fn remaining_bytes() -> usize {
-    HEAP.lock().source.budget_bytes
+    let free = usize::try_from(native::memory::free_bytes()).unwrap_or(usize::MAX);
+    HEAP.lock().source.budget_bytes.min(free)
 }

@@ -2,22 +2,13 @@
 //! steps of an honest one, a toolstack that takes disks away, and callers who do not
 //! wait for what they asked.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Waker},
-};
+use std::{future::Future, pin::Pin};
 
 use arbitrary::Arbitrary;
-use event_channels::{Channel, Choice, Ports, Throttle};
-use grant_tables::{GrantTable, Version};
-use hypercall_abi::{VcpuId, peer::PeerPtr, platform::Pages};
 use mock_hypervisor::{Config, DiskConfig, Domain, Mischief, Time, Xen};
-use pv_guest::{
-    blkfront::{self, Discard, Disk, Sector},
-    xenbus::Bus,
-};
-use xenstore_client::{Client, Ring};
+use pv_guest::blkfront::{self, Discard, Disk, Sector};
+
+use crate::guest::{MOST_WAITING, Waiting, go, text, with_bus};
 
 /// What happens.
 #[derive(Arbitrary, Debug)]
@@ -66,28 +57,8 @@ pub enum Step {
     StoreRestart,
 }
 
-const TEXTS: [&str; 8] = [
-    "",
-    "0",
-    "1",
-    "-1",
-    "4",
-    "4294967296",
-    "18446744073709551615",
-    "\u{fe}",
-];
-
-fn text(which: u8) -> &'static str {
-    TEXTS[usize::from(which) % TEXTS.len()]
-}
-
 /// The most sectors of a request.
 const MOST_SECTORS: u16 = 700;
-/// The most who wait at once.
-const MOST_WAITING: usize = 64;
-
-type Waiting<'d> = Vec<Pin<Box<dyn Future<Output = ()> + 'd>>>;
-
 /// Does these steps.
 ///
 /// # Panics
@@ -103,19 +74,6 @@ pub fn run(steps: &[Step]) {
     };
     let domain: &Domain = &domain;
     let mut id = xen.attach_disk(domain.domid(), DiskConfig::default());
-    // SAFETY: the page lives as long as the domain, which outlives the ports.
-    let shared = unsafe { PeerPtr::new(domain.shared_info()) };
-    let ports = Ports::new(domain, shared, Choice::Best, Throttle::default());
-    let ports = ports.expect("there is memory for a few pages");
-    let grants = GrantTable::new(domain, Version::One).expect("there is a Xen");
-    // SAFETY: nothing writes it after the domain was built.
-    let start = unsafe { domain.start_info().as_ref() };
-    let page = domain.page_of(start.store_mfn.into());
-    // SAFETY: the store's page, which lives as long as the domain.
-    let page = unsafe { PeerPtr::new(page.expect("there is a store").cast()) };
-    let channel = Channel::adopt(&ports, start.store_evtchn).expect("there is a port");
-    let store = Client::new(Ring::new(page, channel));
-    let bus = Bus::new(&store, &ports, &grants);
     let wanted = blkfront::Config {
         queues: 2,
         ring_page_order: 1,
@@ -123,7 +81,7 @@ pub fn run(steps: &[Step]) {
         most_pages: 128,
     };
     let mut kept = 0;
-    {
+    with_bus(domain, |bus, ports| {
         let disk = Disk::new(bus, "51712", wanted);
         let mut waiting: Waiting<'_> = Vec::new();
         for step in steps {
@@ -143,7 +101,7 @@ pub fn run(steps: &[Step]) {
                 waiting.extend(asked);
             }
             match *step {
-                Step::Go => go(&ports, &mut waiting),
+                Step::Go => go(ports, &mut waiting),
                 Step::Drop(which) if !waiting.is_empty() => {
                     drop(waiting.swap_remove(usize::from(which) % waiting.len()));
                 }
@@ -161,8 +119,8 @@ pub fn run(steps: &[Step]) {
                 xen.disk_mischief(id, mischief);
             }
         }
-        go(&ports, &mut waiting);
-    }
+        go(ports, &mut waiting);
+    });
     kept += xen.remove_disk(id);
     // Those that are kept may be kept twice.
     assert!(domain.grants_in_use() <= kept, "grants are left over");
@@ -181,15 +139,6 @@ async fn write(disk: &Disk<'_, &Domain>, first: u16, sectors: u16) {
 async fn discard(disk: &Disk<'_, &Domain>, first: u16, sectors: u16) {
     let (first, sectors) = (Sector(first.into()), sectors.into());
     let _any = disk.discard(first, sectors, Discard::Plain).await;
-}
-
-/// Lets all who wait go on, until nothing is new.
-fn go(ports: &Ports<&Domain>, waiting: &mut Waiting<'_>) {
-    for _ in 0..20 {
-        ports.dispatch(VcpuId(0));
-        let mut cx = Context::from_waker(Waker::noop());
-        waiting.retain_mut(|one| one.as_mut().poll(&mut cx).is_pending());
-    }
 }
 
 fn mischief(step: &Step) -> Option<Mischief> {

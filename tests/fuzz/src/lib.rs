@@ -6,6 +6,8 @@
 
 pub mod disks;
 pub mod events;
+mod guest;
+pub mod nics;
 pub mod rings;
 pub mod store;
 
@@ -38,6 +40,7 @@ mod tests {
             some(&bytes, crate::events::run);
             some(&bytes, crate::rings::run);
             some(&bytes, crate::disks::run);
+            some(&bytes, crate::nics::run);
         }
     }
 }

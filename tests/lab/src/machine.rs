@@ -25,7 +25,7 @@ use crate::{
 
 /// Bytes of the disk by which a job comes in. A saved machine wants the same
 /// size again.
-const JOB_DISK_BYTES: u64 = 64 << 20;
+const JOB_DISK_BYTES: u64 = 256 << 20;
 
 const XEN_OPTIONS: &str = "dom0_mem=512M,max:512M dom0_max_vcpus=1 console=com1 com1=115200,8n1 \
     sched=credit cpuidle=0 edd=off edid=no spec-ctrl=no bootscrub=off loglvl=info guest_loglvl=all";
