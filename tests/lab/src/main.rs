@@ -138,9 +138,9 @@ struct RunOptions {
     /// Its command line
     #[arg(long, value_name = "S", default_value = "")]
     cmdline: String,
-    /// Seconds until it is ended
-    #[arg(long, value_name = "S", default_value_t = 60)]
-    timeout: u64,
+    /// Seconds until it is ended: 60, or a day if it has a network
+    #[arg(long, value_name = "S")]
+    timeout: Option<u64>,
     /// Who else is there (xen-pv and xen-pvh only)
     #[arg(long, default_value = "nobody")]
     with: With,
@@ -166,8 +166,8 @@ struct RunOptions {
     verbose: bool,
 }
 
-/// How long a guest may run under a debugger: a day.
-const DEBUGGING_S: u64 = 86_400;
+/// How long a guest may run under a debugger, and a server.
+const DAY_S: u64 = 86_400;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -233,10 +233,11 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         net,
         with: options.with,
         spoil: options.spoil,
-        timeout: Duration::from_secs(if options.gdb {
-            DEBUGGING_S
-        } else {
-            options.timeout
+        timeout: Duration::from_secs(match options.timeout {
+            _ if options.gdb => DAY_S,
+            Some(seconds) => seconds,
+            None if net.is_some() => DAY_S,
+            None => 60,
         }),
         start: if options.cold {
             Start::Cold
