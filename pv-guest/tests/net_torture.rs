@@ -9,11 +9,12 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, select_biased};
+use hypercall_abi::io::netif::NetifHashTypes;
 use mock_hypervisor::{Config, Domain, Faults, NicConfig, Outcome, Plan, Time, Xen, seeds};
 use pv_guest::{
     netfront::{
         self, Checksum, Error, Features, Mac, Multicast, Nic, Offload, Offloads, Protocol,
-        Segmentation, Status,
+        Segmentation, Status, Steering,
     },
     xenbus::Bus,
 };
@@ -156,6 +157,10 @@ async fn talk(bus: Bus<'_, &Domain>, own: usize, seed: u64, belief: Belief) -> u
             _ => Multicast::Joined,
         },
         offloads: Offloads::All,
+        steering: Some(Steering {
+            key: [0x6d; 40],
+            hashes: NetifHashTypes::IPV4,
+        }),
     };
     let nic = Nic::new(bus, "0", wanted);
     nic.join(Mac([1, 0, 0x5e, 0, 0, 1]));

@@ -5,6 +5,7 @@ mod kernel;
 use std::num::NonZeroU16;
 
 use futures_util::{FutureExt as _, join, select_biased};
+use hypercall_abi::io::netif::NetifHashTypes;
 use mock_hypervisor::{
     Checksum as Sum, Config, Domain, Frame, Mischief, NicConfig, NicId, Outcome, Segments, Tap,
     Time, Xen,
@@ -12,7 +13,7 @@ use mock_hypervisor::{
 use pv_guest::{
     netfront::{
         self, Carrier, Checksum, Error, Features, Mac, Multicast, Nic, Offload, Offloads, Protocol,
-        Segmentation, Status,
+        Segmentation, Status, Steered, Steering,
     },
     xenbus::{Bus, Fault},
 };
@@ -314,6 +315,7 @@ fn weak_backends_do() {
         segments: false,
         checksums: false,
         multicast: false,
+        control: false,
         ..NicConfig::default()
     };
     let wanted = netfront::Config {
@@ -385,6 +387,75 @@ fn several_queues_share_the_work() {
             nic.close().await;
         });
     }
+}
+
+/// A backend that is told how chooses queues so, and says the hash.
+#[test]
+fn queues_are_chosen_as_wanted() {
+    let steering = Steering {
+        key: std::array::from_fn(|at| (at as u8).wrapping_mul(77) ^ 0x6d),
+        hashes: NetifHashTypes::IPV4_TCP | NetifHashTypes::IPV6,
+    };
+    let config = |control| NicConfig {
+        queues: 4,
+        control,
+        ..NicConfig::default()
+    };
+    let wanted = netfront::Config {
+        queues: 4,
+        rx_pages: 32,
+        steering: Some(steering),
+        ..netfront::Config::default()
+    };
+    with_nic(config(true), wanted, async |host, nic| {
+        nic.ready().await.unwrap();
+        let mut buffer = Vec::new();
+        for _ in 0..2 {
+            // The answers come when somebody waits.
+            host.tap.send(Frame::whole(plain(MAC, 60)));
+            nic.receive(&mut buffer).await.unwrap();
+            while nic.steered() == Steered::Asked {
+                select_biased! {
+                    () = nic.serve().fuse() => {}
+                    () = kernel::pause().fuse() => {}
+                }
+            }
+            assert_eq!(nic.steered(), Steered::Yes);
+            let mut seen = std::collections::BTreeSet::new();
+            for index in 0..200_u8 {
+                let is_v6 = index % 2 == 0;
+                let mut packet = tcp(is_v6, MAC, 20);
+                packet[if is_v6 { 30 } else { 34 }] = index;
+                host.tap.send(Frame::whole(packet.clone()));
+                let received = nic.receive(&mut buffer).await.unwrap();
+                let hash = received.hash.unwrap();
+                assert_eq!(hash.kind, if is_v6 { 2 } else { 1 });
+                assert_eq!(received.queue, hash.value as usize % 64 % 4);
+                seen.insert(received.queue);
+                // A large one has its hash behind the other information.
+                host.tap.send(Frame {
+                    bytes: packet,
+                    checksum: Sum::Blank,
+                    segments: Some(if is_v6 {
+                        Segments::TcpV6(10)
+                    } else {
+                        Segments::TcpV4(10)
+                    }),
+                });
+                let received = nic.receive(&mut buffer).await.unwrap();
+                assert_eq!(received.hash, Some(hash));
+                assert!(received.offload.segmentation.is_some());
+            }
+            assert_eq!(seen.len(), 4);
+            restart(host, &nic).await;
+        }
+        nic.close().await;
+    });
+    with_nic(config(false), wanted, async |_, nic| {
+        nic.ready().await.unwrap();
+        assert_eq!(nic.steered(), Steered::No);
+        nic.close().await;
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! It asks for an address by DHCP, unless the command line says one:
 //! `ip=192.0.2.5/24 gateway=192.0.2.1 ip6=2001:db8::5/64`. With `requests=7` it
-//! ends after so many.
+//! ends after so many, and with `queues=4` the network has so many queues.
 #![no_main]
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -23,11 +23,7 @@ use futures_util::{
 };
 use picoserve::{Config, Router, Server, Timeouts, routing::PathRouter};
 use pv_guest::{
-    Error, Guest,
-    adapt::embassy_net::Device,
-    entry, executor,
-    netfront::{self, Nic},
-    println, time,
+    Error, Guest, adapt::embassy_net::Device, entry, executor, netfront::Nic, println, time,
 };
 
 use static_cell::ConstStaticCell;
@@ -63,7 +59,7 @@ async fn run(guest: &Guest) -> Result<(), Box<dyn core::error::Error>> {
     let id = ids
         .first()
         .ok_or("there is no network: give this guest one with --net")?;
-    let nic = Nic::new(bus, id.as_str(), netfront::Config::default());
+    let nic = Nic::new(bus, id.as_str(), network::device(guest.command_line())?);
     let device = Device::new(&nic).await?;
     let files = Files::load(bus).await?;
     let resources = RESOURCES.try_take().ok_or("it runs already")?;
@@ -96,7 +92,7 @@ async fn answered(status: &Status, most: u64) {
         time::sleep(LOOK).await;
     }
     time::sleep(LOOK).await;
-    println!("web: {most} requests were answered");
+    println!("web: {most} requests were answered, {}", status.queues());
 }
 
 /// One who serves clients, one after the other.

@@ -1,12 +1,32 @@
 //! The guest's addresses.
 
 use embassy_net::{ConfigV6, Ipv4Cidr, Ipv6Cidr, Stack, StaticConfigV4, StaticConfigV6};
-use pv_guest::println;
+use pv_guest::{
+    abi::io::netif::NetifHashTypes,
+    netfront::{self, Steering},
+    println, time,
+};
 
 /// What the command line says of a name.
 pub(crate) fn word<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
     let mut words = command_line.split_whitespace();
     words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// The network interface that the command line wants: by default, one queue.
+pub(crate) fn device(command_line: &str) -> Result<netfront::Config, &'static str> {
+    let queues = word(command_line, "queues").map(str::parse).transpose();
+    let queues = queues.map_err(|_| "queues= is a number")?.unwrap_or(1);
+    // A connection's packets all come on one queue, whoever made it.
+    let key = core::array::from_fn(|at| (time::now_ns() >> (at % 8 * 3)) as u8 | 1);
+    Ok(netfront::Config {
+        queues,
+        steering: Some(Steering {
+            key,
+            hashes: NetifHashTypes::IPV4_TCP | NetifHashTypes::IPV6_TCP,
+        }),
+        ..netfront::Config::default()
+    })
 }
 
 /// What the command line says: static addresses, or DHCP.

@@ -3,7 +3,12 @@
 use alloc::{format, string::String};
 use core::cell::Cell;
 
-use pv_guest::{blkfront::Disk, netfront::Nic, time, xenbus::Bus};
+use pv_guest::{
+    blkfront::Disk,
+    netfront::{Nic, Steered},
+    time,
+    xenbus::Bus,
+};
 
 /// Where the figures come from.
 pub(crate) struct Status {
@@ -26,6 +31,16 @@ impl Status {
         self.requests.set(self.requests.get() + 1);
     }
 
+    /// How many queues there are, and who chooses.
+    pub(crate) fn queues(&self) -> String {
+        let queues = self.nic.interface().map_or(0, |interface| interface.queues);
+        let chosen = match self.nic.steered() {
+            Steered::Yes => "chosen by a hash",
+            _ => "as the backend likes",
+        };
+        format!("{queues} queues, {chosen}")
+    }
+
     /// How many were.
     pub(crate) const fn requests(&self) -> u64 {
         self.requests.get()
@@ -36,10 +51,14 @@ impl Status {
         let nic = self.nic.counters();
         let disk = disk.map(Disk::counters).unwrap_or_default();
         let grants = self.bus.grants();
-        let mac = self.nic.interface().map(|interface| interface.mac);
+        let interface = self.nic.interface();
+        let queues = interface.map_or(0, |interface| interface.queues);
+        let steered = self.nic.steered();
+        let mac = interface.map(|interface| interface.mac);
         let mac = mac.map_or_else(String::new, |mac| format!("{mac}"));
         format!(
             "{{\"uptime_ms\":{},\"requests\":{},\"free_bytes\":{},\"mac\":\"{mac}\",\
+             \"queues\":{queues},\"steered\":\"{steered:?}\",\
              \"grants\":{{\"free\":{},\"of\":{}}},\
              \"net\":{{\"tx_packets\":{},\"tx_bytes\":{},\"rx_packets\":{},\"rx_bytes\":{},\
              \"told\":{},\"dropped\":{},\"pages\":{},\"connections\":{}}},\

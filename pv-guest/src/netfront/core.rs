@@ -15,6 +15,7 @@ use spin::Mutex;
 
 use super::{
     Config, Features, Interface, Mac, Multicast, Offloads,
+    control::Control,
     queue::{Events, Queue},
     waiters::Waiters,
 };
@@ -46,6 +47,7 @@ pub(super) struct Core<'g, P: Platform> {
     /// The backend ends, and the bus waits for its answers.
     is_draining: AtomicBool,
     pub(super) link: Mutex<Link>,
+    pub(super) control: Mutex<Option<Control<'g, P>>>,
     pub(super) requests: Requests,
     pub(super) waiters: Waiters,
 }
@@ -70,6 +72,7 @@ impl<'g, P: Platform> Core<'g, P> {
                 untold: Vec::new(),
                 connections: 0,
             }),
+            control: Mutex::new(None),
             requests: Requests::default(),
             waiters: Waiters::new(),
         }
@@ -108,6 +111,12 @@ impl<'g, P: Platform> Core<'g, P> {
             link.untold.remove(0);
         }
         queue.publish()
+    }
+
+    /// Goes on telling the backend how to choose queues.
+    pub(super) fn advance_control(&self) -> Result<(), Fault> {
+        let mut control = self.control.lock();
+        control.as_mut().map_or(Ok(()), Control::advance)
     }
 
     fn features(&self) -> Vec<Key> {
@@ -157,6 +166,16 @@ impl<P: Platform> Frontend for Core<'_, P> {
             }
         }
         self.live_queues.store(count, Ordering::Release);
+        *self.control.lock() = None;
+        if let Some(steering) = &self.config.steering
+            && count > 1
+            && interface.features.contains(Features::STEERING)
+        {
+            let (grants, ports) = (self.bus.grants(), self.bus.ports());
+            let (control, told) = Control::new(grants, ports, offer.domid, steering, count)?;
+            keys.extend(told);
+            *self.control.lock() = Some(control);
+        }
         let mut link = self.link.lock();
         link.peer = offer.domid;
         link.interface = Some(interface);
@@ -183,6 +202,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
         }
         drop(link);
         self.tell_groups()?;
+        self.advance_control()?;
         self.set_status(Status::Connected);
         Ok(())
     }
@@ -236,6 +256,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
                 _ => queue.fail(),
             }
         }
+        *self.control.lock() = None;
         self.set_status(status);
     }
 

@@ -19,6 +19,7 @@
 //!
 //! Source: `io/netif.h`.
 
+mod control;
 mod core;
 mod error;
 mod interface;
@@ -42,6 +43,7 @@ use crate::{
 };
 
 pub use crate::xenbus::Status;
+pub use control::{Steered, Steering};
 pub use error::Error;
 pub use interface::{Carrier, ETHERNET_BYTES, Features, Interface, Mac, NoMac};
 pub use packet::{Checksum, Hash, Offload, Protocol, Received, Segmentation};
@@ -77,6 +79,8 @@ pub struct Config {
     pub multicast: Multicast,
     /// What is left to the backend of what comes.
     pub offloads: Offloads,
+    /// How the backend is to choose among several queues, if it can be told.
+    pub steering: Option<Steering>,
 }
 
 impl Default for Config {
@@ -87,6 +91,7 @@ impl Default for Config {
             rx_pages: 256,
             multicast: Multicast::All,
             offloads: Offloads::All,
+            steering: None,
         }
     }
 }
@@ -209,6 +214,12 @@ impl<'g, P: Platform> Nic<'g, P> {
         }
         sum.connections = self.core().link.lock().connections;
         sum
+    }
+
+    /// Whether the backend chooses queues as [`Config::steering`] says.
+    pub fn steered(&self) -> Steered {
+        let control = self.core().control.lock();
+        control.as_ref().map_or(Steered::No, |it| it.steered)
     }
 
     // ---- Its connection ----

@@ -83,6 +83,19 @@ impl<'g, P: Platform> Poller<'g, P> {
                 came = Poll::Ready(());
             }
         }
+        let answered = {
+            let control = core.control.lock();
+            let events = control
+                .as_ref()
+                .map(|control| control.poll_events(&mut bell));
+            events.is_some_and(|events| events.is_ready())
+        };
+        if answered {
+            came = Poll::Ready(());
+            if let Err(fault) = core.advance_control() {
+                core.requests.fault(fault);
+            }
+        }
         if came.is_ready() {
             // It may be for another, or for something else that this task waits
             // for.

@@ -5,9 +5,10 @@
 use std::{future::Future, num::NonZeroU16, pin::Pin};
 
 use arbitrary::Arbitrary;
+use hypercall_abi::io::netif::NetifHashTypes;
 use mock_hypervisor::{Config, Domain, Frame, Mischief, NicConfig, Time, Xen};
 use pv_guest::netfront::{
-    self, Checksum, Mac, Multicast, Nic, Offload, Offloads, Protocol, Segmentation,
+    self, Checksum, Mac, Multicast, Nic, Offload, Offloads, Protocol, Segmentation, Steering,
 };
 
 use crate::guest::{MOST_WAITING, Waiting, go, text, with_bus};
@@ -85,6 +86,10 @@ pub fn run(steps: &[Step]) {
         rx_pages: 20,
         multicast: Multicast::Joined,
         offloads: Offloads::All,
+        steering: Some(Steering {
+            key: [0x6d; 40],
+            hashes: NetifHashTypes::IPV4,
+        }),
     };
     let mut kept = 0;
     with_bus(domain, |bus, ports| {

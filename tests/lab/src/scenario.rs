@@ -150,6 +150,22 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        command_line: "requests=8 queues=3 ip=10.0.2.15/24 ip6=fd00::15/64",
+        with: With::Visitor,
+        timeout_s: 90,
+        only_on: XENS,
+        ..scenario(
+            "a web server, three queues, IPv6",
+            "web",
+            &[
+                "web: http://[fd00::15]:80/",
+                "visitor: 3 files are what SHA256SUMS says",
+                "dom0: http://[fd00::15]/files/hello.txt: Hello from the sample disk.",
+                "web: 8 requests were answered, 3 queues, chosen by a hash",
+            ],
+        )
+    },
+    Scenario {
         command_line: "ports=2level grants=2",
         timeout_s: 90,
         only_on: XENS,

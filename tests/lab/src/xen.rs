@@ -58,6 +58,9 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
 /// A network interface in the guest's configuration, on the bridge that leads out.
 const NETWORK_INTERFACE: &str = "\"mac=00:16:3e:00:00:01,bridge=xenbr0,script=vif\"";
 
+/// What domain 0 fetches, of a guest that has such an address.
+const VISITED: &str = "http://[fd00::15]/files/hello.txt";
+
 /// A disk in the guest's configuration: the job sets up a loop device for each.
 fn target((index, disk): (usize, &Disk)) -> String {
     let letter = char::from(b'a' + (index % 26) as u8);
@@ -212,7 +215,8 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     }
     match job.with {
         With::Check => files.push(("check", disk::partitions().into_bytes())),
-        With::Nobody | With::Visitor => {}
+        With::Nobody => {}
+        With::Visitor => files.push(("visit6", VISITED.into())),
         With::Peer => files.push(("peer.cfg", peer.into_bytes())),
         With::Linux => {
             let tool = guest::build_tool(Tool::LinuxPeer)?;

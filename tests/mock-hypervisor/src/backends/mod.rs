@@ -10,6 +10,7 @@ mod device;
 mod mischief;
 mod net;
 mod segments;
+mod steering;
 mod toolstack;
 
 use std::collections::BTreeMap;

@@ -6,9 +6,10 @@ use hypercall_abi::{
     DomId, GrantRef, PAGE_SIZE, Port,
     io::{
         netif::{
-            NetRxFlags, NetTxFlags, NetifExtraFlags, NetifExtraGso, NetifExtraInfo, NetifExtraType,
-            NetifGsoType, NetifRxRequest, NetifRxResponse, NetifStatus, NetifTxRequest,
-            NetifTxResponse, XEN_NETIF_NR_SLOTS_MIN,
+            NetRxFlags, NetTxFlags, NetifExtraFlags, NetifExtraGso, NetifExtraHash, NetifExtraInfo,
+            NetifExtraType, NetifGsoType, NetifRxRequest, NetifRxResponse, NetifStatus,
+            NetifTxRequest, NetifTxResponse, XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ,
+            XEN_NETIF_NR_SLOTS_MIN,
         },
         ring::{BackRing, Notify},
     },
@@ -20,6 +21,7 @@ use super::{
     Mapped,
     device::Serve,
     segments::{Checksum, Frame, Segments},
+    steering::Steering,
 };
 use crate::{grants::Use, memory::Access, world::World};
 
@@ -55,6 +57,8 @@ pub struct NicConfig {
     pub multicast: bool,
     /// Receiving by copy, which all backends of today have.
     pub rx_copy: bool,
+    /// A control ring, by which queues are chosen.
+    pub control: bool,
     /// How long it takes to look at what is sent.
     pub latency_ns: u64,
 }
@@ -74,6 +78,7 @@ impl Default for NicConfig {
             checksums: true,
             multicast: true,
             rx_copy: true,
+            control: true,
             latency_ns: 0,
         }
     }
@@ -143,6 +148,7 @@ pub(super) struct Net {
     domids: (DomId, DomId),
     takes: Takes,
     groups: BTreeSet<[u8; 6]>,
+    steering: Option<Steering>,
     /// Packets that the frontend sent.
     sent: Vec<Frame>,
     /// Packets that it is to get.
@@ -169,6 +175,7 @@ impl Net {
                 joined: false,
             },
             groups: BTreeSet::new(),
+            steering: None,
             sent: Vec::new(),
             waiting: VecDeque::new(),
             hoarded: Vec::new(),
@@ -361,6 +368,10 @@ impl Net {
         let (domid, front) = self.domids;
         let count = self.queues.len();
         while let Some(frame) = self.waiting.front() {
+            let steered = self
+                .steering
+                .as_ref()
+                .and_then(|it| it.choose(&frame.bytes));
             // A connection's packets come in their order, by one queue.
             let flow = match frame.bytes.get(12..14) {
                 Some([0x08, 0x00]) => frame.bytes.get(26..38),
@@ -371,14 +382,15 @@ impl Net {
             let index = flow.fold(0_usize, |sum, byte| {
                 sum.wrapping_mul(31).wrapping_add(usize::from(*byte))
             });
-            let Some(queue) = self.queues.get_mut(index % count.max(1)) else {
+            let index = steered.map_or(index % count.max(1), |(_, _, queue)| queue as usize);
+            let Some(queue) = self.queues.get_mut(index) else {
                 break;
             };
             while let Ok(Some(request)) = queue.rx.pop::<NetifRxRequest>() {
                 queue.posted.push_back(request);
             }
-            let extras = usize::from(frame.segments.is_some());
-            let needed = frame.bytes.len().div_ceil(PAGE_SIZE).max(1) + extras;
+            let extras = extras(frame, steered);
+            let needed = frame.bytes.len().div_ceil(PAGE_SIZE).max(1) + extras.len();
             if queue.posted.len() < needed {
                 // It is rung for when there is more.
                 if queue.is_broken || !queue.rx.listen() {
@@ -404,7 +416,7 @@ impl Net {
                         Checksum::Validated => NetRxFlags::DATA_VALIDATED,
                         Checksum::Blank => NetRxFlags::CSUM_BLANK | NetRxFlags::DATA_VALIDATED,
                     };
-                    flags.set(NetRxFlags::EXTRA_INFO, frame.segments.is_some());
+                    flags.set(NetRxFlags::EXTRA_INFO, !extras.is_empty());
                 }
                 let used = world.acquire(domid, front, request.gref, Access::Write);
                 let copied = used.ok().and_then(|used| {
@@ -420,22 +432,9 @@ impl Net {
                     ..NetifRxResponse::default()
                 };
                 let _room = queue.rx.push(&response);
-                if let Some(segments) = frame.segments.filter(|_| index == 0) {
-                    let _extra = posted.next();
-                    let gso = NetifExtraGso {
-                        size: segments.bytes(),
-                        r#type: match segments {
-                            Segments::TcpV4(_) => NetifGsoType::TCPV4,
-                            Segments::TcpV6(_) => NetifGsoType::TCPV6,
-                        },
-                        ..NetifExtraGso::default()
-                    };
-                    let extra = NetifExtraInfo {
-                        r#type: NetifExtraType::GSO,
-                        flags: 0,
-                        u: FromBytes::read_from_bytes(gso.as_bytes()).unwrap_or_default(),
-                    };
-                    let _room = queue.rx.push(&extra);
+                for extra in extras.iter().filter(|_| index == 0) {
+                    let _its = posted.next();
+                    let _room = queue.rx.push(extra);
                 }
             }
         }
@@ -447,6 +446,42 @@ impl Net {
             }
         }
     }
+}
+
+/// More about a packet: how it is to be cut, and its hash.
+fn extras(frame: &Frame, steered: Option<(u8, u32, u32)>) -> Vec<NetifExtraInfo> {
+    let gso = frame.segments.map(|segments| {
+        let gso = NetifExtraGso {
+            size: segments.bytes(),
+            r#type: match segments {
+                Segments::TcpV4(_) => NetifGsoType::TCPV4,
+                Segments::TcpV6(_) => NetifGsoType::TCPV6,
+            },
+            ..NetifExtraGso::default()
+        };
+        (NetifExtraType::GSO, zerocopy::transmute!(gso))
+    });
+    let hash = steered.map(|(kind, value, _)| {
+        let hash = NetifExtraHash {
+            r#type: kind,
+            algorithm: XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ,
+            value: value.to_le_bytes(),
+        };
+        (NetifExtraType::HASH, zerocopy::transmute!(hash))
+    });
+    let mut all: Vec<_> = gso
+        .into_iter()
+        .chain(hash)
+        .map(|(r#type, u)| NetifExtraInfo {
+            r#type,
+            flags: NetifExtraFlags::MORE.bits(),
+            u,
+        })
+        .collect();
+    if let Some(last) = all.last_mut() {
+        last.flags = NetifExtraFlags::empty().bits();
+    }
+    all
 }
 
 impl World {
@@ -528,6 +563,7 @@ impl Serve for Net {
             ("feature-ipv6-csum-offload", flag(config.checksums)),
             ("feature-multicast-control", flag(config.multicast)),
             ("feature-split-event-channels", flag(config.split)),
+            ("feature-ctrl-ring", flag(config.control)),
             ("multi-queue-max-queues", config.queues.to_string()),
         ]
     }
@@ -606,6 +642,20 @@ impl Serve for Net {
                 last: NetifTxResponse::new_zeroed(),
             });
         }
+        let control = (
+            number(world, "ctrl-ring-ref"),
+            number(world, "event-channel-ctrl"),
+        );
+        if let (Some(gref), Some(port)) = control {
+            let ring = world.map(domid, front, &[GrantRef(gref)]);
+            let own = world.bind(domid, front, Port(port));
+            let (Some(ring), Some(own)) = (ring, own) else {
+                self.let_go(world);
+                return false;
+            };
+            let ring = BackRing::attach(ring);
+            self.steering = ring.map(|ring| Steering::new(ring, (Port(port), own)));
+        }
         true
     }
 
@@ -614,6 +664,10 @@ impl Serve for Net {
         self.wakes_ns = None;
         self.waiting.clear();
         self.groups.clear();
+        if let Some(steering) = self.steering.take() {
+            world.unmap_pages(steering.memory());
+            world.unbind(domid, front, steering.port.0, steering.port.1);
+        }
         for queue in std::mem::take(&mut self.queues) {
             world.unmap_pages(queue.tx.memory());
             world.unmap_pages(queue.rx.memory());
@@ -634,6 +688,9 @@ impl Serve for Net {
     fn finish(&mut self, world: &mut World, now_ns: u64) {
         if self.wakes_ns.is_some_and(|wakes_ns| wakes_ns <= now_ns) {
             self.wakes_ns = None;
+            if let Some(steering) = &mut self.steering {
+                steering.serve(world, self.domids, self.queues.len() as u32);
+            }
             self.take_sent(world);
             self.deliver(world);
         }
@@ -645,7 +702,8 @@ impl Serve for Net {
 
     fn ports(&self) -> Vec<(Port, Port)> {
         let ports = self.queues.iter().flat_map(|queue| &queue.ports);
-        ports.copied().collect()
+        let control = self.steering.as_ref().map(|steering| steering.port);
+        ports.copied().chain(control).collect()
     }
 
     fn rings(&self) -> Vec<PeerSlice<'static>> {
