@@ -18,14 +18,15 @@ pub(crate) const MEMORY_MIB: u32 = 160;
 pub(crate) const OPTIONS: &str = "console=hvc0 quiet mitigations=off";
 
 const INIT: &str = include_str!("../linux/init");
-/// The drivers of what a process may do with other domains.
-const MODULES: [&str; 3] = ["xen-evtchn", "xen-gntdev", "xen-gntalloc"];
+const VISIT: &str = include_str!("../linux/visit");
+/// The drivers of what a process may do with other domains, and of networks.
+const MODULES: [&str; 4] = ["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-netfront"];
 
 /// Its file system.
 pub(crate) fn ramdisk(tree: &Path) -> Result<Vec<u8>> {
     let (order, modules) = dom0::modules(tree, &MODULES)?;
     let mut archive = Archive::default();
-    for folder in ["bin", "proc", "dev", "modules"] {
+    for folder in ["bin", "proc", "dev", "modules", "files"] {
         archive.directory(folder);
     }
     let busybox = fs::read(tree.join("usr/bin/busybox")).context("the packages have no busybox")?;
@@ -36,6 +37,7 @@ pub(crate) fn ramdisk(tree: &Path) -> Result<Vec<u8>> {
     archive.file("modules/order", 0o644, order.join("\n").as_bytes());
     let peer = fs::read(guest::build_tool(Tool::LinuxPeer)?)?;
     archive.file("linux-peer", 0o755, &peer);
+    archive.file("visit", 0o644, VISIT.as_bytes());
     archive.file("init", 0o755, INIT.as_bytes());
     Ok(archive.finish())
 }

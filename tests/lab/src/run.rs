@@ -99,6 +99,8 @@ pub(crate) enum With {
     Check,
     /// A visitor on this machine, who fetches all files that a guest serves
     Visitor,
+    /// A Linux guest on the same bridge, which does the same
+    Neighbour,
     /// A toolstack that suspends and resumes the guest when it asks for it
     Toolstack,
 }

@@ -166,6 +166,21 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        command_line: "requests=4",
+        with: With::Neighbour,
+        timeout_s: 90,
+        only_on: XENS,
+        ..scenario(
+            "a web server and a Linux guest on one bridge",
+            "web",
+            &[
+                "neighbour: hello.txt: OK",
+                "neighbour: numbers.txt: OK",
+                "web: 4 requests were answered",
+            ],
+        )
+    },
+    Scenario {
         command_line: "ports=2level grants=2",
         timeout_s: 90,
         only_on: XENS,

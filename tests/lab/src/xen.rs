@@ -58,6 +58,19 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
 /// A network interface in the guest's configuration, on the bridge that leads out.
 const NETWORK_INTERFACE: &str = "\"mac=00:16:3e:00:00:01,bridge=xenbr0,script=vif\"";
 
+/// The configuration of a Linux guest on the same bridge.
+fn neighbour(job: &Job) -> String {
+    format!(
+        "name=\"peer\"\ntype=\"{}\"\nkernel=\"/job/neighbour\"\nramdisk=\"/job/ramdisk\"\n\
+         memory={}\nvcpus=1\ncmdline=\"{} visit=10.0.2.15\"\n\
+         vif=[\"mac=00:16:3e:00:00:02,bridge=xenbr0,script=vif\"]\n\
+         on_poweroff=\"destroy\"\non_crash=\"destroy\"\n",
+        job.platform.guest_type(),
+        linux::MEMORY_MIB,
+        linux::OPTIONS,
+    )
+}
+
 /// What domain 0 fetches, of a guest that has such an address.
 const VISITED: &str = "http://[fd00::15]/files/hello.txt";
 
@@ -216,6 +229,11 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     match job.with {
         With::Check => files.push(("check", disk::partitions().into_bytes())),
         With::Nobody => {}
+        With::Neighbour => {
+            files.push(("peer.cfg", neighbour(job).into_bytes()));
+            files.push(("neighbour", fs::read(parts.linux())?));
+            files.push(("ramdisk", linux::ramdisk(&parts.tree)?));
+        }
         With::Visitor => files.push(("visit6", VISITED.into())),
         With::Peer => files.push(("peer.cfg", peer.into_bytes())),
         With::Linux => {
