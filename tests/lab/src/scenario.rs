@@ -139,6 +139,7 @@ pub(crate) const ALL: &[Scenario] = &[
         command_line: "requests=7",
         with: With::Visitor,
         timeout_s: 90,
+        only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
         ..scenario(
             "a web server",
             "web",
