@@ -11,7 +11,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 use core::task::{Context, Poll, Waker};
 
 use event_channels::Channel;
-use grant_tables::{GrantTable, Granted, Page, PeerReads};
+use grant_tables::GrantTable;
 use hypercall_abi::{
     DomId, GrantRef, PAGE_SIZE,
     io::{
@@ -102,8 +102,9 @@ struct Request<'g, P: Platform> {
     /// What is read or written: this many bytes at the start of the pages.
     len_bytes: usize,
     pages: Vec<Lent<'g, P>>,
-    /// The page of segments of an indirect request that was sent.
-    indirect: Option<Granted<'g, P, PeerReads>>,
+    /// The page of segments of an indirect request that was sent. A backend that
+    /// keeps grants mapped maps them all to write; nobody reads it here.
+    indirect: Option<Lent<'g, P>>,
     state: State,
     owner: Owner,
     waker: Option<Waker>,
@@ -155,7 +156,7 @@ pub(super) struct Queue<'g, P: Platform> {
     /// Pages that are lent and not used just now, the last used on top.
     pool: Vec<Lent<'g, P>>,
     /// Pages of segments, likewise.
-    segment_pool: Vec<Granted<'g, P, PeerReads>>,
+    segment_pool: Vec<Lent<'g, P>>,
     /// Pages that were lent and may still be.
     most_pages: u32,
     /// Who waits for a free slot or page.
@@ -603,7 +604,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             if request.pages.len() > BLKIF_MAX_SEGMENTS_PER_REQUEST && request.indirect.is_none() {
                 let page = match self.segment_pool.pop() {
                     Some(page) => page,
-                    None => match lend_segments(self.grants, self.peer) {
+                    None => match lend(self.grants, self.peer) {
                         Ok(page) => page,
                         // Later, when others have given theirs back.
                         Err(_) if line.ring.in_flight() > 0 => break,
@@ -729,13 +730,6 @@ pub(super) enum Outcome<'g, P: Platform> {
     TooLarge(Vec<Lent<'g, P>>),
 }
 
-fn lend_segments<'g, P: Platform>(
-    grants: &'g GrantTable<P>,
-    peer: DomId,
-) -> Result<Granted<'g, P, PeerReads>, grant_tables::Error> {
-    grants.share::<PeerReads>(peer, Page::new(grants.platform())?)
-}
-
 /// The sectors of each page.
 fn segments<'r, P: Platform>(
     request: &'r Request<'_, P>,
@@ -754,7 +748,7 @@ fn segments<'r, P: Platform>(
 }
 
 /// The request as the ring has it.
-fn encode<P: Platform>(id: Id, handle: u16, request: &mut Request<'_, P>) -> Wire {
+fn encode<P: Platform>(id: Id, handle: u16, request: &Request<'_, P>) -> Wire {
     let operation = match request.op {
         Op::Read => BlkifOp::READ,
         Op::Write => BlkifOp::WRITE,
@@ -772,7 +766,7 @@ fn encode<P: Platform>(id: Id, handle: u16, request: &mut Request<'_, P>) -> Wir
             });
         }
     };
-    let Some(mut page) = request.indirect.take() else {
+    let Some(page) = &request.indirect else {
         let mut wire = BlkifRequest {
             operation,
             nr_segments: request.pages.len() as u8,
@@ -786,19 +780,20 @@ fn encode<P: Platform>(id: Id, handle: u16, request: &mut Request<'_, P>) -> Wir
         }
         return Wire::Direct(wire);
     };
-    let (slots, _) = page
-        .bytes_mut()
-        .as_chunks_mut::<{ size_of::<BlkifRequestSegment>() }>();
-    for (slot, segment) in slots.iter_mut().zip(segments(request)) {
-        slot.copy_from_slice(segment.as_bytes());
+    let slots = page.peer();
+    for (index, segment) in segments(request).enumerate() {
+        let at = index * size_of::<BlkifRequestSegment>();
+        if let Some(slot) = slots.get(at, size_of::<BlkifRequestSegment>()) {
+            slot.copy_from(segment.as_bytes());
+        }
     }
     let mut indirect_grefs = [GrantRef(0); BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST];
     indirect_grefs[0] = page.gref();
-    request.indirect = Some(page);
     Wire::Indirect(BlkifRequestIndirect {
         operation: BlkifOp::INDIRECT,
         indirect_op: operation,
         nr_segments: request.pages.len() as u16,
+        handle,
         id: id.to_wire(),
         sector_number: request.first.0,
         indirect_grefs,

@@ -321,14 +321,20 @@ impl Blk {
                 break;
             }
             let (domid, front) = self.domids;
-            let Ok(used) = world.acquire(domid, front, *gref, Access::Read) else {
+            // One that keeps grants mapped maps them all to write, as Linux's.
+            let access = if self.is_persistent {
+                Access::Write
+            } else {
+                Access::Read
+            };
+            let Ok(used) = world.acquire(domid, front, *gref, access) else {
                 return failed;
             };
             let mut bytes = [0; PAGE_SIZE];
             if let Some(page) = world.page_of(&used) {
                 page.copy_to(&mut bytes);
             }
-            world.release(&used, Access::Read);
+            world.release(&used, access);
             let (slots, _) = bytes.as_chunks::<{ size_of::<BlkifRequestSegment>() }>();
             for slot in slots.iter().take(count - first) {
                 match BlkifRequestSegment::read_from_bytes(slot) {

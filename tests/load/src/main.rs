@@ -1,0 +1,42 @@
+//! A guest that puts load on its devices. Words on the command line say which:
+//!
+//! - `torture=S`: random reads, writes and flushes of a disk for so many seconds,
+//!   to which the world outside does what it likes; each sector is compared with
+//!   what it may be. `depth=N` tasks (32), `queues=N` of the disk (4), `seed=N`;
+//!   `compare=no` for a disk that may give back anything.
+#![no_main]
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+mod options;
+mod strain;
+mod torture;
+
+use pv_guest::{Error, Guest, entry, println};
+
+use options::Options;
+
+entry!(main);
+
+fn main(guest: Guest) -> Result<(), Error> {
+    let options = Options::of(guest.command_line());
+    let Some(seconds) = options.number("torture") else {
+        println!("load: nothing to do: say torture=SECONDS");
+        return Ok(());
+    };
+    strain::run(&guest, &options, seconds)
+}
+
+/// Lets other tasks go on, and upcalls come.
+async fn pause() {
+    let mut first = true;
+    core::future::poll_fn(|cx| {
+        if core::mem::take(&mut first) {
+            cx.waker().wake_by_ref();
+            return core::task::Poll::Pending;
+        }
+        core::task::Poll::Ready(())
+    })
+    .await;
+}
