@@ -22,6 +22,11 @@ impl<'g, P: Platform> RingPages<'g, P> {
         pages.collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether the backend still has any of them.
+    pub(crate) fn is_used(&self) -> bool {
+        self.0.iter().any(Granted::is_used)
+    }
+
     /// How the backend is told of them.
     pub(crate) fn grefs(&self) -> Vec<GrantRef> {
         self.0.iter().map(Granted::gref).collect()

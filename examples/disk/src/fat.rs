@@ -8,6 +8,8 @@ use pv_guest::{
     println, time,
 };
 
+/// Files up to this size are printed.
+const PRINTED_BYTES: u32 = 256;
 /// The file that is written.
 const OWN_FILE: &str = "GUEST.TXT";
 /// How large it is.
@@ -48,11 +50,27 @@ pub(crate) fn show(disk: &Volume<'static>, index: usize, mode: Mode) -> Result<(
         .open_volume(VolumeIdx(index))
         .map_err(|error| text(&error))?;
     let root = volume.open_root_dir().map_err(|error| text(&error))?;
+    let mut files = Vec::new();
     root.iterate_dir(|entry| {
-        println!("  {:>8} {}", entry.size, entry.name);
+        files.push((entry.name.clone(), entry.size));
         core::ops::ControlFlow::Continue(())
     })
     .map_err(|error| text(&error))?;
+    for (name, size) in files {
+        println!("  {size:>8} {name}");
+        if let 1..=PRINTED_BYTES = size {
+            let file = root
+                .open_file_in_dir(&name, Open::ReadOnly)
+                .map_err(|error| text(&error))?;
+            let mut bytes = [0; PRINTED_BYTES as usize];
+            let len = file.read(&mut bytes).map_err(|error| text(&error))?;
+            if let Ok(content) = core::str::from_utf8(bytes.get(..len).unwrap_or(&[])) {
+                for line in content.lines() {
+                    println!("           | {line}");
+                }
+            }
+        }
+    }
     if mode == Mode::ReadOnly {
         return Ok(());
     }

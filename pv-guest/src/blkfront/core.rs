@@ -217,6 +217,11 @@ impl<P: Platform> Frontend for Core<'_, P> {
         Ok(keys)
     }
 
+    fn is_served(&self) -> bool {
+        let mut queues = self.queues.iter().take(self.live_queues());
+        queues.all(|queue| queue.lock().is_served())
+    }
+
     fn live(&self, offer: &Offer) -> Result<(), Fault> {
         let geometry = Geometry::read(offer)?;
         let mut link = self.link.lock();
@@ -236,6 +241,13 @@ impl<P: Platform> Frontend for Core<'_, P> {
         // What it was found not to do, it still does not.
         let flush = link.geometry.map_or(geometry.flush, |known| known.flush);
         link.geometry = Some(Geometry { flush, ..geometry });
+        drop(link);
+        // Nobody was told of the answers of a backend that began anew.
+        for queue in self.queues.iter().take(self.live_queues()) {
+            let mut queue = queue.lock();
+            queue.receive()?;
+            queue.pump()?;
+        }
         Ok(())
     }
 
@@ -258,6 +270,11 @@ impl<P: Platform> Frontend for Core<'_, P> {
             }
         }
         Poll::Ready(())
+    }
+
+    fn is_released(&self) -> bool {
+        let mut queues = self.queues.iter();
+        queues.all(|queue| queue.lock().is_released())
     }
 
     fn stop(&self, why: Stop) {

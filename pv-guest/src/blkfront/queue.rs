@@ -149,6 +149,9 @@ pub(super) struct Queue<'g, P: Platform> {
     /// The device's number, as requests have it.
     handle: u16,
     line: Option<Line<'g, P>>,
+    /// Rings of before. A backend that has not let go of them may still be at
+    /// work on what was in them.
+    old_rings: Vec<RingPages<'g, P>>,
     slots: Vec<Slot<'g, P>>,
     free: Vec<u32>,
     /// The numbers of those that are to be sent, in their order.
@@ -191,6 +194,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             peer: DomId(0),
             handle,
             line: None,
+            old_rings: Vec::new(),
             slots: slots.collect(),
             free: (0..depth).rev().collect(),
             waiting: VecDeque::new(),
@@ -233,11 +237,21 @@ impl<'g, P: Platform> Queue<'g, P> {
         Ok((grefs, port))
     }
 
-    /// Lends what is lent to another now to `peer`.
+    /// Whether the backends of before have let go of the rings, and so of all
+    /// that was asked of them there.
+    pub(super) fn is_released(&mut self) -> bool {
+        self.old_rings.retain(RingPages::is_used);
+        self.old_rings.is_empty()
+    }
+
+    /// Lends what is lent to another now to `peer`; anew also what one that has
+    /// not let go of it may still read or write.
     fn lend_on(&mut self, peer: DomId) -> Result<(), Fault> {
-        if core::mem::replace(&mut self.peer, peer) == peer {
+        let is_other = core::mem::replace(&mut self.peer, peer) != peer;
+        if self.is_released() && !is_other {
             return Ok(());
         }
+        self.old_rings.clear();
         self.empty_pools();
         for request in self
             .slots
@@ -286,9 +300,10 @@ impl<'g, P: Platform> Queue<'g, P> {
 
     /// There is no ring any more: what was in it waits to be sent again.
     pub(super) fn detach(&mut self) {
-        // Its channel is closed, and its pages go where the backend's use of
-        // them lets them.
-        self.line = None;
+        // Its channel is closed.
+        let line = self.line.take();
+        let pages = line.map(|line| line.ring.into_memory());
+        self.old_rings.extend(pages);
         let mut again: Vec<(u64, u32)> = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let Some(request) = &mut slot.request else {

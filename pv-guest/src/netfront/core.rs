@@ -182,6 +182,12 @@ impl<P: Platform> Frontend for Core<'_, P> {
         Ok(keys)
     }
 
+    fn is_served(&self) -> bool {
+        Self::live(self)
+            .iter()
+            .all(|queue| queue.lock().is_served())
+    }
+
     fn live(&self, offer: &Offer) -> Result<(), Fault> {
         for queue in Self::live(self) {
             queue.lock().open()?;
@@ -210,12 +216,12 @@ impl<P: Platform> Frontend for Core<'_, P> {
     fn changed(&self, offer: &Offer) -> Result<(), Fault> {
         let carrier = Interface::carrier(&offer.backend);
         let mut link = self.link.lock();
-        if let Some(interface) = &mut link.interface
-            && core::mem::replace(&mut interface.carrier, carrier) != carrier
-        {
-            drop(link);
-            self.waiters.wake_all();
+        if let Some(interface) = &mut link.interface {
+            interface.carrier = carrier;
         }
+        drop(link);
+        // Of the carrier, and of what a backend that began anew told nobody.
+        self.waiters.wake_all();
         Ok(())
     }
 

@@ -108,6 +108,8 @@ pub fn step(phase: Phase, seen: Seen, wish: Wish) -> Step {
         (Phase::Told, S::CONNECTED | S::RECONFIGURING | S::RECONFIGURED) => Step::GoLive,
 
         (Phase::Live, S::CONNECTED | S::RECONFIGURING | S::RECONFIGURED) => Step::Look,
+        // It began anew, and goes on where it was: it reads what it was told then.
+        (Phase::Live, S::INITIALISING | S::INITWAIT | S::INITIALISED) => Step::Wait,
         (Phase::Live, S::CLOSING) => Step::Drain,
 
         (Phase::Draining, S::CLOSING | S::CONNECTED) => Step::Wait,
@@ -211,6 +213,9 @@ mod tests {
                         (Phase::Idle, XenbusState::CONNECTED) => backend,
                         (Phase::Idle, _) => XenbusState::INITWAIT,
                         (Phase::Told, XenbusState::INITWAIT | XenbusState::INITIALISED) => {
+                            XenbusState::CONNECTED
+                        }
+                        (Phase::Live, state) if state < XenbusState::CONNECTED => {
                             XenbusState::CONNECTED
                         }
                         (Phase::Told | Phase::Live, _) => backend,

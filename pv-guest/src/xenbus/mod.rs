@@ -123,6 +123,13 @@ pub trait Frontend {
     /// [`Fault`]: this backend will not do.
     fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault>;
 
+    /// Whether the backend, which says that it is ready, has what it was told: if
+    /// not, it is connected with what was told to another before it, and the
+    /// handshake begins again.
+    fn is_served(&self) -> bool {
+        true
+    }
+
     /// The backend is ready.
     ///
     /// # Errors
@@ -146,6 +153,14 @@ pub trait Frontend {
     fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
         let _ = cx;
         Poll::Ready(())
+    }
+
+    /// Whether the backend of the connection before has let go of what it shared:
+    /// one that still works on that may undo what the next is asked to do. The
+    /// bus waits for this before it [agrees](Self::negotiate) with the next, but
+    /// not for ever.
+    fn is_released(&self) -> bool {
+        true
     }
 
     /// What was made for this connection is to be used no more.

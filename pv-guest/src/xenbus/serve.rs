@@ -19,6 +19,10 @@ use super::{
 /// How often a transaction that meets others is tried.
 const TRIES: u32 = 100;
 
+/// How often it is looked whether a backend that is gone has let go, before it is
+/// taken for one that never will. Each look is a question to the store.
+const RELEASE_LOOKS: u32 = 10_000;
+
 /// A backend: where it is, and who has it.
 struct Backend<'g, P: Platform> {
     path: String,
@@ -197,13 +201,20 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
                 }
                 Step::Tell => {
                     if let Some(offer) = self.offer(seen).await? {
-                        self.tell(&offer).await?;
+                        self.tell(seen, &offer).await?;
                     }
                 }
                 Step::GoLive => {
                     let Some(offer) = self.offer(seen).await? else {
                         continue;
                     };
+                    if !self.driver.is_served() {
+                        // It took up what was told to the one before it.
+                        self.end_use(Stop::Lost);
+                        self.phase = Phase::Leaving;
+                        self.say(XenbusState::CLOSING).await?;
+                        continue;
+                    }
                     if F::TOLD != XenbusState::CONNECTED {
                         self.say(XenbusState::CONNECTED).await?;
                     }
@@ -402,7 +413,8 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
     }
 
     /// Agrees with the backend.
-    async fn tell(&mut self, offer: &Offer) -> Result<(), Error> {
+    async fn tell(&mut self, seen: Seen, offer: &Offer) -> Result<(), Error> {
+        self.wait_for_release(seen).await?;
         self.in_use = InUse::Yes;
         match self.driver.negotiate(offer) {
             Ok(keys) => {
@@ -415,6 +427,19 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
                 self.said = Some(F::TOLD);
             }
             Err(fault) => self.fail(fault).await,
+        }
+        Ok(())
+    }
+
+    /// Waits until the backend before this one has let go, or this one goes on.
+    async fn wait_for_release(&self, seen: Seen) -> Result<(), Error> {
+        for _ in 0..RELEASE_LOOKS {
+            let Some(backend) = self.backend.as_ref().filter(|_| !self.driver.is_released()) else {
+                break;
+            };
+            if self.see(&backend.path).await? != seen {
+                break;
+            }
         }
         Ok(())
     }

@@ -153,9 +153,11 @@ fn keys_come_from_a_backend_in_another_domain() {
                     line.put(&[7; XENKBD_IN_EVENT_SIZE]);
                     assert_eq!(keyboard.next().await.keycode, code);
                 }
-                // The backend begins anew.
+                // The backend ends, and begins anew.
                 host.wait_for(4).await;
                 drop(line);
+                host.say(6);
+                host.wait_for(1).await;
                 host.say(2);
                 host.wait_for(3).await;
                 let mut line = Line::connect(&host, front, &grants, &ports);

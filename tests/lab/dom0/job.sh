@@ -3,7 +3,8 @@
 # guest, with /job/linux-peer a process of this domain in its place, with /job/xs
 # somebody who answers in the guest's part of the store, and with /job/busy
 # others who work there; with /job/toolstack the guest is suspended and resumed
-# whenever it writes "suspend" to data/please.
+# whenever it writes "suspend" to data/please, and with /job/trouble its disk is,
+# instead of a file, one that trouble comes to.
 xl dmesg -c >/dev/null
 create() {
     if ! xl create -q -p "/job/$1.cfg" >/job/create.log 2>&1; then
@@ -25,6 +26,18 @@ ended() { # waits for the end of a guest
 for disk in /job/disk*; do
     [ -f "$disk" ] && losetup "/dev/loop${disk#/job/disk}" "$disk"
 done
+if [ -f /job/trouble ]; then
+    dmsetup create --noudevsync trouble --table "0 16384 linear /dev/ram0 0"
+fi
+if [ -f /job/check ]; then
+    # A file for the guest to find.
+    read -r kind start </job/check
+    losetup -o "$start" /dev/loop7 /job/disk0
+    mount -t "$kind" /dev/loop7 /mnt
+    echo "Linux wrote this." >/mnt/LINUX.TXT
+    umount /mnt
+    losetup -d /dev/loop7
+fi
 create guest
 domid=$(xl domid guest)
 home=/local/domain/$domid/data
@@ -63,6 +76,11 @@ if [ -f /job/visit6 ] && grep -q ip6= /job/guest.cfg; then
     (until text=$(wget -q -T 5 -O - "$url" 2>&1); do usleep 200000; done
     echo "dom0: $url: $text" >>/job/peer.log) &
 fi
+if [ -f /job/trouble ]; then
+    : >/job/peer.log
+    sh /job/trouble "$domid" >>/job/peer.log 2>&1 &
+    trouble=$!
+fi
 if [ -f /job/toolstack ]; then
     please=$home/please
     xenstore-write "$please" ""
@@ -82,6 +100,7 @@ echo "@@LAB begin"
 (sleep 0.05; xl unpause guest) &
 xl console guest
 ended guest 20
+[ -n "$trouble" ] && kill "$trouble"
 # A terminal that is closed loses what nobody has read: the daemon's own record
 # has it all.
 echo
@@ -93,6 +112,13 @@ if [ -f /job/check ]; then
     # What the guest left on its disk, as Linux sees it.
     while read -r kind start; do
         losetup -o "$start" /dev/loop7 /job/disk0
+        case $kind in
+        vfat) fsck.fat -n /dev/loop7 ;;
+        *) e2fsck -f -n /dev/loop7 ;;
+        esac >/job/fsck.log 2>&1
+        status=$?
+        echo "dom0: fsck of $kind ended with $status"
+        [ $status = 0 ] || cat /job/fsck.log
         if mount -t "$kind" -o ro /dev/loop7 /mnt; then
             if [ -f /mnt/SHA256SUMS ]; then
                 (cd /mnt && sha256sum -c SHA256SUMS) | sed 's/^/dom0: /'

@@ -13,7 +13,7 @@ use object::{Object, ObjectSection};
 use crate::cpio::Archive;
 
 /// Kernel modules that dom0 loads; what they need comes with them.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 19] = [
     "xenfs",
     "xen-privcmd",
     "xen-evtchn",
@@ -22,6 +22,8 @@ const MODULES: [&str; 17] = [
     "xen-blkback",
     "xen-netback",
     "loop",
+    "brd",
+    "dm_mod",
     "crc32c_generic",
     "ext4",
     "vfat",
@@ -44,6 +46,9 @@ const XEN_TOOLS: [&str; 9] = [
     "xenctx",
     "xenstore-control",
 ];
+
+/// Linux's own: shells of scripts, and what makes and checks disks.
+const TOOLS: [&str; 5] = ["bash", "ip", "dmsetup", "e2fsck", "fsck.fat"];
 
 /// What the store's tool is called by: it does what its name says.
 const STORE_TOOLS: [&str; 8] = [
@@ -87,7 +92,7 @@ const NETWORK_SCRIPT: &str = include_str!("../dom0/vif");
 /// What changes the image, for the key of what is kept.
 pub(crate) fn inputs() -> String {
     format!(
-        "{INIT}{BLOCK_SCRIPT}{NETWORK_SCRIPT}{MODULES:?}{XEN_TOOLS:?}{STORE_TOOLS:?}{FOLDERS:?}"
+        "{INIT}{BLOCK_SCRIPT}{NETWORK_SCRIPT}{MODULES:?}{XEN_TOOLS:?}{TOOLS:?}{STORE_TOOLS:?}{FOLDERS:?}"
     )
 }
 
@@ -112,10 +117,8 @@ pub(crate) fn build(tree: &Path) -> Result<Vec<u8>> {
             tool?.file_name().to_string_lossy()
         ))?;
     }
-    for (name, places) in [
-        ("bash", ["usr/bin/bash", "bin/bash"]),
-        ("ip", ["usr/bin/ip", "usr/sbin/ip"]),
-    ] {
+    for name in TOOLS {
+        let places = ["usr/bin", "usr/sbin", "bin", "sbin"].map(|place| format!("{place}/{name}"));
         let place = places.iter().find(|place| tree.join(place).exists());
         image.program(place.with_context(|| format!("the packages have no {name}"))?)?;
     }
@@ -137,7 +140,8 @@ pub(crate) fn build(tree: &Path) -> Result<Vec<u8>> {
     archive.link("var/lock", "/run/lock");
     archive.link("bin/busybox", "/usr/bin/busybox");
     for applet in applets(tree)? {
-        if !["busybox", "ip", "bash", "modprobe"].contains(&applet.as_str()) {
+        if !TOOLS.contains(&applet.as_str()) && !["busybox", "modprobe"].contains(&applet.as_str())
+        {
             archive.link(&format!("bin/{applet}"), "busybox");
         }
     }

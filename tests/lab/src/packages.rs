@@ -17,9 +17,11 @@ use crate::guest;
 const SUITE: &str = "trixie";
 const OLDER_SUITE: &str = "bookworm";
 const PACKAGES: &str = "qemu-system-x86,seabios,xen-hypervisor-4.20-amd64,xen-utils-4.20,\
-                        xenstore-utils,linux-image-amd64,busybox-static,iproute2,bash,libxen-dev";
+                        xenstore-utils,linux-image-amd64,busybox-static,iproute2,bash,libxen-dev,\
+                        dmsetup,e2fsprogs,dosfstools";
 const OLDER_PACKAGES: &str = "xen-hypervisor-4.17-amd64,xen-utils-4.17,xenstore-utils,\
-                              linux-image-amd64,busybox-static,iproute2,bash";
+                              linux-image-amd64,busybox-static,iproute2,bash,\
+                              dmsetup,e2fsprogs,dosfstools";
 
 /// As mmdebstrap's own package installs it.
 const MERGED_USR: &str = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr";
@@ -166,7 +168,8 @@ pub(crate) fn ensure_headers() -> Result<Vec<(String, PathBuf)>> {
 /// fetch them check their signatures.
 fn ensure_unpacked(folder: &str, suite: &str, packages: &str, message: &str) -> Result<PathBuf> {
     let tree = cache().join(folder);
-    if tree.exists() {
+    let contents = tree.join("packages");
+    if fs::read(&contents).is_ok_and(|known| known == packages.as_bytes()) {
         return Ok(tree);
     }
     ensure_tools()?;
@@ -191,6 +194,11 @@ fn ensure_unpacked(folder: &str, suite: &str, packages: &str, message: &str) -> 
             "mmdebstrap failed: {}",
             last.into_iter().rev().collect::<Vec<_>>().join("\n")
         );
+    }
+    fs::write(unfinished.join("packages"), packages)?;
+    if tree.exists() {
+        // Of an older lab, which needed less.
+        fs::remove_dir_all(&tree)?;
     }
     fs::rename(&unfinished, &tree)?;
     Ok(tree)

@@ -101,6 +101,9 @@ pub(crate) enum With {
     Visitor,
     /// A Linux guest on the same bridge, which does the same
     Neighbour,
+    /// Trouble with the guest's disk, which is a blank one: it grows, fails, goes
+    /// and comes back
+    Trouble,
     /// A toolstack that suspends and resumes the guest when it asks for it
     Toolstack,
 }

@@ -118,9 +118,29 @@ pub(crate) const ALL: &[Scenario] = &[
             "disk",
             &[
                 "3 files are what /SHA256SUMS says",
+                "| Linux wrote this.",
                 "wrote GUEST.TXT, 100000 bytes, and read it back",
+                "dom0: fsck of vfat ended with 0",
+                "dom0: fsck of ext4 ended with 0",
                 "dom0: numbers.txt: OK",
                 "dom0: GUEST.TXT is what the guest wrote",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "torture=12",
+        with: With::Trouble,
+        timeout_s: 120,
+        only_on: XENS,
+        ..scenario(
+            "a disk that trouble comes to",
+            "load",
+            &[
+                "32 tasks for 12 s on a disk of",
+                "sectors were as they should be",
+                "operations failed",
+                "were cut off when the disk went",
+                "dom0: trouble, round 2",
             ],
         )
     },

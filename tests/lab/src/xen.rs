@@ -25,6 +25,7 @@ use crate::{
 };
 
 const JOB_SCRIPT: &str = include_str!("../dom0/job.sh");
+const TROUBLE_SCRIPT: &str = include_str!("../dom0/trouble.sh");
 
 /// The second guest's.
 const PEER_COMMAND_LINE: &str = "pair=back";
@@ -41,7 +42,10 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
     } else {
         ("", "", 0)
     };
-    let disks: Vec<String> = job.disks.iter().enumerate().map(target).collect();
+    let mut disks: Vec<String> = job.disks.iter().enumerate().map(target).collect();
+    if job.with == With::Trouble {
+        disks = vec!["\"phy:/dev/dm-0,xvda,w\"".to_owned()];
+    }
     let command_line = format!("{options} {command_line}");
     let command_line = command_line.trim_start().replace(['"', '\n', '\\'], " ");
     format!(
@@ -240,6 +244,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
             let tool = guest::build_tool(Tool::LinuxPeer)?;
             files.push(("linux-peer", fs::read(tool)?));
         }
+        With::Trouble => files.push(("trouble", TROUBLE_SCRIPT.into())),
         With::Toolstack => files.push(("toolstack", Vec::new())),
         With::Echo | With::Store => {
             files.push(("xs", fs::read(guest::build_tool(Tool::Store)?)?));

@@ -75,9 +75,17 @@ pub(crate) fn run(guest: &Guest, options: &Options<'_>, seconds: u64) -> Result<
     let counters = disk.counters();
     executor::block_on(disk.close());
     println!(
-        "torture: {} operations were done and {} failed; {} sectors were as they should be",
-        sum.confirmed, sum.failed, sum.compared
+        "torture: {} operations were done, and {} sectors were as they should be",
+        sum.confirmed, sum.compared
     );
+    for (count, what) in [
+        (sum.failed, "failed"),
+        (sum.cut_off, "were cut off when the disk went"),
+    ] {
+        if count > 0 {
+            println!("torture: {count} operations {what}");
+        }
+    }
     println!(
         "torture: {} requests, {} notifications; the disk changed its status {} times, its size {}",
         counters.sent,
@@ -106,6 +114,7 @@ async fn watch(disk: &Disk<'_>, seen: &Seen) {
         let now = disk.geometry().map(|geometry| geometry.len_bytes());
         if now != size {
             size = now;
+            println!("torture: the disk has {} KiB", now.unwrap_or(0) / 1024);
             seen.sizes.set(seen.sizes.get() + 1);
         }
     }

@@ -51,8 +51,10 @@ pub(crate) enum Belief {
 pub(crate) struct Tally {
     /// Operations that were done.
     pub(crate) confirmed: u64,
-    /// Operations that failed, as they may when something happens to the disk.
+    /// Operations that the disk could not do.
     pub(crate) failed: u64,
+    /// Operations that were cut off when the disk went.
+    pub(crate) cut_off: u64,
     /// Sectors that were read and compared with the model.
     pub(crate) compared: u64,
 }
@@ -61,6 +63,7 @@ impl core::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.confirmed += other.confirmed;
         self.failed += other.failed;
+        self.cut_off += other.cut_off;
         self.compared += other.compared;
     }
 }
@@ -215,11 +218,12 @@ impl<'d, 'g, P: Platform> Task<'d, 'g, P> {
             self.tally.confirmed += 1;
             return;
         };
-        self.tally.failed += 1;
         if matches!(error, Error::Io | Error::NoMemory | Error::NotSupported(_)) {
+            self.tally.failed += 1;
             pause().await;
             return;
         }
+        self.tally.cut_off += 1;
         loop {
             match self.disk.status() {
                 Status::Connected => return,

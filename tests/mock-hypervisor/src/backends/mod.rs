@@ -235,8 +235,11 @@ impl World {
             detach,
             resize,
         } = mishaps;
-        if let Some(id) = restart.and_then(which) {
-            self.restart_backend(id);
+        if let Some((id, any)) = restart.and_then(|any| Some((which(any)?, any >> 32))) {
+            match any.is_multiple_of(2) {
+                true => self.restart_backend(id),
+                false => self.rebind_backend(id),
+            }
         }
         if let Some((id, any)) = detach.and_then(|any| Some((which(any)?, any >> 32))) {
             self.take_and_give(id, any.is_multiple_of(2));

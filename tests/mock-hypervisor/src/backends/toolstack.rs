@@ -60,6 +60,14 @@ impl Xen {
         self.0.changed(&mut world);
     }
 
+    /// Has its backend begin anew and go on where it was, as Linux's do when they
+    /// are unbound from their driver and bound again.
+    pub fn rebind_disk(&self, disk: DiskId) {
+        let mut world = self.0.lock();
+        world.rebind_backend(disk.0);
+        self.0.changed(&mut world);
+    }
+
     /// Makes it larger or smaller, of so many sectors of 512 bytes.
     pub fn resize_disk(&self, disk: DiskId, sectors: u64) {
         let mut world = self.0.lock();
@@ -132,6 +140,13 @@ impl Xen {
     pub fn restart_nic(&self, nic: NicId) {
         let mut world = self.0.lock();
         world.restart_backend(nic.0);
+        self.0.changed(&mut world);
+    }
+
+    /// Has its backend begin anew and go on where it was.
+    pub fn rebind_nic(&self, nic: NicId) {
+        let mut world = self.0.lock();
+        world.rebind_backend(nic.0);
         self.0.changed(&mut world);
     }
 
@@ -327,11 +342,11 @@ impl World {
     }
 
     pub(super) fn restart_backend(&mut self, id: u64) {
-        self.with_backend(id, |world, backend| {
-            backend.device.let_go(world);
-            backend.begin(world);
-            backend.look_away(world);
-        });
+        self.with_backend(id, |world, backend| backend.restart(world));
+    }
+
+    pub(super) fn rebind_backend(&mut self, id: u64) {
+        self.with_backend(id, |world, backend| backend.rebind(world));
     }
 
     pub(super) fn resize_disk(&mut self, id: u64, sectors: u64) {
@@ -349,14 +364,29 @@ impl World {
 }
 
 impl Backend {
-    /// What the frontend says now may be about the backend that was.
-    fn look_away(&mut self, world: &World) {
-        let seen = self.front_number(world, "state").map(XenbusState);
-        // One that waits is connected, by the new backend then.
-        self.seen = seen.filter(|seen| *seen != XenbusState::INITIALISED);
-        // A network interface that waits says that it is connected: a backend
-        // that has just been started connects it, after a while.
-        let waits = (seen == Some(XenbusState::CONNECTED) && self.is_nic()).then_some(START_NS);
+    /// Goes on where the one before it was, after a while, if that worked.
+    fn rebind(&mut self, world: &mut World) {
+        use XenbusState as S;
+        if self.state != S::CONNECTED {
+            return self.restart(world);
+        }
+        // What goes on is done first; nobody is told.
+        self.device.finish(world, u64::MAX);
+        self.device.let_go(world);
+        self.begin(world);
+        self.seen = self.front_number(world, "state").map(S);
+        let waits = matches!(self.seen, Some(S::INITIALISED | S::CONNECTED)).then_some(START_NS);
         self.looks_ns = waits.map(|waits| world.backend_ns().saturating_add(waits));
+    }
+
+    /// Begins anew, when its frontend does.
+    fn restart(&mut self, world: &mut World) {
+        self.device.let_go(world);
+        self.looks_ns = None;
+        self.seen = self.front_number(world, "state").map(XenbusState);
+        match self.seen {
+            None | Some(XenbusState::INITIALISING) => self.begin(world),
+            _ => self.say(world, XenbusState::CLOSED),
+        }
     }
 }
