@@ -52,7 +52,7 @@ pub(crate) fn show(disk: &Volume<'static>, index: usize, mode: Mode) -> Result<(
     let root = volume.open_root_dir().map_err(|error| text(&error))?;
     let mut files = Vec::new();
     root.iterate_dir(|entry| {
-        files.push((entry.name.clone(), entry.size));
+        files.push((entry.name, entry.size));
         core::ops::ControlFlow::Continue(())
     })
     .map_err(|error| text(&error))?;
@@ -60,7 +60,7 @@ pub(crate) fn show(disk: &Volume<'static>, index: usize, mode: Mode) -> Result<(
         println!("  {size:>8} {name}");
         if let 1..=PRINTED_BYTES = size {
             let file = root
-                .open_file_in_dir(&name, Open::ReadOnly)
+                .open_file_in_dir(name, Open::ReadOnly)
                 .map_err(|error| text(&error))?;
             let mut bytes = [0; PRINTED_BYTES as usize];
             let len = file.read(&mut bytes).map_err(|error| text(&error))?;
