@@ -4,7 +4,8 @@
 # somebody who answers in the guest's part of the store, and with /job/busy
 # others who work there; with /job/toolstack the guest is suspended and resumed
 # whenever it writes "suspend" to data/please, and with /job/trouble its disk is,
-# instead of a file, one that trouble comes to.
+# instead of a file, one that trouble comes to; with /job/bench it is a RAM disk, and
+# there are a server and one who counts what the guest and this domain do.
 xl dmesg -c >/dev/null
 create() {
     if ! xl create -q -p "/job/$1.cfg" >/job/create.log 2>&1; then
@@ -76,6 +77,13 @@ if [ -f /job/visit6 ] && grep -q ip6= /job/guest.cfg; then
     (until text=$(wget -q -T 5 -O - "$url" 2>&1); do usleep 200000; done
     echo "dom0: $url: $text" >>/job/peer.log) &
 fi
+if [ -f /job/bench ]; then
+    chmod +x /job/bench
+    ip address add 10.0.3.1/24 dev xenbr0
+    /job/bench serve &
+    server=$!
+    /job/bench watch "$domid" /var/log/xen/console/guest-guest.log >/job/peer.log 2>&1 &
+fi
 if [ -f /job/trouble ]; then
     : >/job/peer.log
     sh /job/trouble "$domid" >>/job/peer.log 2>&1 &
@@ -101,6 +109,7 @@ echo "@@LAB begin"
 xl console guest
 ended guest 20
 [ -n "$trouble" ] && kill "$trouble"
+[ -n "$server" ] && kill "$server"
 # A terminal that is closed loses what nobody has read: the daemon's own record
 # has it all.
 echo

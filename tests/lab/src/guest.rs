@@ -81,6 +81,8 @@ pub(crate) enum Tool {
     Store,
     /// The other side of two guests, as a Linux process.
     LinuxPeer,
+    /// The same load as the guest `load` makes, and what it needs in domain 0.
+    LinuxLoad,
 }
 
 /// Builds one, and says where it is.
@@ -91,6 +93,7 @@ pub(crate) fn build_tool(tool: Tool) -> Result<PathBuf> {
             "examples/xs",
         ),
         Tool::LinuxPeer => (&["linux-peer"], "linux-peer"),
+        Tool::LinuxLoad => (&["linux-load", "--release"], "linux-load"),
     };
     let target = target_dir().join("static");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -105,7 +108,11 @@ pub(crate) fn build_tool(tool: Tool) -> Result<PathBuf> {
     if !status.success() {
         bail!("{tool:?} does not build");
     }
-    Ok(target.join(HOST_TARGET).join("debug").join(place))
+    let profile = match tool {
+        Tool::LinuxLoad => "release",
+        Tool::Store | Tool::LinuxPeer => "debug",
+    };
+    Ok(target.join(HOST_TARGET).join(profile).join(place))
 }
 
 /// Adds the compiler's target, if rustup can; cargo says it if it is missing.

@@ -19,8 +19,14 @@ pub(crate) const OPTIONS: &str = "console=hvc0 quiet mitigations=off";
 
 const INIT: &str = include_str!("../linux/init");
 const VISIT: &str = include_str!("../linux/visit");
-/// The drivers of what a process may do with other domains, and of networks.
-const MODULES: [&str; 4] = ["xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-netfront"];
+/// The drivers of what a process may do with other domains, of disks and networks.
+const MODULES: [&str; 5] = [
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-blkfront",
+    "xen-netfront",
+];
 
 /// Its file system.
 pub(crate) fn ramdisk(tree: &Path) -> Result<Vec<u8>> {
@@ -37,6 +43,8 @@ pub(crate) fn ramdisk(tree: &Path) -> Result<Vec<u8>> {
     archive.file("modules/order", 0o644, order.join("\n").as_bytes());
     let peer = fs::read(guest::build_tool(Tool::LinuxPeer)?)?;
     archive.file("linux-peer", 0o755, &peer);
+    let load = fs::read(guest::build_tool(Tool::LinuxLoad)?)?;
+    archive.file("linux-load", 0o755, &load);
     archive.file("visit", 0o644, VISIT.as_bytes());
     archive.file("init", 0o755, INIT.as_bytes());
     Ok(archive.finish())

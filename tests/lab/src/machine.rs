@@ -88,19 +88,22 @@ impl Parts {
         self.folder.join("linux")
     }
 
-    fn saved(&self) -> PathBuf {
-        self.folder.join("saved")
+    fn saved(&self, pace: Pace) -> PathBuf {
+        self.folder.join(match pace {
+            Pace::Clock => "saved",
+            Pace::Counted => "saved-counted",
+        })
     }
 
     /// Starts the machine once and saves it, if that was not done yet.
-    pub(crate) fn ensure_saved(&self) -> Result<()> {
-        if self.saved().exists() {
+    pub(crate) fn ensure_saved(&self, pace: Pace) -> Result<()> {
+        if self.saved(pace).exists() {
             return Ok(());
         }
         let bar = packages::progress("starting Xen for the first time");
         let run = run_folder()?;
         write_job(&run.path().join("job"), &[])?;
-        let mut machine = self.start(run.path(), Start::Cold, None, Debug::Off)?;
+        let mut machine = self.start(run.path(), Start::Cold, pace, None, Debug::Off)?;
         let mut output = machine.output()?;
         let mut line = Vec::new();
         let mut log = String::new();
@@ -124,7 +127,7 @@ impl Parts {
         machine.qmp.call("migrate", json!({ "uri": uri }))?;
         machine.qmp.wait_for_migration()?;
         drop(machine);
-        fs::rename(unfinished, self.saved())?;
+        fs::rename(unfinished, self.saved(pace))?;
         bar.finish_and_clear();
         Ok(())
     }
@@ -134,22 +137,15 @@ impl Parts {
         &self,
         folder: &Path,
         start: Start,
+        pace: Pace,
         net: Option<Net>,
         debug: Debug,
     ) -> Result<Machine> {
         let socket = folder.join("qmp");
         let mut command = packages::qemu(&self.machine_tree);
         command
-            .args([
-                "-M",
-                "pc",
-                "-accel",
-                "tcg,thread=multi",
-                "-m",
-                "3G",
-                "-smp",
-                "2",
-            ])
+            .args(["-M", "pc", "-m", "3G"])
+            .args(pace.options())
             .args(["-cpu", "EPYC,+svm,+npt,-monitor,-rdtscp"])
             .arg("-kernel")
             .arg(self.folder.join("xen"))
@@ -188,7 +184,7 @@ impl Parts {
         };
         if start == Start::Restored {
             machine.qmp.use_mapped_ram()?;
-            let uri = format!("file:{}", self.saved().display());
+            let uri = format!("file:{}", self.saved(pace).display());
             machine
                 .qmp
                 .call("migrate-incoming", json!({ "uri": uri }))?;
@@ -238,6 +234,33 @@ pub(crate) enum Start {
     Cold,
     /// From where it was saved.
     Restored,
+}
+
+/// What the time of the machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// The host's.
+    Clock,
+    /// Its own: each instruction is a nanosecond, of whichever domain it is, and
+    /// where nobody has one to do, time goes on to the next event. What takes how
+    /// long then depends on nothing else that the host does.
+    Counted,
+}
+
+impl Pace {
+    const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Clock => &["-accel", "tcg,thread=multi", "-smp", "2"],
+            Self::Counted => &[
+                "-accel",
+                "tcg,thread=single",
+                "-smp",
+                "1",
+                "-icount",
+                "shift=0,sleep=off",
+            ],
+        }
+    }
 }
 
 fn find(folder: &Path, prefix: &str, suffix: &str) -> Result<PathBuf> {

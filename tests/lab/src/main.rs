@@ -1,6 +1,7 @@
 //! `cargo lab`: runs guests and tests on every platform.
 
 mod abi;
+mod bench;
 mod cpio;
 mod crash;
 mod disk;
@@ -37,7 +38,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     disk::Disk,
     exit::Ended,
-    machine::Start,
+    machine::{Pace, Start},
     matrix::Column,
     net::Net,
     packages::XenVersion,
@@ -113,6 +114,8 @@ enum Action {
         #[arg(default_value = "")]
         filter: String,
     },
+    /// Measure devices beside those of a Linux guest, and write docs/BENCH.md
+    Bench(bench::Options),
     /// Say what is missing on this machine, and how to mend it
     Doctor,
 }
@@ -158,6 +161,10 @@ struct RunOptions {
     /// Start Xen anew instead of restoring a saved machine
     #[arg(long)]
     cold: bool,
+    /// In a machine whose time is the number of its instructions (xen-pv and
+    /// xen-pvh): slow, and always the same
+    #[arg(long)]
+    counted: bool,
     /// Let the guest wait for gdb, and say how to attach it
     #[arg(long)]
     gdb: bool,
@@ -203,6 +210,7 @@ fn main() -> ExitCode {
             } => abi::report(&headers, write_index),
             Action::Fuzz { target, seconds } => fuzz::run(&target, seconds).map(|()| 0),
             Action::Mutants { filter } => mutants::run(&filter),
+            Action::Bench(options) => bench::run(&options).map(|()| 0),
             Action::Doctor => doctor(),
         });
     match result {
@@ -243,6 +251,11 @@ fn run_guest(options: RunOptions) -> Result<u8> {
             Start::Cold
         } else {
             Start::Restored
+        },
+        pace: if options.counted {
+            Pace::Counted
+        } else {
+            Pace::Clock
         },
         show: if options.verbose {
             Show::Verbose

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Result, bail};
 
 use crate::{
-    machine::Start,
+    machine::{Pace, Start},
     packages::{XenVersion, progress},
     run::{Debug, Job, Platform, Report, Show, With, run},
     spoil::Spoil,
@@ -193,6 +193,7 @@ fn job(column: Column, command_line: String) -> Job {
         spoil: Some(Spoil::Witness),
         timeout: TIMEOUT,
         start: Start::Restored,
+        pace: Pace::Clock,
         show: Show::Kept,
         debug: Debug::Off,
     }

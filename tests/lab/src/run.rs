@@ -20,7 +20,7 @@ use crate::{
     disk::{Access, Disk},
     exit::Ended,
     guest::{self, Build},
-    machine::{Start, run_folder, spawn},
+    machine::{Pace, Start, run_folder, spawn},
     names::Names,
     net::Net,
     packages::{self, XenVersion},
@@ -104,6 +104,8 @@ pub(crate) enum With {
     /// Trouble with the guest's disk, which is a blank one: it grows, fails, goes
     /// and comes back
     Trouble,
+    /// What a benchmark needs: a RAM disk, a server, and one who counts
+    Bench,
     /// A toolstack that suspends and resumes the guest when it asks for it
     Toolstack,
 }
@@ -128,6 +130,7 @@ pub(crate) struct Job {
     pub(crate) spoil: Option<Spoil>,
     pub(crate) timeout: Duration,
     pub(crate) start: Start,
+    pub(crate) pace: Pace,
     pub(crate) show: Show,
     pub(crate) debug: Debug,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     disk,
     exit::Ended,
-    machine::Start,
+    machine::{Pace, Start},
     matrix::Column,
     net::Net,
     run::{Debug, Job, Platform, Report, Show, With, run},
@@ -338,6 +338,7 @@ impl Scenario {
             spoil: self.spoil,
             timeout: Duration::from_secs(self.timeout_s),
             start: self.start,
+            pace: Pace::Clock,
             show: Show::Kept,
             debug: Debug::Off,
         };

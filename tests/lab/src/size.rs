@@ -8,7 +8,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use crate::{
     exit::Ended,
     guest::{self, Build},
-    machine::Start,
+    machine::{Pace, Start},
     packages::XenVersion,
     run::{Debug, Job, Platform, Show, With, run},
     say::say,
@@ -57,6 +57,7 @@ fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
             spoil: None,
             timeout: Duration::from_secs(15),
             start: Start::Restored,
+            pace: Pace::Clock,
             show: Show::Kept,
             debug: Debug::Off,
         };

@@ -43,9 +43,12 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
         ("", "", 0)
     };
     let mut disks: Vec<String> = job.disks.iter().enumerate().map(target).collect();
-    if job.with == With::Trouble {
-        disks = vec!["\"phy:/dev/dm-0,xvda,w\"".to_owned()];
+    match job.with {
+        With::Trouble => disks = vec!["\"phy:/dev/dm-0,xvda,w\"".to_owned()],
+        With::Bench => disks = vec!["\"phy:/dev/ram0,xvda,w\"".to_owned()],
+        _ => {}
     }
+    let has_network = job.net.is_some() || job.with == With::Bench;
     let command_line = format!("{options} {command_line}");
     let command_line = command_line.trim_start().replace(['"', '\n', '\\'], " ");
     format!(
@@ -55,7 +58,7 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
         job.memory_mib.max(least_mib),
         job.vcpus,
         disks.join(", "),
-        job.net.map_or("", |_| NETWORK_INTERFACE)
+        if has_network { NETWORK_INTERFACE } else { "" }
     )
 }
 
@@ -205,7 +208,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         let _lock = packages::lock()?;
         let parts = Parts::ensure(job.xen)?;
         if job.start == Start::Restored {
-            parts.ensure_saved()?;
+            parts.ensure_saved(job.pace)?;
         }
         parts
     };
@@ -245,6 +248,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
             files.push(("linux-peer", fs::read(tool)?));
         }
         With::Trouble => files.push(("trouble", TROUBLE_SCRIPT.into())),
+        With::Bench => files.push(("bench", fs::read(guest::build_tool(Tool::LinuxLoad)?)?)),
         With::Toolstack => files.push(("toolstack", Vec::new())),
         With::Echo | With::Store => {
             files.push(("xs", fs::read(guest::build_tool(Tool::Store)?)?));
@@ -254,7 +258,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         }
     }
     write_job(&folder.path().join("job"), &files)?;
-    let mut machine = parts.start(folder.path(), job.start, job.net, job.debug)?;
+    let mut machine = parts.start(folder.path(), job.start, job.pace, job.net, job.debug)?;
     if job.debug == Debug::Gdb {
         let socket = folder.path().join("gdb");
         invite(
@@ -383,7 +387,7 @@ fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Platform;
+    use crate::{machine::Pace, run::Platform};
 
     #[test]
     fn the_guests_words_and_xens_are_told_apart() {
@@ -452,6 +456,7 @@ mod tests {
             spoil: None,
             timeout: Duration::ZERO,
             start: Start::Cold,
+            pace: Pace::Clock,
             show: Show::Kept,
             debug: Debug::Off,
         };

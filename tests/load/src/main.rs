@@ -4,12 +4,17 @@
 //!   to which the world outside does what it likes; each sector is compared with
 //!   what it may be. `depth=N` tasks (32), `queues=N` of the disk (4), `seed=N`;
 //!   `compare=no` for a disk that may give back anything.
+//! - `bench=PHASE,PHASE...`: one kind of load after the other, measured; see
+//!   [`load_plan`].
 #![no_main]
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
+mod bench;
+mod blocks;
 mod options;
+mod sockets;
 mod strain;
 mod torture;
 
@@ -21,11 +26,14 @@ entry!(main);
 
 fn main(guest: Guest) -> Result<(), Error> {
     let options = Options::of(guest.command_line());
-    let Some(seconds) = options.number("torture") else {
-        println!("load: nothing to do: say torture=SECONDS");
-        return Ok(());
-    };
-    strain::run(&guest, &options, seconds)
+    if let Some(seconds) = options.number("torture") {
+        return strain::run(&guest, &options, seconds);
+    }
+    if options.text("bench").is_some() {
+        return bench::run(&guest);
+    }
+    println!("load: nothing to do: say torture=SECONDS or bench=PHASES");
+    Ok(())
 }
 
 /// Lets other tasks go on, and upcalls come.
