@@ -17,6 +17,10 @@ use crate::{
 };
 
 /// A network interface for `embassy-net`.
+///
+/// The stack's `Runner` has to be a task of its own (of
+/// [`Executor`](crate::executor::Executor), say): whoever uses a socket wakes it, so
+/// in one task with its sockets it would never sleep.
 #[derive(Debug)]
 pub struct Device<'g, P: Platform = Current>(Stack<'g, P>);
 

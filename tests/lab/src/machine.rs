@@ -237,7 +237,7 @@ pub(crate) enum Start {
 }
 
 /// What the time of the machine is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Pace {
     /// The host's.
     Clock,
@@ -248,6 +248,14 @@ pub(crate) enum Pace {
 }
 
 impl Pace {
+    /// Its name, as on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Clock => "clock",
+            Self::Counted => "counted",
+        }
+    }
+
     const fn options(self) -> &'static [&'static str] {
         match self {
             Self::Clock => &["-accel", "tcg,thread=multi", "-smp", "2"],

@@ -210,7 +210,7 @@ fn main() -> ExitCode {
             } => abi::report(&headers, write_index),
             Action::Fuzz { target, seconds } => fuzz::run(&target, seconds).map(|()| 0),
             Action::Mutants { filter } => mutants::run(&filter),
-            Action::Bench(options) => bench::run(&options).map(|()| 0),
+            Action::Bench(options) => bench::run_all(&options).map(|()| 0),
             Action::Doctor => doctor(),
         });
     match result {

@@ -1,13 +1,14 @@
 //! Load on a network: the other side is a Linux process.
 
 use alloc::{boxed::Box, vec, vec::Vec};
+use core::{future::Future, pin::Pin};
 
 use embassy_net::{
     Ipv4Address, Ipv4Cidr, Stack, StackResources, StaticConfigV4,
     tcp::TcpSocket,
     udp::{PacketMetadata, UdpSocket},
 };
-use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use load_plan::{
     ECHO_BYTES, ECHO_PORT, GUEST, Network, Phase, SERVER, SINK_PORT, SOURCE_PORT, Samples,
 };
@@ -24,6 +25,8 @@ const STREAM_BYTES: usize = 512 << 10;
 /// Bytes of one call.
 const CHUNK: usize = 64 << 10;
 const SOCKETS: usize = 4;
+
+type Task<'t> = Pin<Box<dyn Future<Output = Result<(), Error>> + 't>>;
 
 /// Has `work` done with a stack on the first network that there is.
 pub(crate) async fn with_network(
@@ -44,14 +47,14 @@ pub(crate) async fn with_network(
     // It is used until the guest ends.
     let resources = Box::leak(Box::new(StackResources::<SOCKETS>::new()));
     let (stack, mut runner) = embassy_net::new(device, config, resources, 1);
-    let network = core::pin::pin!(runner.run());
-    let work = core::pin::pin!(work(stack));
-    let done = match select(work, network).await {
-        Either::Left((done, _)) => done,
-        Either::Right(_) => Ok(()),
-    };
+    // Two tasks: whoever uses a socket has the stack woken, and would so wake
+    // itself without an end.
+    let mut tasks: FuturesUnordered<Task<'_>> = FuturesUnordered::new();
+    tasks.push(Box::pin(async move { runner.run().await }));
+    tasks.push(Box::pin(work(stack)));
+    let done = tasks.next().await;
     nic.close().await;
-    done
+    done.unwrap_or(Ok(()))
 }
 
 fn address([a, b, c, d]: [u8; 4]) -> Ipv4Address {

@@ -1,6 +1,140 @@
-use anyhow::Result;
+//! `cargo lab bench`: our drivers beside Linux's, in guests of the same size on the
+//! same machine, in turns.
+
+mod chart;
+mod doc;
+mod figures;
+mod table;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    linux,
+    machine::{Pace, Start},
+    packages::XenVersion,
+    run::{Debug, Job, Platform, Show, With, run},
+    say::say,
+};
+use figures::{Figures, Who};
+
+/// What is measured, and how often.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Options {}
-pub(crate) fn run(_: &Options) -> Result<()> {
+pub(crate) struct Options {
+    /// The devices
+    #[arg(value_enum, default_values = ["block", "net"])]
+    devices: Vec<Device>,
+    /// The platforms: xen-pv, xen-pvh
+    #[arg(long, value_delimiter = ',', default_value = "xen-pv,xen-pvh")]
+    on: Vec<Platform>,
+    /// How often each guest is run
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: u32,
+    /// What time is: the host's, or the number of instructions
+    #[arg(long, value_delimiter = ',', default_value = "counted,clock")]
+    pace: Vec<Pace>,
+    /// Write the figures to docs/BENCH.md, and their charts to docs/images
+    #[arg(long)]
+    write: bool,
+}
+
+/// What is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Device {
+    /// A disk: RAM of domain 0's, by blkback
+    Block,
+    /// A network: domain 0, by netback
+    Net,
+}
+
+impl Device {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Net => "net",
+        }
+    }
+
+    /// What is done, in the form of `load-plan`.
+    const fn phases(self) -> &'static str {
+        match self {
+            Self::Block => {
+                "randread-4k-1,randread-4k-32,randwrite-4k-32,read-128k-1,read-128k-8,\
+                 read-1024k-1,read-1024k-4,write-128k-8"
+            }
+            Self::Net => "udp-echo,tcp-echo,tcp-out,tcp-in",
+        }
+    }
+}
+
+/// Both guests have it: Linux needs as much.
+const MEMORY_MIB: u32 = linux::MEMORY_MIB;
+/// A second of the counted machine's may be ten of ours.
+const TIMEOUT: Duration = Duration::from_secs(900);
+
+/// Measures, and tells.
+pub(crate) fn run_all(options: &Options) -> Result<()> {
+    if let Some(platform) = options.on.iter().find(|platform| !platform.is_xen()) {
+        bail!("{} has no backends of Linux's", platform.name());
+    }
+    for device in &options.devices {
+        let mut all = Figures::default();
+        for pace in &options.pace {
+            for platform in &options.on {
+                for round in 1..=options.rounds {
+                    for who in [Who::Ours, Who::Linux] {
+                        eprintln!(
+                            "lab: {}, {}, {}, round {round} of {}: {}",
+                            device.name(),
+                            pace.name(),
+                            platform.name(),
+                            options.rounds,
+                            who.name()
+                        );
+                        let console = measure(*device, *pace, *platform, who)?;
+                        all.take(*pace, *platform, who, &console)?;
+                    }
+                }
+            }
+        }
+        let text = table::markdown(*device, &all);
+        say!("{text}");
+        if options.write {
+            let chart = chart::draw(*device, &all)?;
+            doc::write(*device, &text, &chart)?;
+        }
+    }
     Ok(())
+}
+
+/// Runs one guest, and returns what it and domain 0 said.
+fn measure(device: Device, pace: Pace, platform: Platform, who: Who) -> Result<String> {
+    let count = match pace {
+        Pace::Counted => " count=400",
+        // Who runs when is not ours to say there.
+        Pace::Clock => "",
+    };
+    let job = Job {
+        guest: match who {
+            Who::Ours => "load".to_owned(),
+            Who::Linux => linux::NAME.to_owned(),
+        },
+        platform,
+        xen: XenVersion::default(),
+        memory_mib: MEMORY_MIB,
+        vcpus: 1,
+        command_line: format!("bench={}{count}", device.phases()),
+        disks: Vec::new(),
+        net: None,
+        with: With::Bench,
+        spoil: None,
+        timeout: TIMEOUT,
+        start: Start::Restored,
+        pace,
+        show: Show::Kept,
+        debug: Debug::Off,
+    };
+    let report = run(&job).with_context(|| format!("{} on {}", job.guest, platform.name()))?;
+    Ok(report.console)
 }

@@ -1,0 +1,31 @@
+//! The figures' place in the documentation.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::Device;
+use crate::guest::root;
+
+/// Replaces what was written there before.
+pub(crate) fn write(device: Device, tables: &str, chart: &str) -> Result<()> {
+    let name = device.name();
+    let image = format!("bench-{name}.svg");
+    fs::write(root().join("docs/images").join(&image), chart)?;
+    let path = root().join("docs/BENCH.md");
+    let text = fs::read_to_string(&path).context("there is no docs/BENCH.md")?;
+    let (begin, end) = (
+        format!("<!-- {name} -->"),
+        format!("<!-- end of {name} -->"),
+    );
+    let (before, rest) = text
+        .split_once(&begin)
+        .with_context(|| format!("docs/BENCH.md has no {begin}"))?;
+    let (_, after) = rest
+        .split_once(&end)
+        .with_context(|| format!("docs/BENCH.md has no {end}"))?;
+    let picture = format!("![How many times better than Linux](images/{image})");
+    let text = format!("{before}{begin}\n\n{picture}\n{tables}\n{end}{after}");
+    fs::write(&path, text)?;
+    Ok(())
+}
