@@ -128,7 +128,7 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
-        command_line: "torture=12",
+        command_line: "torture=20",
         with: With::Trouble,
         timeout_s: 120,
         only_on: XENS,
@@ -136,11 +136,11 @@ pub(crate) const ALL: &[Scenario] = &[
             "a disk that trouble comes to",
             "load",
             &[
-                "32 tasks for 12 s on a disk of",
+                "32 tasks for 20 s on a disk of",
                 "sectors were as they should be",
                 "operations failed",
                 "were cut off when the disk went",
-                "dom0: trouble, round 2",
+                "dom0: trouble, round 1",
             ],
         )
     },
