@@ -211,6 +211,16 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         event_channel::send(&self.ports.platform, self.port).map_err(Error::from)
     }
 
+    /// The same, when it is convenient: an executor may have it wait until the
+    /// vCPU sleeps ([`Ports::hold_back`]), and so saves a hypercall. Without one,
+    /// at once.
+    ///
+    /// # Errors
+    /// As for [`notify`](Self::notify).
+    pub fn notify_soon(&self) -> Result<(), Error> {
+        self.ports.notify_soon(self.port).map_err(Error::from)
+    }
+
     /// Whether there is another end: false for a port that is offered and that
     /// nobody has bound to, or no longer.
     ///
@@ -284,6 +294,8 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     where
         P: Park + Clock,
     {
+        // The event may be the answer.
+        self.ports.tell();
         loop {
             if self.take() {
                 return Wait::Event;
@@ -356,6 +368,7 @@ impl<P: Hypercall + Pages> Drop for Channel<'_, P> {
     fn drop(&mut self) {
         self.mask();
         self.slot.close();
+        self.ports.roll.remove(self.port);
         if self.owner == Owner::Us {
             // A port that the hypervisor has lost is closed.
             let _closed: Result<(), Errno> = event_channel::close(&self.ports.platform, self.port);

@@ -14,6 +14,7 @@ use hypercall_abi::{
 use crate::{
     Error, PortRef,
     fifo::Fifo,
+    sleep::{Roll, Soon},
     slots::{Slot, Slots},
     words::Words,
 };
@@ -80,6 +81,10 @@ pub struct Ports<P: Hypercall + Pages> {
     fifo: Option<Fifo>,
     pub(crate) slots: Slots<P>,
     vcpus: [Vcpu; MAX_VCPUS],
+    /// What is told when the vCPU sleeps.
+    pub(crate) soon: Soon,
+    /// Who has a port.
+    pub(crate) roll: Roll,
     pub(crate) throttle: Throttle,
     /// When the first of those that are held back may ring again; `MAX`: none
     /// is.
@@ -128,6 +133,8 @@ impl<P: Hypercall + Pages> Ports<P> {
                     next: AtomicU32::new(0),
                 }
             }; MAX_VCPUS],
+            soon: Soon::new(),
+            roll: Roll::new(),
             throttle,
             release_ns: AtomicU64::new(u64::MAX),
             spurious: AtomicU32::new(0),
@@ -228,6 +235,7 @@ impl<P: Hypercall + Pages> Ports<P> {
         let slot = self.slots.make(&self.platform, port);
         let slot = slot.ok_or(Error::NoMemory)?;
         slot.open(vcpu);
+        self.roll.add(port);
         Ok(slot)
     }
 }

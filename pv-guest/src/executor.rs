@@ -44,6 +44,13 @@ pub fn park(since: Wakes) {
     let platform = crate::current();
     let held = events::get().and_then(|ports| ports.release_throttled(time::now_ns()));
     let next = due.into_iter().chain(held).min();
+    // Before upcalls are held back for the sleep: an answer that comes at once would
+    // have to wait, and to let it in then is one more way to the hypervisor.
+    if !crate::sleep_tells()
+        && let Some(ports) = events::get()
+    {
+        ports.tell();
+    }
     Park::idle(&platform, next, &|| Wakes::now() != since);
 }
 
@@ -65,7 +72,14 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut cx = Context::from_waker(&waker);
     loop {
         let since = Wakes::now();
+        // What is told to others now can wait for the end of this round.
+        if let Some(ports) = events::get() {
+            ports.hold_back();
+        }
         if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
+            if let Some(ports) = events::get() {
+                ports.tell();
+            }
             return value;
         }
         // Woken again at once (by another task's yield, say): no sleep.

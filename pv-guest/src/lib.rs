@@ -60,10 +60,18 @@ cfg_if::cfg_if! {
         pub(crate) fn current() -> Current {
             native::Native
         }
+
+        #[cfg(feature = "alloc")]
+        pub(crate) use native::sleep_tells;
     } else {
         /// The world beneath this guest: whatever started it.
         pub type Current = &'static dyn hypercall_abi::platform::Platform;
 
         pub(crate) use hosted::current;
+
+        #[cfg(feature = "alloc")]
+        pub(crate) const fn sleep_tells() -> bool {
+            false
+        }
     }
 }

@@ -15,7 +15,7 @@ use spin::Mutex;
 
 use super::{
     Config, Error, Flush, Geometry,
-    queue::{MOST_SEGMENTS, Queue},
+    queue::{MOST_SEGMENTS, NOBODY, Queue},
 };
 use crate::xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Requests, Status, Stop};
 use hypercall_abi::io::blkif::BLKIF_MAX_SEGMENTS_PER_REQUEST;
@@ -245,7 +245,8 @@ impl<P: Platform> Frontend for Core<'_, P> {
         // Nobody was told of the answers of a backend that began anew.
         for queue in self.queues.iter().take(self.live_queues()) {
             let mut queue = queue.lock();
-            queue.receive()?;
+            queue.receive(NOBODY)?;
+            let _another = queue.hand_over(NOBODY);
             queue.pump()?;
         }
         Ok(())
@@ -261,7 +262,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
         for queue in &self.queues {
             loop {
                 let mut queue = queue.lock();
-                if queue.receive().is_err() || queue.in_ring() == 0 || !queue.is_served() {
+                if queue.receive(NOBODY).is_err() || queue.in_ring() == 0 || !queue.is_served() {
                     break;
                 }
                 if queue.listen(cx, token).is_pending() {

@@ -34,7 +34,7 @@ use ::core::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
 };
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{string::String, sync::Arc};
 
 use hypercall_abi::{PAGE_SIZE, platform::Platform};
 use spin::Mutex;
@@ -412,11 +412,10 @@ impl<'g, P: Platform> Disk<'g, P> {
         if peer != buffer.peer() || trust == Trust::No {
             return self.bounced(op, first, buffer).await;
         }
-        let pages = buffer.pages.into_iter().map(Some).collect();
-        let mut transfer = Transfer::new(self, op, first, len, Own(pages), self.any_queue());
+        let data = Own::new(buffer.pages);
+        let mut transfer = Transfer::new(self, op, first, len, data, self.any_queue());
         let result = (&mut transfer).await;
-        let pages: Vec<_> = transfer.data_mut().0.drain(..).flatten().collect();
-        (GrantedBuf::of(peer, pages), result)
+        (GrantedBuf::of(peer, transfer.data_mut().take()), result)
     }
 
     /// The same by pages of the driver's own.

@@ -40,6 +40,9 @@ const SEGMENTS_PER_PAGE: usize = PAGE_SIZE / size_of::<BlkifRequestSegment>();
 /// The most segments that a request may have.
 pub(super) const MOST_SEGMENTS: usize = SEGMENTS_PER_PAGE;
 
+/// A number that nobody who waits has.
+pub(super) const NOBODY: u64 = 0;
+
 /// What a request is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
@@ -108,6 +111,8 @@ struct Request<'g, P: Platform> {
     state: State,
     owner: Owner,
     waker: Option<Waker>,
+    /// The number of whoever waits for it.
+    token: u64,
     /// The order in which requests were made, across queues.
     order: u64,
 }
@@ -202,7 +207,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             segment_pool: Vec::new(),
             most_pages,
             room_wakers: VecDeque::new(),
-            leader: 0,
+            leader: NOBODY,
             is_draining: false,
             is_drained: false,
             is_down: false,
@@ -397,6 +402,7 @@ impl<'g, P: Platform> Queue<'g, P> {
                 state: State::Waits,
                 owner: Owner::Waits,
                 waker: request.waker.clone(),
+                token: request.token,
                 order: request.order,
             };
             let id = other.insert_anyway(request);
@@ -464,14 +470,15 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// Makes a request, if there is room: it is sent when there is a ring that
-    /// has room, too; `waker` is woken when something has become of it.
+    /// has room, too. Who is woken when something has become of it is said by
+    /// [`Self::poll`].
     pub(super) fn submit(
         &mut self,
         op: Op,
         first: Sector,
         len_bytes: usize,
         pages: Vec<Lent<'g, P>>,
-        order: u64,
+        (token, order): (u64, u64),
         waker: &Waker,
     ) -> Option<Id> {
         let index = self.free.pop()?;
@@ -485,6 +492,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             state: State::Waits,
             owner: Owner::Waits,
             waker: Some(waker.clone()),
+            token,
             order,
         });
         self.waiting.push_back(index);
@@ -648,13 +656,18 @@ impl<'g, P: Platform> Queue<'g, P> {
         }
         if line.ring.publish() == Notify::Yes {
             self.counters.notified += 1;
-            line.channel.notify()?;
+            line.channel.notify_soon()?;
         }
         Ok(())
     }
 
-    /// Takes the backend's answers, and tells those who wait for them.
-    pub(super) fn receive(&mut self) -> Result<(), Fault> {
+    /// Takes the backend's answers, and tells those who wait for them, but for
+    /// `token`, who is here and looks next.
+    pub(super) fn receive(&mut self, token: u64) -> Result<(), Fault> {
+        if let Some(line) = &self.line {
+            // What it is for is looked at now: nobody needs to look once more.
+            let _event = line.channel.take();
+        }
         loop {
             let Some(line) = &mut self.line else {
                 return Ok(());
@@ -663,11 +676,11 @@ impl<'g, P: Platform> Queue<'g, P> {
                 return Ok(());
             };
             self.counters.answered += 1;
-            self.answer(response)?;
+            self.answer(response, token)?;
         }
     }
 
-    fn answer(&mut self, response: BlkifResponse) -> Result<(), Fault> {
+    fn answer(&mut self, response: BlkifResponse, token: u64) -> Result<(), Fault> {
         let id = Id::from_wire(response.id);
         let Some(request) = self.request(id).filter(|it| it.state == State::Sent) else {
             return Err(Fault::Response("a request that it does not have"));
@@ -683,7 +696,8 @@ impl<'g, P: Platform> Queue<'g, P> {
             // Whatever it says, it is not done.
             _ => Err(Error::Io),
         });
-        let (owner, waker) = (request.owner, request.waker.take());
+        let waker = request.waker.take().filter(|_| request.token != token);
+        let owner = request.owner;
         self.segment_pool.extend(indirect);
         if owner == Owner::Gone {
             self.release(id.index);
@@ -716,20 +730,25 @@ impl<'g, P: Platform> Queue<'g, P> {
     /// nobody is, and the bus waits for answers that may still come.
     pub(super) fn hand_over(&mut self, token: u64) -> bool {
         // Nobody: it was handed to one who left without looking.
-        if self.leader != token && self.leader != 0 {
-            return true;
+        if self.leader != token && self.leader != NOBODY {
+            // It asked to be told of an answer that has been taken meanwhile.
+            let line = self.line.as_ref();
+            if !line.is_some_and(|line| line.ring.listen()) {
+                return true;
+            }
         }
-        self.leader = 0;
+        self.leader = NOBODY;
         self.wake_one() || !self.is_draining
     }
 
     /// Wakes one of those who wait; false: nobody does.
     pub(super) fn wake_one(&mut self) -> bool {
-        let mut requests = self
+        let requests = self.slots.len() - self.free.len();
+        let used = self
             .slots
             .iter_mut()
             .filter_map(|slot| slot.request.as_mut());
-        let waker = requests.find_map(|request| request.waker.take());
+        let waker = used.take(requests).find_map(|request| request.waker.take());
         let waker = waker.or_else(|| self.room_wakers.pop_front());
         waker.map(Waker::wake).is_some()
     }

@@ -1,6 +1,6 @@
 //! An operation on a disk: cut into requests, followed until all are done.
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::vec::Vec;
 use core::{
     future::Future,
     pin::Pin,
@@ -8,6 +8,7 @@ use core::{
 };
 
 use hypercall_abi::{PAGE_SIZE, platform::Platform};
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     Disk, Error, SECTOR_BYTES, Sector,
@@ -129,8 +130,24 @@ impl<'g, P: Platform> Data<'g, P> for From<'_, '_> {
     }
 }
 
-/// Pages of the caller's that the backend has.
-pub(super) struct Own<'g, P: Platform>(pub(super) Vec<Option<Lent<'g, P>>>);
+/// Pages of the caller's that the backend has: runs of them that are here, each with
+/// its offset. Of an operation that is one request, none needs to be taken apart.
+pub(super) struct Own<'g, P: Platform>(SmallVec<[(usize, Vec<Lent<'g, P>>); 1]>);
+
+impl<'g, P: Platform> Own<'g, P> {
+    pub(super) fn new(pages: Vec<Lent<'g, P>>) -> Self {
+        Self(smallvec![(0, pages)])
+    }
+
+    /// All that are here, in their order.
+    pub(super) fn take(&mut self) -> Vec<Lent<'g, P>> {
+        self.0.sort_unstable_by_key(|(offset, _)| *offset);
+        let mut runs = self.0.drain(..).map(|(_, pages)| pages);
+        let mut all = runs.next().unwrap_or_default();
+        all.extend(runs.flatten());
+        all
+    }
+}
 
 impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
     fn pages(
@@ -139,10 +156,23 @@ impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
         offset: usize,
         len_bytes: usize,
     ) -> Result<Vec<Lent<'g, P>>, Error> {
-        let first = offset / PAGE_SIZE;
-        let pages = self.0.iter_mut().skip(first);
-        let pages = pages.take(len_bytes.div_ceil(PAGE_SIZE));
-        Ok(pages.filter_map(Option::take).collect())
+        let has_it = |(start, pages): &(usize, Vec<_>)| {
+            (*start..*start + pages.len() * PAGE_SIZE).contains(&offset)
+        };
+        let Some(place) = self.0.iter().position(has_it) else {
+            return Ok(Vec::new());
+        };
+        let (start, mut pages) = self.0.swap_remove(place);
+        if offset > start {
+            let rest = pages.split_off((offset - start) / PAGE_SIZE);
+            self.0.push((start, core::mem::replace(&mut pages, rest)));
+        }
+        let count = len_bytes.div_ceil(PAGE_SIZE);
+        if count < pages.len() {
+            let rest = pages.split_off(count);
+            self.0.push((offset + count * PAGE_SIZE, rest));
+        }
+        Ok(pages)
     }
 
     fn done(
@@ -153,10 +183,7 @@ impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
         pages: Vec<Lent<'g, P>>,
         _result: Result<(), Error>,
     ) {
-        let slots = self.0.iter_mut().skip(offset / PAGE_SIZE);
-        for (slot, page) in slots.zip(pages) {
-            *slot = Some(page);
-        }
+        self.0.push((offset, pages));
     }
 }
 
@@ -202,9 +229,9 @@ pub(super) struct Transfer<'d, 'g, P: Platform, D: Data<'g, P>> {
     data: D,
     queue: usize,
     token: u64,
-    parts: VecDeque<Part>,
+    parts: SmallVec<[Part; 1]>,
     /// What is still to be made into requests: where, and how much.
-    rest: Vec<(usize, usize)>,
+    rest: SmallVec<[(usize, usize); 1]>,
     result: Result<(), Error>,
 }
 
@@ -224,8 +251,8 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
             data,
             queue,
             token: disk.core().number(),
-            parts: VecDeque::new(),
-            rest: alloc::vec![(0, len_bytes)],
+            parts: SmallVec::new(),
+            rest: smallvec![(0, len_bytes)],
             result: Ok(()),
         }
     }
@@ -235,9 +262,11 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
         &mut self.data
     }
 
-    /// Takes what is done in one queue.
-    fn collect(&mut self, queue: &mut Queue<'g, P>, index: usize, cx: &Context<'_>) {
+    /// Takes what is done in one queue. `Ready`: some of it is in another queue now,
+    /// where it may be done already.
+    fn collect(&mut self, queue: &mut Queue<'g, P>, index: usize, cx: &Context<'_>) -> Poll<()> {
         let mut at = 0;
+        let mut moved = Poll::Pending;
         while let Some(part) = self.parts.get_mut(at) {
             if part.queue != index {
                 at += 1;
@@ -248,6 +277,7 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
                 Poll::Ready(Outcome::Moved(id)) => {
                     (part.queue, part.id) = (0, id);
                     self.queue = 0;
+                    moved = Poll::Ready(());
                 }
                 Poll::Ready(Outcome::Done(result, pages)) => {
                     let (offset, len) = (part.offset, part.len_bytes);
@@ -264,6 +294,7 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
                 }
             }
         }
+        moved
     }
 
     /// Makes requests of what is left, as far as there is room.
@@ -300,9 +331,9 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
             };
             let taken = wanted.min(pages.len() * PAGE_SIZE);
             let first = Sector(self.first.0 + (offset / SECTOR_BYTES) as u64);
-            let order = self.disk.core().number();
-            if let Some(id) = queue.submit(self.op, first, taken, pages, order, cx.waker()) {
-                self.parts.push_back(Part {
+            let numbers = (self.token, self.disk.core().number());
+            if let Some(id) = queue.submit(self.op, first, taken, pages, numbers, cx.waker()) {
+                self.parts.push(Part {
                     queue: self.queue,
                     id,
                     offset,
@@ -325,8 +356,8 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
                 continue;
             };
             let mut queue = queue.lock();
-            let received = queue.receive();
-            self.collect(&mut queue, index, cx);
+            let received = queue.receive(self.token);
+            let moved = self.collect(&mut queue, index, cx);
             if index == self.queue {
                 self.submit(&mut queue, cx);
             }
@@ -334,7 +365,9 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
             if let Err(fault) = received.and(pumped) {
                 // The bus ends all requests, and so wakes this.
                 disk.core().requests.fault(fault);
-                continue;
+                if moved.is_pending() {
+                    continue;
+                }
             }
             if queue.has_drained() {
                 // The bus waits for that.
@@ -343,7 +376,7 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
             if self.parts.is_empty() && self.rest.is_empty() {
                 break;
             }
-            if queue.listen(cx, self.token).is_ready() {
+            if moved.is_ready() || queue.listen(cx, self.token).is_ready() {
                 return Poll::Pending;
             }
         }
@@ -362,6 +395,8 @@ impl<'g, P: Platform, D: Data<'g, P> + Unpin> Future for Transfer<'_, 'g, P, D> 
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        // Whoever asks again without sleeping waits for the backend all the same.
+        this.disk.core().bus.ports().tell_on();
         loop {
             // Until there was nothing to do.
             if let Poll::Ready(result) = this.poll_once(cx) {

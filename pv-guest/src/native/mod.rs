@@ -59,6 +59,13 @@ pub(crate) fn guest_type() -> Option<GuestType> {
     }
 }
 
+/// Whether the sleep of a vCPU tells what was held back until then: that of a PV
+/// guest does, in one trap.
+#[cfg(feature = "alloc")]
+pub(crate) fn sleep_tells() -> bool {
+    guest_type() == Some(GuestType::Pv)
+}
+
 /// The last part of every boot: memory, traps and console work.
 fn run(guest: Result<Guest, Error>) -> ! {
     let result = guest.and_then(|guest| {

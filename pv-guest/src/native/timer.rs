@@ -1,5 +1,7 @@
 //! The sleep of a vCPU that waits for an upcall or a time.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use event_channels::Channel;
 use hypercall_abi::{
     Errno, VcpuId,
@@ -20,11 +22,22 @@ const CALIBRATION_NS: u64 = 10_000_000;
 /// Xen's timer, if its interrupt could be had.
 static TIMER: Once<Option<Channel<'static, Native>>> = Once::new();
 
-/// Sleeps until an upcall or `deadline_ns`. Upcalls are held back; they come
-/// in the sleep.
+/// When it rings, if it has not yet.
+static ARMED_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Sleeps until an event or `deadline_ns`. Upcalls are held back; where there is
+/// no other way, they come in the sleep.
 pub(super) fn sleep(deadline_ns: Option<u64>) {
     if deadline_ns.is_some_and(|deadline| Native.now_ns() >= deadline) {
         return;
+    }
+    if let Some(ports) = events::get() {
+        // Not a PVH guest: there Xen reads each argument by way of the guest's page
+        // tables, which costs more than the upcall.
+        if guest_type() == Some(GuestType::Pv) && ports.sleep(VcpuId(0), deadline_ns).is_ok() {
+            return;
+        }
+        ports.tell();
     }
     match guest_type() {
         Some(GuestType::Bare) => sleep_bare(deadline_ns),
@@ -46,10 +59,16 @@ fn arm(deadline_ns: Option<u64>) -> bool {
     let Some(timer) = timer else {
         return false;
     };
-    let _old = timer.take();
-    let armed: Result<(), Errno> =
-        set_singleshot_timer(&Native, VcpuId(0), deadline, SingleshotFlags::empty());
-    armed.is_ok() && timer.unmask().is_ok()
+    let has_rung = timer.take();
+    if has_rung || ARMED_NS.swap(deadline, Ordering::Relaxed) != deadline {
+        let armed: Result<(), Errno> =
+            set_singleshot_timer(&Native, VcpuId(0), deadline, SingleshotFlags::empty());
+        if armed.is_err() {
+            ARMED_NS.store(0, Ordering::Relaxed);
+            return false;
+        }
+    }
+    timer.unmask().is_ok()
 }
 
 /// The masks of the two interrupt controllers of old.

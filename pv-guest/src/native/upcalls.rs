@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
 use hypercall_abi::{
-    VcpuId,
+    Errno, VcpuId,
     arch_x86::cpuid::Cpuid,
     callback::{self, CallbackFlags, CallbackType},
     hvm::{CallbackVia, HvmParam, set_evtchn_upcall_vector, set_param},
@@ -124,24 +124,32 @@ pub(crate) fn set_up(handler: fn(), delivery: Delivery) -> Result<(), Error> {
 }
 
 fn set_up_vector(delivery: Delivery) -> Result<u8, Error> {
-    let vector = UPCALL_VECTOR as u8;
-    if delivery == Delivery::Best && apic::enable() {
-        // SAFETY: there is a handler for the vector.
-        let set = unsafe { set_evtchn_upcall_vector(&Native, VcpuId(0), vector) };
-        if set.is_ok() {
-            // A toolstack tells what became of a suspend only to guests that set
-            // this. The line is one that nobody listens to.
-            let via = CallbackVia::Gsi(1).value();
-            // SAFETY: no vector: nothing comes by it.
-            let _untold = unsafe { set_param(&Native, HvmParam::CALLBACK_IRQ, via) };
-            return Ok(APIC);
-        }
-    }
-    let via = CallbackVia::Vector(vector).value();
-    // SAFETY: as above.
-    unsafe { set_param(&Native, HvmParam::CALLBACK_IRQ, via) }
-        .map_err(asking("set the callback vector"))?;
+    let set = match delivery {
+        Delivery::Best => set_callback_vector().or_else(|_| set_apic_vector()),
+        Delivery::LocalApic => set_apic_vector().or_else(|_| set_callback_vector()),
+    };
+    set.map_err(asking("set the vector of upcalls"))
+}
+
+fn set_callback_vector() -> Result<u8, Errno> {
+    let via = CallbackVia::Vector(UPCALL_VECTOR as u8).value();
+    // SAFETY: there is a handler for the vector.
+    unsafe { set_param(&Native, HvmParam::CALLBACK_IRQ, via) }?;
     Ok(VECTOR)
+}
+
+fn set_apic_vector() -> Result<u8, Errno> {
+    if !apic::enable() {
+        return Err(Errno::ENODEV);
+    }
+    // SAFETY: there is a handler for the vector.
+    unsafe { set_evtchn_upcall_vector(&Native, VcpuId(0), UPCALL_VECTOR as u8) }?;
+    // A toolstack tells what became of a suspend only to guests that set this. The
+    // line is one that nobody listens to.
+    let via = CallbackVia::Gsi(1).value();
+    // SAFETY: no vector: nothing comes by it.
+    let _untold = unsafe { set_param(&Native, HvmParam::CALLBACK_IRQ, via) };
+    Ok(APIC)
 }
 
 /// Has `handler` called at each interrupt of `vector`.

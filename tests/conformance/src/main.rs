@@ -5,7 +5,7 @@
 //! `fault=panic|null|stack|loop|return|write-text|execute-data|watchdog|reboot`
 //! dies that way, to be looked at from outside; `measure` tells figures about
 //! time; `pair=front` and `pair=back` work with each other. `ports=2level`,
-//! `upcall=vector` and `grants=2` have the claims tried with the other of two
+//! `upcall=apic` and `grants=2` have the claims tried with the other of two
 //! interfaces; [`suite`] has the words that choose among them. `spoil.S` has other
 //! entries, which spoil what the loader hands over.
 #![no_main]
@@ -48,8 +48,8 @@ fn choice(guest: &Guest) -> Choice {
 }
 
 fn delivery(guest: &Guest) -> Delivery {
-    if has_option(guest, "upcall=vector") {
-        Delivery::CallbackVector
+    if has_option(guest, "upcall=apic") {
+        Delivery::LocalApic
     } else {
         Delivery::Best
     }

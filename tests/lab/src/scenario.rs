@@ -208,10 +208,10 @@ pub(crate) const ALL: &[Scenario] = &[
         ..scenario("2-level ports, grants v2", "conformance", &[" 0 failed"])
     },
     Scenario {
-        command_line: "upcall=vector",
+        command_line: "upcall=apic",
         timeout_s: 90,
         only_on: &[Platform::XenPvh],
-        ..scenario("callback vector", "conformance", &[" 0 failed"])
+        ..scenario("upcalls by the local APIC", "conformance", &[" 0 failed"])
     },
     Scenario {
         command_line: "pair=front",

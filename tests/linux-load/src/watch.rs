@@ -97,7 +97,7 @@ fn count(domain: u32, phase: &Phase) -> Result<String> {
         of(guest, EVENT_CHANNEL_OP),
         of(guest, SCHED_OP),
         guest.grant_ops,
-        guest.exits,
+        guest.all_exits(),
         guest.ran,
         host.calls(),
         of(host, EVENT_CHANNEL_OP),
