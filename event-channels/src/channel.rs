@@ -319,8 +319,13 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         }
         self.slot.waker.register(cx.waker());
         // It may have come before anybody was there to be woken.
-        if self.take() {
+        if self.is_pending() {
+            let _event = self.take();
             return Poll::Ready(());
+        }
+        if !self.ports.words().is_masked(self.port) {
+            // It was waited for before, and nothing has come since.
+            return Poll::Pending;
         }
         if let Some(until) = self.held_until() {
             self.slot.throttle();

@@ -80,8 +80,8 @@ impl Roll {
     }
 }
 
-/// A notification that can wait until the vCPU sleeps: [`NOW`], [`HELD`], or a
-/// port and two.
+/// A notification that can wait until the vCPU sleeps: [`NOW`], [`HELD`], or a port
+/// ([`kept`]), perhaps [`ASKED`] for.
 #[derive(Debug)]
 pub(crate) struct Soon(AtomicU32);
 
@@ -89,6 +89,12 @@ pub(crate) struct Soon(AtomicU32);
 const NOW: u32 = 0;
 /// The next one is to be held back.
 const HELD: u32 = 1;
+/// Somebody has asked for the answer already.
+const ASKED: u32 = 1;
+
+const fn kept(port: Port) -> u32 {
+    (port.0 + 1) << 1
+}
 
 impl Soon {
     pub(crate) const fn new() -> Self {
@@ -97,22 +103,33 @@ impl Soon {
 
     /// Whether `port` is held back now; if not, it is to be told at once.
     fn keeps(&self, port: Port) -> bool {
-        let mine = port.0 + 2;
-        let kept = self
+        let mine = kept(port);
+        let swapped = self
             .0
             .compare_exchange(HELD, mine, Ordering::AcqRel, Ordering::Acquire);
-        kept == Ok(HELD) || kept == Err(mine)
+        swapped.is_ok() || swapped.is_err_and(|other| other & !ASKED == mine)
     }
 
-    fn is_full(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > HELD
+    /// Whether what is held is asked for a second time.
+    fn is_asked_again(&self) -> bool {
+        let held = self.0.load(Ordering::Relaxed);
+        let asked = held | ASKED;
+        if held > HELD && held != asked {
+            // Another that takes it sends it.
+            let (order, failed) = (Ordering::AcqRel, Ordering::Relaxed);
+            let _taken = self.0.compare_exchange(held, asked, order, failed);
+        }
+        held > HELD && held == asked
     }
 
     /// Sets what is to become of the next, and says what was held.
     fn replace(&self, next: u32) -> Option<Port> {
         match self.0.load(Ordering::Relaxed) {
             same if same == next => None,
-            _ => self.0.swap(next, Ordering::AcqRel).checked_sub(2).map(Port),
+            _ => {
+                let held = self.0.swap(next, Ordering::AcqRel) >> 1;
+                held.checked_sub(1).map(Port)
+            }
         }
     }
 }
@@ -130,10 +147,11 @@ impl<P: Hypercall + Pages> Ports<P> {
         self.send(self.soon.replace(NOW));
     }
 
-    /// Sends what was held back, and holds the next one back again: for whoever is
-    /// asked a second time, by a task that does not wait for its executor.
+    /// For whoever is asked for an answer: the second time since something was held
+    /// back, that is sent, and the next is held back again. So a task that asks on and
+    /// on, and never lets its executor sleep, waits for nothing that was not asked for.
     pub fn tell_on(&self) {
-        if self.soon.is_full() {
+        if self.soon.is_asked_again() {
             self.hold_back();
         }
     }

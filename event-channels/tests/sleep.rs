@@ -86,6 +86,10 @@ fn what_is_held_back_is_told_once() {
     other.notify_soon().unwrap();
     assert!(other_far.take());
     assert_eq!(calls(domain, EVENT_CHANNEL_OP) - before, 1);
+    // Asked for once, it waits; asked for twice, it is sent.
+    ports.tell_on();
+    near.notify_soon().unwrap();
+    assert!(!far.is_pending());
     ports.tell_on();
     assert!(far.take());
     // And the next is held back again, until the next round.

@@ -50,6 +50,8 @@ pub(super) struct Core<'g, P: Platform> {
     pub(super) control: Mutex<Option<Control<'g, P>>>,
     pub(super) requests: Requests,
     pub(super) waiters: Waiters,
+    /// Somebody holds a packet back: see [`Poller::send_with`](super::Poller::send_with).
+    pub(super) holds: AtomicBool,
 }
 
 impl<'g, P: Platform> Core<'g, P> {
@@ -75,6 +77,7 @@ impl<'g, P: Platform> Core<'g, P> {
             control: Mutex::new(None),
             requests: Requests::default(),
             waiters: Waiters::new(),
+            holds: AtomicBool::new(false),
         }
     }
 
@@ -189,12 +192,9 @@ impl<P: Platform> Frontend for Core<'_, P> {
     }
 
     fn live(&self, offer: &Offer) -> Result<(), Fault> {
-        for queue in Self::live(self) {
-            queue.lock().open()?;
-        }
+        let mut features = Features::empty();
         let mut link = self.link.lock();
         let carrier = Interface::carrier(&offer.backend);
-        let mut features = Features::empty();
         if let Some(interface) = &mut link.interface {
             interface.carrier = carrier;
             features = interface.features;
@@ -207,6 +207,9 @@ impl<P: Platform> Frontend for Core<'_, P> {
             link.untold.extend(all.into_iter().map(add));
         }
         drop(link);
+        for queue in Self::live(self) {
+            queue.lock().open(features)?;
+        }
         self.tell_groups()?;
         self.advance_control()?;
         self.set_status(Status::Connected);

@@ -27,6 +27,7 @@ mod packet;
 mod poller;
 mod queue;
 mod rx;
+mod segment;
 mod tx;
 mod waiters;
 

@@ -2,7 +2,10 @@
 //! [`Nic`].
 
 use alloc::vec::Vec;
-use core::task::{Context, Poll};
+use core::{
+    sync::atomic::Ordering,
+    task::{Context, Poll},
+};
 
 use hypercall_abi::platform::Platform;
 
@@ -10,7 +13,7 @@ use super::{
     Checksum, Error, Features, Interface, Nic, Offload, Protocol, Received, Status,
     packet::flow,
     queue::Queue,
-    tx::{self, Ended, Tx},
+    tx::{self, Ended, Pushed, Tx},
     waiters::Place,
 };
 use crate::{Current, xenbus::Fault};
@@ -67,16 +70,46 @@ impl<'g, P: Platform> Poller<'g, P> {
         }
     }
 
+    /// Something waits for more: this task is to look again, when it has done what it
+    /// does now.
+    fn hold(&self) {
+        let core = self.nic.core();
+        if !core.holds.swap(true, Ordering::AcqRel) {
+            core.waiters.wake(self.place);
+        }
+    }
+
+    /// Sends what waits for more.
+    fn flush(&self) {
+        let holds = &self.nic.core().holds;
+        if holds.load(Ordering::Acquire) && holds.swap(false, Ordering::AcqRel) {
+            for index in 0..self.queues() {
+                self.with_queue(index, |queue| {
+                    queue.tx.close_train();
+                    queue.publish()
+                });
+            }
+        }
+    }
+
     /// How many queues there are.
     fn queues(&self) -> usize {
         self.nic.core().live().len()
     }
 
+    /// Before sleeping: `Ready` if something came that is told in the store.
+    fn sleep_to_news(&self, cx: &Context<'_>) -> Poll<()> {
+        self.flush();
+        self.nic.core().waiters.wait(self.place, cx.waker());
+        self.nic.0.attendant.poll_news(cx)
+    }
+
     /// Before sleeping: `Ready` if something came.
     fn sleep(&self, cx: &mut Context<'_>) -> Poll<()> {
         let core = self.nic.core();
-        core.waiters.wait(self.place, cx.waker());
-        let mut came = self.nic.0.attendant.poll_news(cx);
+        // Whoever asks again without sleeping waits for the backend all the same.
+        core.bus.ports().tell_on();
+        let mut came = self.sleep_to_news(cx);
         let mut bell = Context::from_waker(core.waiters.bell());
         for queue in core.live() {
             if queue.lock().poll_events(&mut bell).is_ready() {
@@ -147,9 +180,12 @@ impl<'g, P: Platform> Poller<'g, P> {
         };
         loop {
             let interface = connected(self);
-            if self.sleep(cx).is_pending() && connected(self) == interface {
+            // Nothing in the rings changes it.
+            let news = self.sleep_to_news(cx);
+            if news.is_pending() && connected(self) == interface {
                 return interface;
             }
+            self.nic.core().waiters.wake_others(self.place);
         }
     }
 
@@ -246,6 +282,10 @@ impl<'g, P: Platform> Poller<'g, P> {
     /// much of it is left to the backend; see [`Self::poll_room`]. Its bytes are
     /// not zeroed first. One that finds no room, or is too long, is dropped, as on
     /// a wire.
+    ///
+    /// A full segment of TCP may be joined by those that follow, if the backend can cut
+    /// them again: the last such is sent when this is next asked for something, for
+    /// which the task is woken at once.
     pub fn send_with<R>(
         &mut self,
         len_bytes: usize,
@@ -258,10 +298,13 @@ impl<'g, P: Platform> Poller<'g, P> {
                 && let Some(bytes) = queue.tx.next_page(len_bytes)
             {
                 let (offload, value) = fill(bytes);
-                queue.tx.push_page(len_bytes, offload);
+                let pushed = queue.tx.push_page(len_bytes, offload);
                 let told = queue.publish();
                 drop(queue);
                 let _told = self.with_queue(0, |_| told);
+                if pushed == Pushed::Held {
+                    self.hold();
+                }
                 return value;
             }
         }
@@ -269,13 +312,22 @@ impl<'g, P: Platform> Poller<'g, P> {
         let mut bytes = alloc::vec![0; len_bytes];
         let (offload, value) = fill(&mut bytes);
         let index = flow(&bytes) as usize % self.queues().max(1);
-        self.with_queue(index, |queue| {
+        let pushed = self.with_queue(index, |queue| {
+            let mut pushed = Pushed::InRing;
             if queue.is_open() {
-                let _dropped = queue.tx.send(&[&bytes], offload);
+                if let Some(page) = queue.tx.next_page(len_bytes) {
+                    page.copy_from_slice(&bytes);
+                    pushed = queue.tx.push_page(len_bytes, offload);
+                } else {
+                    let _dropped = queue.tx.send(&[&bytes], offload);
+                }
                 queue.publish()?;
             }
-            Ok(())
+            Ok(pushed)
         });
+        if pushed == Some(Pushed::Held) {
+            self.hold();
+        }
         value
     }
 
@@ -317,6 +369,7 @@ impl<'g, P: Platform> Poller<'g, P> {
 
 impl<P: Platform> Drop for Poller<'_, P> {
     fn drop(&mut self) {
+        self.flush();
         self.nic.core().waiters.leave(self.place);
     }
 }

@@ -8,7 +8,7 @@ use grant_tables::GrantTable;
 use hypercall_abi::{DomId, io::ring::Notify, platform::Platform};
 
 use super::{
-    Received,
+    Features, Received,
     rx::{Refill, Rx},
     tx::Tx,
 };
@@ -70,8 +70,9 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// The backend is ready: it has pages to write into.
-    pub(super) fn open(&mut self) -> Result<(), Fault> {
+    pub(super) fn open(&mut self, features: Features) -> Result<(), Fault> {
         self.is_open = true;
+        self.tx.set_features(features);
         // Whatever it asked for: it may not have looked yet.
         let _asked = self.rx.publish(Refill::Now);
         for channel in &self.channels {
@@ -96,7 +97,10 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// Nothing more is sent.
-    pub(super) const fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
+        self.tx.close_train();
+        // The backend ends, and looks at what there is.
+        let _told = self.publish();
         self.is_open = false;
     }
 
@@ -116,7 +120,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             && self.rx.publish(when) == Notify::Yes
             && let Some(channel) = self.channels.last()
         {
-            channel.notify()?;
+            channel.notify_soon()?;
         }
         Ok(())
     }
@@ -126,7 +130,7 @@ impl<'g, P: Platform> Queue<'g, P> {
         if self.tx.publish() == Notify::Yes
             && let Some(channel) = self.channels.first()
         {
-            channel.notify()?;
+            channel.notify_soon()?;
         }
         Ok(())
     }

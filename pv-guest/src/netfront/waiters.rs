@@ -73,6 +73,15 @@ impl Waiters {
         &self.waker
     }
 
+    /// Wakes this one, if it waits.
+    pub(super) fn wake(&self, place: Place) {
+        let all = self.all.lock();
+        let own = all.iter().find(|(other, _)| *other == place);
+        if let Some((_, waker)) = own {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Wakes all but this one: something came that may be for them.
     pub(super) fn wake_others(&self, place: Place) {
         let mut all = self.all.lock();

@@ -5,6 +5,8 @@
 //! lends ([`GrantedBuf`](crate::GrantedBuf)) are jobs, which end when the last of
 //! their slots was answered.
 
+mod train;
+
 use alloc::vec::Vec;
 use core::task::{Poll, Waker};
 
@@ -23,8 +25,11 @@ use hypercall_abi::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Checksum, Counters, Error, Mac, Offload};
+use super::{Checksum, Counters, Error, Features, Mac, Offload};
 use crate::{granted_buf::Lent, ring_pages::RingPages, xenbus::Fault};
+use train::Train;
+
+pub(super) use train::Pushed;
 
 /// Bytes of a slot of the ring.
 const SLOT_BYTES: usize = size_of::<NetifTxRequest>();
@@ -83,6 +88,10 @@ pub(super) struct Tx<'g, P: Platform> {
     /// Slots of the ring with more information: each is answered by nothing.
     extras: u32,
     jobs: Vec<Option<Job<'g, P>>>,
+    /// What the backend can do about packets that are joined.
+    joins: Features,
+    /// A packet that is not in the ring yet.
+    train: Option<Train>,
     pub(super) counters: Counters,
 }
 
@@ -106,6 +115,8 @@ impl<'g, P: Platform> Tx<'g, P> {
             free: (0..SLOTS as u16).rev().collect(),
             extras: 0,
             jobs: Vec::new(),
+            joins: Features::empty(),
+            train: None,
             counters: Counters::default(),
         }
     }
@@ -127,6 +138,10 @@ impl<'g, P: Platform> Tx<'g, P> {
     pub(super) fn detach(&mut self) {
         self.ring = None;
         self.extras = 0;
+        if let Some(train) = self.train.take() {
+            self.counters.tx_lost += u64::from(train.segments);
+            self.free.extend(train.ids().iter().rev());
+        }
         for index in 0..self.slots.len() {
             let Some(slot) = self.slots.get_mut(index) else {
                 break;
@@ -142,6 +157,11 @@ impl<'g, P: Platform> Tx<'g, P> {
             }
             self.free_slot(index as u16, Err(Error::Lost));
         }
+    }
+
+    /// Says what the backend can do.
+    pub(super) const fn set_features(&mut self, features: Features) {
+        self.joins = features;
     }
 
     /// Nothing is lent any more.
@@ -170,7 +190,8 @@ impl<'g, P: Platform> Tx<'g, P> {
 
     fn room(&self) -> usize {
         let ring = self.ring.as_ref().map_or(0, FrontRing::room) as usize;
-        ring.min(self.free.len())
+        let train = self.train.as_ref().map_or(0, Train::needed);
+        ring.saturating_sub(train).min(self.free.len())
     }
 
     /// Makes sure that the next so many free slots have pages.
@@ -201,28 +222,19 @@ impl<'g, P: Platform> Tx<'g, P> {
         page.bytes_mut().get_mut(..len_bytes)
     }
 
-    /// Sends what was written into [`Self::next_page`].
-    pub(super) fn push_page(&mut self, len_bytes: usize, offload: Offload) {
-        let id = self.free.last().copied();
-        let slot = id.and_then(|id| self.slots.get(usize::from(id)));
-        if let Some(page) = slot.and_then(|slot| slot.page.as_ref()) {
-            let piece = (page.gref(), len_bytes as u16);
-            self.push(&[piece], offload, Use::Own);
-        }
-    }
-
     /// Sends a packet of several parts, if there is room: `None` if there is not.
     pub(super) fn send(&mut self, parts: &[&[u8]], offload: Offload) -> Result<Option<()>, Error> {
         let len_bytes: usize = parts.iter().map(|part| part.len()).sum();
         if len_bytes > MOST_BYTES {
             return Err(Error::TooLong);
         }
+        self.close_train();
         if self.room() < Self::needed(len_bytes, offload) {
             return Ok(None);
         }
         let count = len_bytes.div_ceil(PAGE_SIZE).max(1);
         self.lend_pages(count)?;
-        let mut pieces: Pieces = [(GrantRef(0), 0); MOST_PIECES];
+        let mut pieces: Pieces = Default::default();
         let mut source = parts.iter().flat_map(|part| part.iter().copied());
         let mut rest = len_bytes;
         for (piece, id) in pieces.iter_mut().zip(self.free.iter().rev().take(count)) {
@@ -254,10 +266,11 @@ impl<'g, P: Platform> Tx<'g, P> {
         len_bytes: usize,
         offload: Offload,
     ) -> Result<usize, Vec<Lent<'g, P>>> {
+        self.close_train();
         if self.room() < Self::needed(len_bytes, offload) {
             return Err(pages);
         }
-        let mut pieces: Pieces = [(GrantRef(0), 0); MOST_PIECES];
+        let mut pieces: Pieces = Default::default();
         let count = len_bytes.div_ceil(PAGE_SIZE).max(1);
         let mut rest = len_bytes;
         for (piece, page) in pieces.iter_mut().zip(&pages).take(count) {
