@@ -225,12 +225,7 @@ impl<P: Hypercall + Pages> Ports<P> {
             return hypercall_abi::sched::poll(&self.platform, ports, deadline_ns);
         };
         let send = EvtchnSend { port: told };
-        let poll = SchedPoll {
-            ports: ports.as_ptr().expose_provenance() as u64,
-            nr_ports: ports.len() as u32,
-            timeout: deadline_ns.map_or(0, |ns| ns.max(1)),
-            ..SchedPoll::default()
-        };
+        let poll = SchedPoll::new(ports, deadline_ns)?;
         let address = |place: *const ()| place.expose_provenance() as u64;
         let mut calls = [
             MulticallEntry::new(

@@ -123,6 +123,32 @@ pub fn block<H: Hypercall + ?Sized>(h: &H) -> Result<(), Errno> {
     Errno::check(answer).map(|_| ())
 }
 
+/// The time of a [`SchedPoll`]. Zero means none, so the first nanosecond is the least;
+/// what Xen would take for a time before its start is never reached.
+const fn timeout(timeout_ns: Option<u64>) -> u64 {
+    match timeout_ns {
+        None | Some(0x8000_0000_0000_0000..) => 0,
+        Some(0) => 1,
+        Some(ns) => ns,
+    }
+}
+
+impl SchedPoll {
+    /// Asks for `ports`, which it points to: they must outlive its use.
+    ///
+    /// # Errors
+    /// `EINVAL`: they are more than can be told.
+    #[inline]
+    pub fn new(ports: &[Port], timeout_ns: Option<u64>) -> Result<Self, Errno> {
+        Ok(Self {
+            ports: ports.as_ptr().expose_provenance() as u64,
+            nr_ports: u32::try_from(ports.len()).map_err(|_| Errno::EINVAL)?,
+            timeout: timeout(timeout_ns),
+            ..Self::default()
+        })
+    }
+}
+
 /// Sleeps until one of `ports` is pending, or system time reaches
 /// `timeout_ns`; it may return earlier. Any guest may.
 ///
@@ -134,13 +160,7 @@ pub fn poll<H: Hypercall + ?Sized>(
     ports: &[Port],
     timeout_ns: Option<u64>,
 ) -> Result<(), Errno> {
-    let mut arg = SchedPoll {
-        ports: ports.as_ptr().expose_provenance() as u64,
-        nr_ports: u32::try_from(ports.len()).map_err(|_| Errno::EINVAL)?,
-        _gap0: [0; 4],
-        // Zero means no timeout; the first nanosecond is long over.
-        timeout: timeout_ns.map_or(0, |ns| ns.max(1)),
-    };
+    let mut arg = SchedPoll::new(ports, timeout_ns)?;
     // SAFETY: the hypervisor reads `arg` and the ports; both outlive the call.
     unsafe { subop(h, HypercallNr::SCHED_OP, SCHEDOP_POLL, &mut arg) }.map(|_| ())
 }

@@ -9,7 +9,7 @@ use futures_util::{FutureExt as _, select_biased};
 use mock_hypervisor::{Config, Domain, NicConfig, Outcome, Time, Xen};
 use pv_guest::{
     adapt::smoltcp::Device,
-    netfront::{self, Nic, Offloads},
+    netfront::{self, Features, Nic, Offloads},
     xenbus::Bus,
 };
 use smoltcp::{
@@ -92,6 +92,12 @@ async fn talk(bus: Bus<'_, &Domain>, own: u8, offloads: Offloads) -> usize {
         }
     }
     drop(device);
+    let sent = nic.counters();
+    let features = nic.interface().map(|interface| interface.features);
+    if own == 1 && features.is_some_and(|them| them.contains(Features::SEGMENT_V4)) {
+        // The backend has cut them.
+        assert!(sent.tx_bytes / sent.tx_packets > 4000, "{sent:?}");
+    }
     nic.close().await;
     done
 }

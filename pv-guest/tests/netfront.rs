@@ -2,7 +2,7 @@
 
 mod kernel;
 
-use std::num::NonZeroU16;
+use std::{future::poll_fn, num::NonZeroU16};
 
 use futures_util::{FutureExt as _, join, select_biased};
 use hypercall_abi::io::netif::NetifHashTypes;
@@ -278,6 +278,80 @@ fn large_packets_and_blank_checksums() {
     });
 }
 
+/// What a stack sends segment by segment goes as one packet, if the backend can cut it,
+/// and ends as the same segments on a wire; what does not belong to it stays alone.
+#[test]
+fn segments_of_a_stream_go_as_one_packet() {
+    for queues in [1, 2] {
+        for is_v6 in [false, true] {
+            let config = NicConfig {
+                queues,
+                ..NicConfig::default()
+            };
+            let wanted = netfront::Config {
+                queues,
+                ..netfront::Config::default()
+            };
+            with_nic(config, wanted, async |host, nic| {
+                nic.ready().await.unwrap();
+                let segments = match is_v6 {
+                    true => Segments::TcpV6(1440),
+                    false => Segments::TcpV4(1440),
+                };
+                let whole = Frame {
+                    bytes: tcp(is_v6, OTHER, 10_000),
+                    checksum: Sum::Blank,
+                    segments: Some(segments),
+                };
+                let wire = whole.on_wire();
+                let mut poller = nic.poller();
+                let mut send = |bytes: &[u8], checksum| {
+                    let offload = Offload {
+                        checksum,
+                        segmentation: None,
+                    };
+                    poller.send_with(bytes.len(), |target| {
+                        target.copy_from_slice(bytes);
+                        (offload, ())
+                    });
+                };
+                for segment in &wire {
+                    send(&blank(is_v6, segment), Checksum::Blank);
+                }
+                // A gap in the stream, one with its checksum, and the end.
+                send(&blank(is_v6, &wire[0]), Checksum::Blank);
+                send(&blank(is_v6, &wire[2]), Checksum::Blank);
+                send(&wire[3], Checksum::Complete);
+                send(&blank(is_v6, &wire[4]), Checksum::Blank);
+                assert_eq!(host.tap.receive().unwrap().on_wire(), wire);
+                for expected in [&wire[0], &wire[2], &wire[3]] {
+                    let sent = host.tap.receive().unwrap();
+                    assert_eq!(sent.segments, None);
+                    assert_eq!(sent.on_wire(), [expected.as_slice()]);
+                }
+                // It waits for the next, until nobody has one.
+                assert_eq!(host.tap.receive(), None);
+                let _changed = poll_fn(|cx| poller.poll_changed(cx)).now_or_never();
+                let sent = host.tap.receive().unwrap();
+                assert_eq!(sent.on_wire(), [wire[4].as_slice()]);
+                assert_eq!(nic.counters().tx_packets, 5);
+                drop(poller);
+                nic.close().await;
+            });
+        }
+    }
+}
+
+/// A segment whose checksum is to be filled in.
+fn blank(is_v6: bool, segment: &[u8]) -> Vec<u8> {
+    let mut segment = segment.to_vec();
+    let (addresses, header) = if is_v6 { (22..54, 54) } else { (26..34, 34) };
+    let len = (segment.len() - header) as u32;
+    let pseudo = sum(&[&segment[addresses], &[0, 6], &len.to_be_bytes()]);
+    segment[header + 16..header + 18].copy_from_slice(&pseudo.to_be_bytes());
+    segment
+}
+
 /// A frontend that takes nothing of the kind gets what a wire would carry.
 #[test]
 fn without_offloads_packets_are_as_on_a_wire() {
@@ -534,7 +608,7 @@ fn the_wire_may_be_pulled_out() {
         nic.ready().await.unwrap();
         let mut poller = nic.poller();
         let mut carrier = async |wanted: Carrier| {
-            std::future::poll_fn(|cx| match poller.poll_interface(cx) {
+            poll_fn(|cx| match poller.poll_interface(cx) {
                 Some(interface) if interface.carrier == wanted => std::task::Poll::Ready(()),
                 _ => std::task::Poll::Pending,
             })
@@ -585,7 +659,7 @@ fn nobody_waits_for_one_who_left() {
                 let mut last = Box::pin(nic.receive(&mut two));
                 // It waits, and so is the one that is woken; then it goes.
                 let mut polled = false;
-                std::future::poll_fn(|cx| {
+                poll_fn(|cx| {
                     if std::mem::replace(&mut polled, true) {
                         return std::task::Poll::Ready(());
                     }

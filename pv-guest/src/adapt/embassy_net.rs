@@ -46,11 +46,11 @@ impl<'g, P: Platform> Driver for Device<'g, P> {
         Self: 'a;
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Arrived<'_>, Room<'_, 'g, P>)> {
-        self.0.receive(cx)
+        self.0.poll_receive(cx)
     }
 
     fn transmit(&mut self, cx: &mut Context<'_>) -> Option<Room<'_, 'g, P>> {
-        self.0.transmit(cx)
+        self.0.poll_transmit(cx)
     }
 
     fn link_state(&mut self, cx: &mut Context<'_>) -> LinkState {

@@ -4,6 +4,8 @@
 mod block_device;
 #[cfg(feature = "critical-section")]
 mod critical_section;
+#[cfg(feature = "smoltcp")]
+mod cut;
 #[cfg(feature = "embassy")]
 pub mod embassy;
 #[cfg(feature = "embassy-net")]

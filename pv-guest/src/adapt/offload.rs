@@ -3,11 +3,13 @@
 
 use core::ops::Range;
 
+#[cfg(feature = "smoltcp")]
+use crate::netfront::Protocol;
 use crate::netfront::{Checksum, ETHERNET_BYTES, Features, Offload, Received};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const IPV4: u16 = 0x0800;
+pub(super) const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const IPV6_BYTES: usize = 40;
 /// Headers of IPv6 that may stand between its own and that of TCP or UDP.
@@ -25,7 +27,7 @@ struct Layout {
     checksum: usize,
 }
 
-fn number(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn number(bytes: &[u8], at: usize) -> Option<u16> {
     let pair = bytes.get(at..)?.first_chunk::<2>()?;
     Some(u16::from_be_bytes(*pair))
 }
@@ -53,6 +55,26 @@ fn sum(bytes: &[u8], start: u32) -> u16 {
     }
     let high = u32::from(fold((sum >> 32) as u32));
     fold(high + u32::from(fold(sum as u32)))
+}
+
+/// Bytes of the largest packet.
+#[cfg(feature = "smoltcp")]
+pub(super) const MOST_BYTES: usize = hypercall_abi::io::netif::XEN_NETIF_MAX_TX_SIZE;
+
+/// Which kind of TCP a packet is of, if it is.
+#[cfg(feature = "smoltcp")]
+pub(super) fn protocol(packet: &[u8]) -> Option<Protocol> {
+    let layout = Layout::of(packet).filter(|layout| layout.protocol == TCP)?;
+    Some(match layout.feature {
+        Features::CHECKSUM_V4 => Protocol::TcpV4,
+        _ => Protocol::TcpV6,
+    })
+}
+
+/// The sum of whole words.
+#[cfg(feature = "smoltcp")]
+pub(super) fn internet_sum(bytes: &[u8]) -> u16 {
+    sum(bytes, 0)
 }
 
 impl Layout {

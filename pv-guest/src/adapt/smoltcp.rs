@@ -1,24 +1,25 @@
 //! `smoltcp`: a [`Nic`] as its `phy::Device`.
 //!
-//! Checksums of TCP and UDP are left to the backend both ways, and large packets
-//! are received as they come; what a backend cannot do is done here.
+//! Checksums of TCP and UDP are left to the backend both ways, and so is the cutting of
+//! large packets of TCP; such packets are received as they come. What a backend cannot
+//! do is done here.
 
-use core::{
-    future::poll_fn,
-    task::{Context, Waker},
-};
+use core::{future::poll_fn, num::NonZeroUsize};
 
 use hypercall_abi::platform::Platform;
 use smoltcp::{
-    phy::{self, Checksum, DeviceCapabilities, Medium, RxToken, TxToken},
+    phy::{self, Checksum, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken},
     time::Instant,
     wire::EthernetAddress,
 };
 
-use super::stack::{Arrived, Room, Stack};
+use super::{
+    offload::MOST_BYTES,
+    stack::{Arrived, Room, Stack},
+};
 use crate::{
     Current,
-    netfront::{Error, Nic},
+    netfront::{Error, Features, Nic},
 };
 
 /// A network interface for `smoltcp`.
@@ -35,7 +36,7 @@ impl<'g, P: Platform> Device<'g, P> {
     /// # Errors
     /// Those of [`Nic::ready`].
     pub async fn new(nic: &Nic<'g, P>) -> Result<Self, Error> {
-        Stack::new(nic).await.map(Self)
+        Ok(Self(Stack::new(nic).await?.with_segmentation()))
     }
 
     /// Its hardware address.
@@ -61,11 +62,11 @@ impl<'g, P: Platform> phy::Device for Device<'g, P> {
         Self: 'a;
 
     fn receive(&mut self, _now: Instant) -> Option<(Arrived<'_>, Room<'_, 'g, P>)> {
-        self.0.receive(&mut Context::from_waker(Waker::noop()))
+        self.0.receive()
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Room<'_, 'g, P>> {
-        self.0.transmit(&mut Context::from_waker(Waker::noop()))
+        self.0.transmit()
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -74,6 +75,11 @@ impl<'g, P: Platform> phy::Device for Device<'g, P> {
         capabilities.max_transmission_unit = self.0.most_bytes();
         capabilities.checksum.tcp = Checksum::None;
         capabilities.checksum.udp = Checksum::None;
+        let segmentation = self.0.segmentation();
+        let most =
+            |feature| NonZeroUsize::new(MOST_BYTES).filter(|_| segmentation.contains(feature));
+        capabilities.segmentation.tcpv4 = most(Features::SEGMENT_V4);
+        capabilities.segmentation.tcpv6 = most(Features::SEGMENT_V6);
         capabilities
     }
 }
@@ -87,5 +93,9 @@ impl RxToken for Arrived<'_> {
 impl<P: Platform> TxToken for Room<'_, '_, P> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         self.send(len, f)
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.cut = meta.segmentation_offload_size;
     }
 }

@@ -2,12 +2,23 @@
 //! room for packets, by tokens.
 
 use alloc::vec::Vec;
+#[cfg(feature = "smoltcp")]
+use core::num::NonZeroU16;
 use core::task::{Context, Poll};
 
 use hypercall_abi::platform::Platform;
 
 use super::offload::{is_right, prepare};
-use crate::netfront::{Carrier, ETHERNET_BYTES, Error, Interface, Nic, Poller};
+#[cfg(feature = "smoltcp")]
+use super::{
+    cut::segments,
+    offload::{MOST_BYTES, protocol},
+};
+#[cfg(feature = "embassy-net")]
+use crate::netfront::Carrier;
+use crate::netfront::{ETHERNET_BYTES, Error, Features, Interface, Nic, Poller};
+#[cfg(feature = "smoltcp")]
+use crate::netfront::{Offload, Segmentation};
 
 /// What stacks' devices are made of.
 #[derive(Debug)]
@@ -16,15 +27,34 @@ pub(super) struct Stack<'g, P: Platform> {
     /// As it was when the stack was made: stacks ask once.
     interface: Interface,
     packet: Vec<u8>,
+    /// Bytes of the largest packet that the stack may send.
+    most_room_bytes: usize,
 }
 
 impl<'g, P: Platform> Stack<'g, P> {
     pub(super) async fn new(nic: &Nic<'g, P>) -> Result<Self, Error> {
+        let interface = nic.ready().await?;
         Ok(Self {
-            interface: nic.ready().await?,
+            interface,
             poller: nic.poller(),
             packet: Vec::new(),
+            most_room_bytes: usize::from(interface.mtu) + ETHERNET_BYTES,
         })
+    }
+
+    /// For a stack that has large packets cut, where they can be.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn with_segmentation(mut self) -> Self {
+        if !self.segmentation().is_empty() {
+            self.most_room_bytes = MOST_BYTES;
+        }
+        self
+    }
+
+    /// Which packets the backend can cut.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn segmentation(&self) -> Features {
+        segmentation(self.interface.features)
     }
 
     pub(super) const fn interface(&self) -> &Interface {
@@ -38,11 +68,12 @@ impl<'g, P: Platform> Stack<'g, P> {
 
     /// A packet that is right, and room for an answer; or the task is woken when
     /// there are.
-    pub(super) fn receive(
+    #[cfg(feature = "embassy-net")]
+    pub(super) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Option<(Arrived<'_>, Room<'_, 'g, P>)> {
-        if !self.has_room(cx) {
+        if !self.poll_has_room(cx) {
             return None;
         }
         loop {
@@ -52,19 +83,54 @@ impl<'g, P: Platform> Stack<'g, P> {
                 return None;
             };
             if is_right(&self.packet, &received) {
-                break;
+                return Some(self.tokens());
             }
         }
-        Some((Arrived(&mut self.packet), Room(&mut self.poller)))
     }
 
     /// Room for a packet; or the task is woken when there is.
-    pub(super) fn transmit(&mut self, cx: &mut Context<'_>) -> Option<Room<'_, 'g, P>> {
-        self.has_room(cx).then_some(Room(&mut self.poller))
+    #[cfg(feature = "embassy-net")]
+    pub(super) fn poll_transmit(&mut self, cx: &mut Context<'_>) -> Option<Room<'_, 'g, P>> {
+        self.poll_has_room(cx).then(|| self.tokens().1)
     }
 
-    fn has_room(&mut self, cx: &mut Context<'_>) -> bool {
-        matches!(self.poller.poll_room(cx), Poll::Ready(Ok(())))
+    #[cfg(feature = "embassy-net")]
+    fn poll_has_room(&mut self, cx: &mut Context<'_>) -> bool {
+        let room = self.poller.poll_room(cx, self.most_room_bytes);
+        matches!(room, Poll::Ready(Ok(())))
+    }
+
+    /// A packet that is right, and room for an answer, if they are there.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn receive(&mut self) -> Option<(Arrived<'_>, Room<'_, 'g, P>)> {
+        if !self.poller.has_room(self.most_room_bytes) {
+            return None;
+        }
+        loop {
+            let received = self.poller.receive(&mut self.packet)?;
+            if is_right(&self.packet, &received) {
+                return Some(self.tokens());
+            }
+        }
+    }
+
+    /// Room for a packet, if there is some.
+    #[cfg(feature = "smoltcp")]
+    pub(super) fn transmit(&mut self) -> Option<Room<'_, 'g, P>> {
+        let has_room = self.poller.has_room(self.most_room_bytes);
+        has_room.then(|| self.tokens().1)
+    }
+
+    /// What came, and room.
+    const fn tokens(&mut self) -> (Arrived<'_>, Room<'_, 'g, P>) {
+        let room = Room {
+            poller: &mut self.poller,
+            #[cfg(feature = "smoltcp")]
+            told: self.interface.features,
+            #[cfg(feature = "smoltcp")]
+            cut: None,
+        };
+        (Arrived(&mut self.packet), room)
     }
 
     /// Whether packets arrive; the task is woken when that changes.
@@ -91,18 +157,82 @@ impl Arrived<'_> {
     }
 }
 
+/// Which packets can be cut.
+#[cfg(feature = "smoltcp")]
+fn segmentation(features: Features) -> Features {
+    let ways = [
+        (Features::SEGMENT_V4, Features::CHECKSUM_V4),
+        (Features::SEGMENT_V6, Features::CHECKSUM_V6),
+    ];
+    let usable = ways.into_iter().filter(|(segments, checksums)| {
+        features.contains(Features::SCATTER | *segments | *checksums)
+    });
+    usable.map(|(segments, _)| segments).collect()
+}
+
 /// Room for a packet.
 #[derive(Debug)]
-pub struct Room<'a, 'g, P: Platform>(&'a mut Poller<'g, P>);
+pub struct Room<'a, 'g, P: Platform> {
+    poller: &'a mut Poller<'g, P>,
+    /// What the backend could do when the stack was made.
+    #[cfg(feature = "smoltcp")]
+    told: Features,
+    /// What is sent is TCP, and to be cut into segments of so many bytes.
+    #[cfg(feature = "smoltcp")]
+    pub(super) cut: Option<NonZeroU16>,
+}
 
 impl<P: Platform> Room<'_, '_, P> {
+    fn features(&self) -> Features {
+        let interface = self.poller.nic().interface();
+        interface.map(|it| it.features).unwrap_or_default()
+    }
+
     /// Sends what `fill` writes, a packet without checksums of TCP and UDP.
     pub(super) fn send<R>(self, len_bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
-        let interface = self.0.nic().interface();
-        let features = interface.map(|it| it.features).unwrap_or_default();
-        self.0.send_with(len_bytes, |packet| {
+        #[cfg(feature = "smoltcp")]
+        if let Some(segment_bytes) = self.cut {
+            return self.send_cut(segment_bytes, len_bytes, fill);
+        }
+        let features = self.features();
+        self.poller.send_with(len_bytes, |packet| {
             let value = fill(packet);
             (prepare(packet, features), value)
         })
+    }
+}
+
+#[cfg(feature = "smoltcp")]
+impl<P: Platform> Room<'_, '_, P> {
+    fn send_cut<R>(
+        self,
+        segment_bytes: NonZeroU16,
+        len_bytes: usize,
+        fill: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let features = self.features();
+        if segmentation(features).contains(segmentation(self.told)) {
+            return self.poller.send_with(len_bytes, |packet| {
+                let value = fill(packet);
+                let offload = Offload {
+                    segmentation: protocol(packet).map(|protocol| Segmentation {
+                        protocol,
+                        segment_bytes,
+                    }),
+                    ..prepare(packet, features)
+                };
+                (offload, value)
+            });
+        }
+        // The backend of before could do more.
+        let mut packet = alloc::vec![0; len_bytes];
+        let value = fill(&mut packet);
+        for segment in segments(&packet, segment_bytes) {
+            self.poller.send_with(segment.len(), |packet| {
+                packet.copy_from_slice(&segment);
+                (prepare(packet, features), ())
+            });
+        }
+        value
     }
 }

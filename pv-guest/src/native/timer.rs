@@ -28,6 +28,8 @@ static ARMED_NS: AtomicU64 = AtomicU64::new(0);
 /// Sleeps until an event or `deadline_ns`. Upcalls are held back; where there is
 /// no other way, they come in the sleep.
 pub(super) fn sleep(deadline_ns: Option<u64>) {
+    // Xen's time has a sign: later is never.
+    let deadline_ns = deadline_ns.filter(|deadline| *deadline <= i64::MAX as u64);
     if deadline_ns.is_some_and(|deadline| Native.now_ns() >= deadline) {
         return;
     }

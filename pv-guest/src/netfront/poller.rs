@@ -26,6 +26,10 @@ pub struct Poller<'g, P: Platform = Current> {
     place: Place,
     /// The queue that is looked at first.
     next: usize,
+    /// There was no room for a packet when that was last asked.
+    lacks_room: bool,
+    /// Where packets are written that need several pages.
+    large: Vec<u8>,
 }
 
 impl<'g, P: Platform> Poller<'g, P> {
@@ -35,6 +39,8 @@ impl<'g, P: Platform> Poller<'g, P> {
             nic,
             place,
             next: 0,
+            lacks_room: false,
+            large: Vec::new(),
         }
     }
 
@@ -213,6 +219,18 @@ impl<'g, P: Platform> Poller<'g, P> {
         }
     }
 
+    /// The next packet, if one is there, which replaces what is in `target`: for
+    /// whoever waits in another way, by [`Self::poll_changed`].
+    pub fn receive(&mut self, target: &mut Vec<u8>) -> Option<Received> {
+        let _status = self.drive().ok()?;
+        let received = self.receive_now(target);
+        if received.is_none() {
+            self.flush();
+            self.nic.core().bus.ports().tell_on();
+        }
+        received
+    }
+
     /// A packet that is there.
     fn receive_now(&mut self, target: &mut Vec<u8>) -> Option<Received> {
         let queues = self.queues();
@@ -230,30 +248,37 @@ impl<'g, P: Platform> Poller<'g, P> {
         None
     }
 
-    /// Whether [`Self::send_with`] would send any packet of the MTU's size just
-    /// now.
+    /// Whether [`Self::send_with`] would send any packet of `len_bytes` bytes just now.
     ///
     /// # Errors
     /// Those of [`Nic::ready`].
-    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mtu = self.nic.interface().map_or(0, |interface| interface.mtu);
-        let len_bytes = usize::from(mtu) + super::ETHERNET_BYTES;
+    pub fn poll_room(&mut self, cx: &mut Context<'_>, len_bytes: usize) -> Poll<Result<(), Error>> {
         loop {
             let status = self.drive()?;
-            let has_room = |index| {
-                let room =
-                    |queue: &mut Queue<'g, P>| Ok(queue.is_open() && queue.tx.has_room(len_bytes)?);
-                self.with_queue(index, room) == Some(true)
-            };
-            if status == Status::Connected && (0..self.queues()).all(has_room) {
+            if self.has_room(len_bytes) {
                 return Poll::Ready(Ok(()));
             }
             let slept = self.sleep(cx);
-            let came = (0..self.queues()).any(|index| self.listen_tx(index));
+            let came = (0..self.queues()).any(|index| self.listen_for_room(index));
             if slept.is_pending() && !came && self.nic.status() == status {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Whether [`Self::send_with`] would send any packet of `len_bytes` bytes just now.
+    /// If not, [`Self::poll_changed`] waits for room, too.
+    pub fn has_room(&mut self, len_bytes: usize) -> bool {
+        let room = |queue: &mut Queue<'g, P>| Ok(queue.is_open() && queue.tx.has_room(len_bytes)?);
+        let has_room = self.nic.status() == Status::Connected
+            && (0..self.queues()).all(|index| self.with_queue(index, room) == Some(true));
+        self.lacks_room = !has_room;
+        has_room
+    }
+
+    /// Before sleeping for room: whether there is some.
+    fn listen_for_room(&self, index: usize) -> bool {
+        self.with_queue(index, |queue| Ok(queue.listen_for_room())) == Some(true)
     }
 
     /// Before sleeping for answers: whether some came.
@@ -261,15 +286,16 @@ impl<'g, P: Platform> Poller<'g, P> {
         self.with_queue(index, |queue| Ok(queue.tx.listen())) == Some(true)
     }
 
-    /// Waits until a packet came, there is room again, or the interface came or
-    /// went.
+    /// Waits until a packet came, there is room again if there was none, or the
+    /// interface came or went.
     pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let status = self.nic.status();
         self.nic.0.attendant.drive();
         let slept = self.sleep(cx);
         let mut came = false;
         for index in 0..self.queues() {
-            came |= self.listen_tx(index);
+            // Whoever has room wants to know nothing of what was sent.
+            came |= self.lacks_room && self.listen_for_room(index);
             came |= self.with_queue(index, Queue::listen_rx) == Some(true);
         }
         match slept.is_ready() || came || self.nic.status() != status {
@@ -309,22 +335,27 @@ impl<'g, P: Platform> Poller<'g, P> {
             }
         }
         // Which flow it is of, and so which queue's, is known when it is there.
-        let mut bytes = alloc::vec![0; len_bytes];
-        let (offload, value) = fill(&mut bytes);
-        let index = flow(&bytes) as usize % self.queues().max(1);
+        let mut large = core::mem::take(&mut self.large);
+        if large.len() < len_bytes {
+            large.resize(len_bytes, 0);
+        }
+        let bytes = large.get_mut(..len_bytes).unwrap_or_default();
+        let (offload, value) = fill(bytes);
+        let index = flow(bytes) as usize % self.queues().max(1);
         let pushed = self.with_queue(index, |queue| {
             let mut pushed = Pushed::InRing;
             if queue.is_open() {
                 if let Some(page) = queue.tx.next_page(len_bytes) {
-                    page.copy_from_slice(&bytes);
+                    page.copy_from_slice(bytes);
                     pushed = queue.tx.push_page(len_bytes, offload);
                 } else {
-                    let _dropped = queue.tx.send(&[&bytes], offload);
+                    let _dropped = queue.tx.send(&[bytes], offload);
                 }
                 queue.publish()?;
             }
             Ok(pushed)
         });
+        self.large = large;
         if pushed == Some(Pushed::Held) {
             self.hold();
         }
@@ -360,7 +391,7 @@ impl<'g, P: Platform> Poller<'g, P> {
                 }
             }
             let slept = self.sleep(cx);
-            if slept.is_pending() && !self.listen_tx(index) && self.nic.status() == status {
+            if slept.is_pending() && !self.listen_for_room(index) && self.nic.status() == status {
                 return Poll::Pending;
             }
         }

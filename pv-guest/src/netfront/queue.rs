@@ -135,6 +135,15 @@ impl<'g, P: Platform> Queue<'g, P> {
         Ok(())
     }
 
+    /// Before sleeping for room: whether there may be some.
+    pub(super) fn listen_for_room(&self) -> bool {
+        match self.is_open {
+            true => self.tx.listen_for_room(),
+            // The bus waits for each answer.
+            false => self.tx.listen(),
+        }
+    }
+
     /// Before sleeping for packets: gives the backend all pages, and says whether
     /// something came meanwhile.
     pub(super) fn listen_rx(&mut self) -> Result<bool, Fault> {

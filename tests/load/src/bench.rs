@@ -32,12 +32,12 @@ pub(crate) fn run(guest: &Guest) -> Result<(), Error> {
         }))?;
     }
     if steps(Device::Network).next().is_some() {
-        executor::block_on(sockets::with_network(bus, async |stack| {
+        executor::block_on(sockets::with_network(bus, async |net| {
             for (phase, purpose) in steps(Device::Network) {
                 println!("{}", purpose.announcement(&phase));
                 let begun = now_ns();
                 let end = deadline_ns(plan.length(purpose));
-                let samples = sockets::run(stack, &phase, end).await?;
+                let samples = sockets::run(net, &phase, end).await?;
                 tell(samples, purpose, &phase, begun);
             }
             Ok(())

@@ -1,7 +1,7 @@
 //! Shared rings: nobody sleeps while there is something in the ring, and what is
 //! seen is whole.
 
-use hypercall_abi::io::ring::index::{Index, Notify, listen, publish, published};
+use hypercall_abi::io::ring::index::{Index, Notify, listen_for, publish, published};
 use loom::{
     sync::{
         Arc,
@@ -18,8 +18,9 @@ struct Ring {
 }
 
 /// One side puts two things in, in one step or in two; the other takes what it
-/// sees and then goes to sleep: if it does so with something left, it is told.
-fn nobody_sleeps_over(steps: &'static [u32], start: u32) {
+/// sees and then goes to sleep, until there are `most` more, or as many as may come: if
+/// it does so with that left, it is told.
+fn nobody_sleeps_over(steps: &'static [u32], start: u32, most: u32) {
     loom::model(move || {
         let ring = Arc::new(Ring {
             producer: RingIndex(AtomicU32::new(start)),
@@ -46,7 +47,13 @@ fn nobody_sleeps_over(steps: &'static [u32], start: u32) {
                 assert_eq!(ring.slots[slot as usize].load(Relaxed), 7, "half written");
             }
             taken += count.unwrap_or(0);
-            if !listen(&ring.producer, &ring.event, start.wrapping_add(taken)) {
+            let count = most.min(2 - taken);
+            if !listen_for(
+                &ring.producer,
+                &ring.event,
+                start.wrapping_add(taken),
+                count,
+            ) {
                 break;
             }
         }
@@ -58,15 +65,24 @@ fn nobody_sleeps_over(steps: &'static [u32], start: u32) {
 
 #[test]
 fn two_at_once() {
-    nobody_sleeps_over(&[2], 0);
+    nobody_sleeps_over(&[2], 0, 1);
 }
 
 #[test]
 fn one_after_the_other() {
-    nobody_sleeps_over(&[1, 1], 0);
+    nobody_sleeps_over(&[1, 1], 0, 1);
 }
 
 #[test]
 fn across_the_end_of_the_numbers() {
-    nobody_sleeps_over(&[1, 1], u32::MAX);
+    nobody_sleeps_over(&[1, 1], u32::MAX, 1);
+}
+
+#[test]
+fn until_both_are_there() {
+    for steps in [&[1, 1][..], &[2]] {
+        for start in [0, u32::MAX] {
+            nobody_sleeps_over(steps, start, 2);
+        }
+    }
 }

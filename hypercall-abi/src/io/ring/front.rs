@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     Broken, Notify, RingMemory,
-    index::{listen, publish, published},
+    index::{listen_for, publish, published},
     memory::{self, Words},
 };
 
@@ -171,7 +171,15 @@ impl<M: RingMemory, const SLOT_BYTES: usize> FrontRing<M, SLOT_BYTES> {
     /// there is one already.
     #[inline]
     pub fn listen(&self) -> bool {
+        self.listen_for(1)
+    }
+
+    /// Before sleeping: asks to be told when `count` responses are there (one at least),
+    /// and says whether they are already. It has to be no more than are
+    /// [in flight](Self::in_flight), or nobody will tell.
+    #[inline]
+    pub fn listen_for(&self, count: u32) -> bool {
         Words::of(&self.memory)
-            .is_some_and(|words| listen(&words.rsp_prod, &words.rsp_event, self.taken))
+            .is_some_and(|words| listen_for(&words.rsp_prod, &words.rsp_event, self.taken, count))
     }
 }

@@ -81,7 +81,15 @@ pub fn published(producer: &impl Index, consumed: u32, most: u32) -> Result<u32,
 /// one already.
 #[inline]
 pub fn listen(producer: &impl Index, event: &impl Index, consumed: u32) -> bool {
-    event.store(consumed.wrapping_add(1));
+    listen_for(producer, event, consumed, 1)
+}
+
+/// Asks to be told when `count` more slots are there (one at least), and then looks once
+/// more: whether they are already.
+#[inline]
+pub fn listen_for(producer: &impl Index, event: &impl Index, consumed: u32, count: u32) -> bool {
+    let count = count.max(1);
+    event.store(consumed.wrapping_add(count));
     event.fence();
-    producer.load() != consumed
+    producer.load().wrapping_sub(consumed) >= count
 }

@@ -473,6 +473,16 @@ impl<'g, P: Platform> Tx<'g, P> {
     pub(super) fn listen(&self) -> bool {
         self.ring.as_ref().is_some_and(FrontRing::listen)
     }
+
+    /// Before sleeping for room: whether half of what was sent is answered, or, if
+    /// somebody waits for an answer, the first. Each event costs more than room is worth.
+    pub(super) fn listen_for_room(&self) -> bool {
+        let is_waited_for = self.jobs.iter().any(Option::is_some);
+        self.ring.as_ref().is_some_and(|ring| match is_waited_for {
+            true => ring.listen(),
+            false => ring.listen_for(ring.in_flight() / 2),
+        })
+    }
 }
 
 fn extra(r#type: NetifExtraType, body: &[u8]) -> NetifExtraInfo {
