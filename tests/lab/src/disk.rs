@@ -92,7 +92,7 @@ pub(crate) fn partitions() -> String {
 /// A partition table of old, a FAT partition and an ext4 one, with a few files.
 fn sample(large_mb: usize) -> Result<Vec<u8>> {
     // The file system's own needs grow with it.
-    let ext4_bytes = EXT4_BYTES + (large_mb * MB / 16 * 17).next_multiple_of(MIB);
+    let ext4_bytes = EXT4_BYTES + (large_mb * MB / 4 * 5).next_multiple_of(MIB);
     let mut image = vec![0; EXT4_AT + ext4_bytes];
     let entries = [(0x06, FAT_AT, FAT_BYTES), (0x83, EXT4_AT, ext4_bytes)];
     for (index, (kind, at, bytes)) in entries.into_iter().enumerate() {
