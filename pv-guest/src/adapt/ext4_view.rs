@@ -112,7 +112,8 @@ impl<R: Ext4Read> Ext4Read for Cached<R> {
     ) -> Result<(), Box<dyn core::error::Error + Send + Sync + 'static>> {
         let mut done = 0;
         while let Some(rest) = target.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let from = start_byte + done as u64;
+            let from = start_byte.checked_add(done as u64);
+            let from = from.ok_or("a read behind the end of all volumes")?;
             let within = (from % PIECE_BYTES as u64) as usize;
             let piece = self.piece(from / PIECE_BYTES as u64)?;
             let there = piece.get(within..).filter(|there| !there.is_empty());
@@ -223,6 +224,7 @@ mod tests {
         let mut two = [0; 2];
         assert!(cached.read(LEN as u64 - 1, &mut two).is_err());
         assert!(cached.read(LEN as u64 * 9, &mut two).is_err());
+        assert!(cached.read(u64::MAX, &mut two).is_err());
         // It goes on with what is there.
         cached.read(LEN as u64 - 2, &mut two).unwrap();
         assert_eq!(two, [byte(LEN - 2), byte(LEN - 1)]);
