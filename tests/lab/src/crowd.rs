@@ -2,12 +2,13 @@
 //! asked for.
 
 use std::{
+    fmt,
     sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 
 use crate::{
     net::Net,
@@ -48,6 +49,7 @@ impl Crowd {
     /// after the other, until their time is over.
     pub(crate) fn visit(self, net: Net, over: &AtomicBool) -> Result<String> {
         let mut first = Visitor::new(net, over);
+        first.arrive()?;
         let mut files = first.files()?;
         first.hang_up();
         files.retain(|file| file.content.len() <= MOST_BYTES);
@@ -67,7 +69,7 @@ impl Crowd {
             ends.map(|end| end.map_err(|_| anyhow!("a client panicked")))
                 .collect()
         });
-        self.sum_up(&clients?)
+        self.sum_up(&clients?, begin.elapsed())
     }
 
     fn client(
@@ -93,8 +95,8 @@ impl Crowd {
                     experience.bytes += file.content.len();
                     experience.slowest = experience.slowest.max(asked.elapsed());
                 }
-                Err(error) => {
-                    experience.failures.push(format!("{error:#}"));
+                Err(failure) => {
+                    experience.failures.push(failure);
                     visitor.hang_up();
                     thread::sleep(PAUSE);
                 }
@@ -106,41 +108,68 @@ impl Crowd {
         experience
     }
 
-    fn sum_up(self, clients: &[Experience]) -> Result<String> {
-        let failures: Vec<&String> = clients.iter().flat_map(|one| &one.failures).collect();
+    fn sum_up(self, clients: &[Experience], took: Duration) -> Result<String> {
         let answers: usize = clients.iter().map(|one| one.answers).sum();
+        let failures: Vec<&Failure> = clients.iter().flat_map(|one| &one.failures).collect();
+        let refused = failures.iter().filter(|one| one.is_refusal()).count();
+        let corrupted = failures.len() - refused;
+        let sum = format!(
+            "crowd: {} clients at once for {} s: {answers} answers, {refused} refused, {corrupted} corrupted",
+            clients.len(),
+            self.stay.as_secs()
+        );
         if let Some(first) = failures.first() {
-            bail!(
-                "{} of {} questions failed, the first so: {first}",
-                failures.len(),
-                failures.len() + answers
-            );
+            bail!("{sum}; the first so: {first}");
         }
-        let without = clients.iter().filter(|one| one.answers == 0).count();
-        ensure!(without == 0, "{without} clients got no answer at all");
         let least = clients.iter().map(|one| one.answers).min().unwrap_or(0);
+        ensure!(least > 0, "{sum}, but one client or more got none at all");
         let slowest = clients.iter().map(|one| one.slowest).max();
         let bytes: usize = clients.iter().map(|one| one.bytes).sum();
+        let seconds = took.as_secs_f64();
         Ok(format!(
-            "crowd: {} clients at once for {} s got {answers} answers, all right\n\
-             crowd: {:.1} MB; {least} answers or more for each; the slowest took {:.1} s\n",
-            clients.len(),
-            self.stay.as_secs(),
-            bytes as f64 / 1e6,
+            "{sum}\n\
+             crowd: {:.0} answers and {:.1} MB a second; {least} answers or more for each; the slowest took {:.1} s\n",
+            answers as f64 / seconds,
+            bytes as f64 / 1e6 / seconds,
             slowest.unwrap_or_default().as_secs_f64()
         ))
     }
 }
 
 /// Asks for a file, and compares what comes with the one whose SHA-256 was right.
-fn ask(visitor: &Visitor<'_>, file: &File) -> Result<()> {
-    let (status, content) = visitor.get(&file.path).with_context(|| file.path.clone())?;
-    ensure!(status == 200, "{}: status {status}", file.path);
-    if content != file.content {
-        let (there, wanted) = (content.len(), file.content.len());
-        bail!("{}: {there} bytes of {wanted}, which are others", file.path);
+fn ask(visitor: &Visitor<'_>, file: &File) -> Result<(), Failure> {
+    let path = &file.path;
+    match visitor.get(path) {
+        Err(error) => Err(Failure::Refused(format!("{path}: {error:#}"))),
+        Ok((200, content)) if content == file.content => Ok(()),
+        Ok((status, content)) => Err(Failure::Corrupted(format!(
+            "{path}: status {status}, {} bytes, which are not the {} of the file",
+            content.len(),
+            file.content.len()
+        ))),
     }
-    Ok(())
+}
+
+/// Why a client is not content.
+#[derive(Debug)]
+enum Failure {
+    /// He was not let in, or got no answer, or not to its end.
+    Refused(String),
+    /// He got another answer than the file.
+    Corrupted(String),
+}
+
+impl Failure {
+    const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Refused(what) | Self::Corrupted(what)) = self;
+        f.write_str(what)
+    }
 }
 
 /// How a client fared.
@@ -149,35 +178,55 @@ struct Experience {
     answers: usize,
     bytes: usize,
     slowest: Duration,
-    failures: Vec<String>,
+    failures: Vec<Failure>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TOOK: Duration = Duration::from_secs(40);
+
     fn happy() -> Experience {
         Experience {
-            answers: 3,
-            bytes: 2_000_000,
+            answers: 30,
+            bytes: 20_000_000,
             slowest: Duration::from_millis(1500),
             failures: Vec::new(),
         }
     }
 
     #[test]
+    fn what_a_crowd_got_is_told() {
+        let said = Crowd::DEFAULT.sum_up(&[happy(), happy()], TOOK).unwrap();
+        assert_eq!(
+            said,
+            "crowd: 2 clients at once for 30 s: 60 answers, 0 refused, 0 corrupted\n\
+             crowd: 2 answers and 1.0 MB a second; 30 answers or more for each; the slowest took 1.5 s\n"
+        );
+    }
+
+    #[test]
     fn one_failure_is_one_too_many() {
-        let said = Crowd::DEFAULT.sum_up(&[happy(), happy()]).unwrap();
-        assert!(said.starts_with("crowd: 2 clients at once for 30 s got 6 answers, all right\n"));
-        assert!(said.contains("4.0 MB; 3 answers or more for each; the slowest took 1.5 s"));
-        let unhappy = Experience {
-            failures: vec!["refused".into()],
-            ..happy()
-        };
-        let error = Crowd::DEFAULT.sum_up(&[happy(), unhappy]).unwrap_err();
-        let text = error.to_string();
-        assert_eq!(text, "1 of 7 questions failed, the first so: refused");
-        let ignored = Experience::default();
-        assert!(Crowd::DEFAULT.sum_up(&[happy(), ignored]).is_err());
+        for (failure, counts) in [
+            (Failure::Refused("why".into()), "1 refused, 0 corrupted"),
+            (Failure::Corrupted("why".into()), "0 refused, 1 corrupted"),
+        ] {
+            let unhappy = Experience {
+                failures: vec![failure],
+                ..happy()
+            };
+            let error = Crowd::DEFAULT.sum_up(&[happy(), unhappy], TOOK);
+            let text = error.unwrap_err().to_string();
+            assert!(text.contains(counts), "{text}");
+            assert!(text.ends_with("; the first so: why"), "{text}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_forgotten() {
+        let forgotten = Experience::default();
+        let all = [happy(), forgotten];
+        assert!(Crowd::DEFAULT.sum_up(&all, TOOK).is_err());
     }
 }

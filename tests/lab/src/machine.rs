@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::SocketAddr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,8 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     dom0,
     job_disk::{self, JOB_DISK_BYTES},
-    net::{self, Net},
-    packages,
+    net, packages,
     packages::XenVersion,
     qmp::Qmp,
     run::Debug,
@@ -126,12 +126,13 @@ impl Parts {
         Ok(())
     }
 
-    /// Starts the machine: `folder` holds its job and its socket.
+    /// Starts the machine: `folder` holds its job and its socket, `port` leads to the
+    /// guest.
     pub(crate) fn start(
         &self,
         folder: &Path,
         start: Start,
-        net: Option<Net>,
+        port: Option<SocketAddr>,
         debug: Debug,
     ) -> Result<Machine> {
         let socket = folder.join("qmp");
@@ -160,7 +161,7 @@ impl Parts {
                 "file={},format=raw,if=virtio,readonly=on",
                 folder.join("job").display()
             ))
-            .args(["-netdev", &net::user(net), "-device", NETWORK_DEVICE])
+            .args(["-netdev", &net::user(port), "-device", NETWORK_DEVICE])
             .args(["-serial", "stdio", "-qmp"])
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .stdin(Stdio::piped())

@@ -1,6 +1,6 @@
 //! Networks for guests: a port of this machine that leads to a guest's port 80.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context, Result};
 
@@ -32,20 +32,29 @@ impl Net {
         Ok(Some(Self { port }))
     }
 
-    /// A port that is free.
-    pub(crate) fn any() -> Result<Self> {
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        Ok(Self { port })
+    /// The port, as a program opens it.
+    pub(crate) fn address(self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// Where a browser finds it.
     pub(crate) fn url(self) -> String {
-        format!("http://127.0.0.1:{}/", self.port)
+        format!("http://{}/", self.address())
     }
 }
 
-/// The network of the lab's machine, as QEMU is told of it.
-pub(crate) fn user(net: Option<Net>) -> String {
-    let forward = net.map(|net| format!(",hostfwd=tcp:127.0.0.1:{}-{GUEST}", net.port));
+/// An address of this machine's own that nobody else on it uses: whoever makes a
+/// connection gets a port of 127.0.0.1's for it, and that may be any which is free.
+const PRIVATE: Ipv4Addr = Ipv4Addr::new(127, 88, 101, 110);
+
+/// A port there that is free, and is so when somebody else opens it a moment later.
+pub(crate) fn private() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((PRIVATE, 0))?.local_addr()?)
+}
+
+/// The network of the lab's machine, as QEMU is told of it, with the port that leads
+/// to the guest.
+pub(crate) fn user(port: Option<SocketAddr>) -> String {
+    let forward = port.map(|port| format!(",hostfwd=tcp:{port}-{GUEST}"));
     format!("user,id=net0{}", forward.unwrap_or_default())
 }

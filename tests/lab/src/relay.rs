@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::net::Net;
+use crate::net;
 
 /// How long a client knocks at QEMU's port before it knocks again: one who is not let
 /// in at once was dropped.
@@ -29,17 +29,16 @@ const STACK_BYTES: usize = 128 << 10;
 /// The port; it closes when this is dropped.
 pub(crate) struct Relay {
     outer: SocketAddr,
-    inner: Net,
+    inner: SocketAddr,
     over: Arc<AtomicBool>,
 }
 
 impl Relay {
-    /// Opens a network's port, to lead to another, which is free.
-    pub(crate) fn open(outer: Net) -> Result<Self> {
-        let outer = SocketAddr::from((Ipv4Addr::LOCALHOST, outer.port));
-        let listener = TcpListener::bind(outer)
-            .with_context(|| format!("port {} is not to be had", outer.port()))?;
-        let inner = Net::any()?;
+    /// Opens a port, to lead to another, which is free.
+    pub(crate) fn open(outer: SocketAddr) -> Result<Self> {
+        let listener =
+            TcpListener::bind(outer).with_context(|| format!("{outer} is not to be had"))?;
+        let inner = net::private()?;
         let over = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&over);
         thread::spawn(move || serve(&listener, inner, &stop));
@@ -47,7 +46,7 @@ impl Relay {
     }
 
     /// Where it leads.
-    pub(crate) const fn inner(&self) -> Net {
+    pub(crate) const fn inner(&self) -> SocketAddr {
         self.inner
     }
 }
@@ -60,11 +59,8 @@ impl Drop for Relay {
     }
 }
 
-fn serve(listener: &TcpListener, inner: Net, over: &AtomicBool) {
-    let door = Arc::new(Mutex::new(SocketAddr::from((
-        Ipv4Addr::LOCALHOST,
-        inner.port,
-    ))));
+fn serve(listener: &TcpListener, inner: SocketAddr, over: &AtomicBool) {
+    let door = Arc::new(Mutex::new(inner));
     while let Ok((client, _)) = listener.accept() {
         if over.load(Ordering::Relaxed) {
             return;
@@ -124,8 +120,8 @@ mod tests {
     #[test]
     fn many_at_once_get_what_is_theirs() {
         const CLIENTS: u8 = 100;
-        let relay = Relay::open(Net::any().unwrap()).unwrap();
-        let guest = TcpListener::bind((Ipv4Addr::LOCALHOST, relay.inner().port)).unwrap();
+        let relay = Relay::open(net::private().unwrap()).unwrap();
+        let guest = TcpListener::bind(relay.inner()).unwrap();
         thread::spawn(move || {
             for client in guest.incoming().map_while(Result::ok) {
                 thread::spawn(move || pass(&client, &client));

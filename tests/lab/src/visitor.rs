@@ -24,6 +24,8 @@ const MOST_BYTES: u64 = 1 << 30;
 pub(crate) struct File {
     pub(crate) path: String,
     pub(crate) content: Vec<u8>,
+    /// How long it was in coming.
+    took: Duration,
 }
 
 /// A visitor of a guest's server.
@@ -57,41 +59,47 @@ impl<'a> Visitor<'a> {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Waits until the server has begun, and takes all its files, which are what
-    /// SHA256SUMS says.
+    /// Takes all files, which are what SHA256SUMS says.
     pub(crate) fn files(&self) -> Result<Vec<File>> {
-        let (status, page) = self.arrive()?;
-        ensure!(status == 200 && !page.is_empty(), "the page is not there");
         let (status, sums) = self.get("files/SHA256SUMS")?;
         ensure!(status == 200, "there is no SHA256SUMS");
         let mut files = Vec::new();
         for line in String::from_utf8(sums)?.lines() {
             let (sum, name) = line.split_once("  ").context("no sum and name")?;
             let path = format!("files/{name}");
+            let asked = Instant::now();
             let (_, content) = self.get(&path)?;
+            let took = asked.elapsed();
             let found = disk::sum(&content);
             ensure!(found == sum, "{name} is not what SHA256SUMS says");
-            files.push(File { path, content });
+            files.push(File {
+                path,
+                content,
+                took,
+            });
         }
         ensure!(!files.is_empty(), "there are no files");
         Ok(files)
     }
 
-    fn arrive(&self) -> Result<(u16, Vec<u8>)> {
+    /// Waits until the server has begun, and has a look at its page.
+    pub(crate) fn arrive(&self) -> Result<()> {
         let hasty: ureq::Agent = settings().timeout_global(Some(TRY)).build().into();
-        loop {
+        let (status, page) = loop {
             match get(&hasty, self.net, "") {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => break answer,
                 Err(error) if self.is_over() => return Err(error),
                 // It has not begun yet.
                 Err(_) => thread::sleep(PAUSE),
             }
-        }
+        };
+        ensure!(status == 200 && !page.is_empty(), "the page is not there");
+        Ok(())
     }
 
     /// Fetches what is on the server, and says what it found.
     pub(crate) fn visit(&self) -> Result<String> {
-        let begun = Instant::now();
+        self.arrive()?;
         let files = self.files()?;
         let (status, figures) = self.get("status.json")?;
         let figures: serde_json::Value = serde_json::from_slice(&figures)?;
@@ -103,10 +111,15 @@ impl<'a> Visitor<'a> {
             bail!("there is something where nothing is");
         }
         let bytes: usize = files.iter().map(|file| file.content.len()).sum();
+        let seconds = files
+            .iter()
+            .map(|file| file.took.as_secs_f64())
+            .sum::<f64>();
         Ok(format!(
-            "visitor: {} files are what SHA256SUMS says\nvisitor: {bytes} bytes of files, {:.1} s after the start\n",
+            "visitor: {} files are what SHA256SUMS says\n\
+             visitor: {bytes} bytes of files in {seconds:.1} s, {:.1} MB a second\n",
             files.len(),
-            begun.elapsed().as_secs_f64()
+            bytes as f64 / 1e6 / seconds
         ))
     }
 }

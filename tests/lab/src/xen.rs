@@ -272,9 +272,9 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         }
     }
     job_disk::write(&folder.path().join("job"), &files, &lent)?;
-    let relay = job.net.map(Relay::open).transpose()?;
-    let net = relay.as_ref().map(Relay::inner);
-    let mut machine = parts.start(folder.path(), job.start, net, job.debug)?;
+    let relay = job.net.map(|net| Relay::open(net.address())).transpose()?;
+    let port = relay.as_ref().map(Relay::inner);
+    let mut machine = parts.start(folder.path(), job.start, port, job.debug)?;
     if job.debug == Debug::Gdb {
         let socket = folder.path().join("gdb");
         invite(
