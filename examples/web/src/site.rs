@@ -19,7 +19,7 @@ use crate::{
 /// Where the files are.
 const FILES: &str = "/files";
 /// Bytes of a file that are read at a time.
-const PIECE_BYTES: usize = 32 << 10;
+const PIECE_BYTES: usize = 16 << 10;
 
 /// All that there is.
 pub(crate) struct Site {
@@ -66,16 +66,15 @@ impl PathRouterService for Site {
     ) -> Result<ResponseSent, W::Error> {
         let found = decode(path.encoded()).and_then(|path| self.find(&path));
         let connection = request.body_connection.finalize().await?;
-        let sent = match found {
+        let _counted = self.status.answer();
+        match found {
             Some(body) => Response::ok(body).write_to(connection, response).await,
             None => {
                 let body = Body::Page("text/plain", "there is nothing here\n".into());
                 let missing = Response::new(StatusCode::NOT_FOUND, body);
                 missing.write_to(connection, response).await
             }
-        };
-        self.status.count();
-        sent
+        }
     }
 }
 
@@ -108,12 +107,12 @@ impl Content for Body {
                 let mut piece = vec![0; PIECE_BYTES];
                 let mut rest = len;
                 while rest > 0 {
+                    let count = fill(&mut file, &mut piece).min(rest);
                     // What cannot be read is not sent: the client sees that it
                     // is short.
-                    let Ok(count @ 1..) = file.read_bytes(&mut piece) else {
+                    let Some(part @ [_, ..]) = piece.get(..count) else {
                         break;
                     };
-                    let part = piece.get(..count.min(rest)).unwrap_or_default();
                     writer.write_all(part).await?;
                     rest -= part.len();
                 }
@@ -121,6 +120,19 @@ impl Content for Body {
             }
         }
     }
+}
+
+/// Reads as much as there is room for, or left; says how much. The file system gives
+/// a block at a time, and the network stack has work with each piece.
+fn fill(file: &mut File, piece: &mut [u8]) -> usize {
+    let mut filled = 0;
+    while let Some(rest @ [_, ..]) = piece.get_mut(filled..) {
+        let Ok(count @ 1..) = file.read_bytes(rest) else {
+            break;
+        };
+        filled += count;
+    }
+    filled
 }
 
 /// The kind of a file, by its name.

@@ -15,6 +15,17 @@ pub(crate) struct Status {
     bus: Bus<'static>,
     nic: Nic<'static>,
     requests: Cell<u64>,
+    busy: Cell<u64>,
+}
+
+/// A request that is being answered; it counts when it was.
+pub(crate) struct Answer<'a>(&'a Status);
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        self.0.busy.set(self.0.busy.get() - 1);
+        self.0.requests.set(self.0.requests.get() + 1);
+    }
 }
 
 impl Status {
@@ -23,12 +34,19 @@ impl Status {
             bus,
             nic,
             requests: Cell::new(0),
+            busy: Cell::new(0),
         }
     }
 
-    /// Somebody was answered.
-    pub(crate) fn count(&self) {
-        self.requests.set(self.requests.get() + 1);
+    /// Somebody is being answered, as long as this is kept.
+    pub(crate) fn answer(&self) -> Answer<'_> {
+        self.busy.set(self.busy.get() + 1);
+        Answer(self)
+    }
+
+    /// How many are being answered.
+    pub(crate) const fn busy(&self) -> u64 {
+        self.busy.get()
     }
 
     /// How many queues there are, and who chooses.

@@ -5,6 +5,8 @@
 
 use core::task::Context;
 
+/// The traits: for whoever looks at packets between the stack and a [`Device`].
+pub use embassy_net_driver as driver;
 use embassy_net_driver::{
     Capabilities, Checksum, Driver, HardwareAddress, LinkState, RxToken, TxToken,
 };

@@ -13,7 +13,7 @@ pub mod embassy_net;
 #[cfg(feature = "embedded-sdmmc")]
 mod embedded_sdmmc;
 #[cfg(feature = "ext4-view")]
-mod ext4_view;
+pub mod ext4_view;
 #[cfg(any(feature = "embassy-net", feature = "smoltcp"))]
 mod offload;
 #[cfg(feature = "smoltcp")]

@@ -114,7 +114,9 @@ impl<'g, P: Platform> Volume<'g, P> {
         };
         let len = target.len() as u64;
         let end = offset_bytes.checked_add(len).ok_or(Error::OutOfRange)?;
-        let (start, stop) = (offset_bytes / unit * unit, end.next_multiple_of(unit));
+        let start = offset_bytes / unit * unit;
+        let stop = end.checked_next_multiple_of(unit);
+        let stop = stop.ok_or(Error::OutOfRange)?;
         let first = Sector(start / SECTOR_BYTES as u64);
         if (start, stop) == (offset_bytes, end) {
             return self.read(first, &mut [target]).await;

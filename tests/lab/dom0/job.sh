@@ -27,6 +27,12 @@ ended() { # waits for the end of a guest
 for disk in /job/disk*; do
     [ -f "$disk" ] && losetup "/dev/loop${disk#/job/disk}" "$disk"
 done
+# Disks that are only read stay on the disk by which this job came in.
+mapper=$(awk '$2 == "device-mapper" { print $1 }' /proc/devices)
+while read -r index first sectors; do
+    dmsetup create --noudevsync -r -j "$mapper" -m "$((16 + index))" "lent$index" \
+        --table "0 $sectors linear /dev/vda $first"
+done </job/lent
 if [ -f /job/trouble ]; then
     dmsetup create --noudevsync trouble --table "0 16384 linear /dev/ram0 0"
 fi

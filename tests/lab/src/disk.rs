@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{machine::run_folder, packages};
 
-/// Guests that are of no use without a disk.
-const WANT_ONE: [&str; 2] = ["disk", "web"];
+/// Guests that are of no use without a disk, and what they do with it.
+const WANT_ONE: [(&str, Access); 2] = [("disk", Access::Write), ("web", Access::Read)];
 
 /// A disk that a guest is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,19 +59,28 @@ const FAT_BYTES: usize = 4 * MIB;
 const EXT4_AT: usize = FAT_AT + FAT_BYTES;
 const EXT4_BYTES: usize = 4 * MIB;
 
-/// The sample disk, fresh, for a guest that wants one.
-pub(crate) fn sample_for(guest: &str, platform: &str) -> Result<Option<Disk>> {
-    if !WANT_ONE.contains(&guest) {
+/// As disks' makers count.
+const MB: usize = 1_000_000;
+/// The large file.
+const LARGE: &str = "large.bin";
+
+/// The sample disk, fresh, for a guest that wants one, with a large file of so many
+/// megabytes, or none.
+pub(crate) fn sample_for(guest: &str, platform: &str, large_mb: usize) -> Result<Option<Disk>> {
+    let Some((_, access)) = WANT_ONE.into_iter().find(|(name, _)| *name == guest) else {
         return Ok(None);
-    }
+    };
     let path = packages::cache().join(format!("sample-{guest}-{platform}"));
-    let image = sample()?;
+    let image = sample(large_mb)?;
     fs::create_dir_all(packages::cache())?;
     fs::write(&path, image).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Some(Disk {
-        path,
-        access: Access::Write,
-    }))
+    Ok(Some(Disk { path, access }))
+}
+
+/// The SHA-256 of a file, as `sha256sum` writes it.
+pub(crate) fn sum(content: &[u8]) -> String {
+    let digest = Sha256::digest(content);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where the partitions of the sample are, for Linux: the file system, where it
@@ -81,9 +90,11 @@ pub(crate) fn partitions() -> String {
 }
 
 /// A partition table of old, a FAT partition and an ext4 one, with a few files.
-fn sample() -> Result<Vec<u8>> {
-    let mut image = vec![0; EXT4_AT + EXT4_BYTES];
-    let entries = [(0x06, FAT_AT, FAT_BYTES), (0x83, EXT4_AT, EXT4_BYTES)];
+fn sample(large_mb: usize) -> Result<Vec<u8>> {
+    // The file system's own needs grow with it.
+    let ext4_bytes = EXT4_BYTES + (large_mb * MB / 4 * 5).next_multiple_of(MIB);
+    let mut image = vec![0; EXT4_AT + ext4_bytes];
+    let entries = [(0x06, FAT_AT, FAT_BYTES), (0x83, EXT4_AT, ext4_bytes)];
     for (index, (kind, at, bytes)) in entries.into_iter().enumerate() {
         let entry = &mut image[446 + index * 16..][..16];
         entry[4] = kind;
@@ -92,7 +103,7 @@ fn sample() -> Result<Vec<u8>> {
     }
     image[510..512].copy_from_slice(&[0x55, 0xaa]);
     image[FAT_AT..][..FAT_BYTES].copy_from_slice(&fat()?);
-    image[EXT4_AT..][..EXT4_BYTES].copy_from_slice(&ext4()?);
+    image[EXT4_AT..].copy_from_slice(&ext4(ext4_bytes, large_mb)?);
     Ok(image)
 }
 
@@ -113,34 +124,51 @@ fn fat() -> Result<Vec<u8>> {
 }
 
 /// The files of the ext4 partition.
-fn files() -> Vec<(&'static str, Vec<u8>)> {
+fn files(large_mb: usize) -> Vec<(&'static str, Vec<u8>)> {
     let numbers: String = (1..=50_000).map(|number| format!("{number}\n")).collect();
-    vec![
+    let mut files = vec![
         ("hello.txt", b"Hello from the sample disk.\n".to_vec()),
         ("folder/inner.txt", b"A file in a folder.\n".to_vec()),
         ("numbers.txt", numbers.into_bytes()),
-    ]
+    ];
+    if large_mb > 0 {
+        files.push((LARGE, noise(large_mb * MB)));
+    }
+    files
 }
 
-fn ext4() -> Result<Vec<u8>> {
+/// Bytes of which no two pieces are alike, so that none can stand in for another
+/// unseen.
+fn noise(len: usize) -> Vec<u8> {
+    // Marsaglia's xorshift, from any number that is not zero.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let words = std::iter::repeat_with(next).take(len.div_ceil(8));
+    let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+    bytes.truncate(len);
+    bytes
+}
+
+fn ext4(bytes: usize, large_mb: usize) -> Result<Vec<u8>> {
     let folder = run_folder()?;
     let root = folder.path().join("root");
     let mut sums = String::new();
-    for (name, content) in files() {
+    for (name, content) in files(large_mb) {
         let path = root.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        let sum: String = Sha256::digest(&content)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        sums.push_str(&format!("{sum}  {name}\n"));
+        sums.push_str(&format!("{}  {name}\n", sum(&content)));
         fs::write(path, content)?;
     }
     fs::write(root.join("SHA256SUMS"), sums)?;
     let image = folder.path().join("ext4");
-    File::create(&image)?.set_len(EXT4_BYTES as u64)?;
+    File::create(&image)?.set_len(bytes as u64)?;
     let mke2fs = ["/usr/sbin/mke2fs", "/sbin/mke2fs"]
         .into_iter()
         .find(|path| Path::new(path).exists());
@@ -163,11 +191,19 @@ mod tests {
 
     #[test]
     fn the_sample_is_a_disk() {
-        let image = sample().unwrap();
+        let image = sample(1).unwrap();
         assert_eq!(image[510..512], [0x55, 0xaa]);
         // The magic of an ext4 file system.
         assert_eq!(image[EXT4_AT + 1024 + 56..][..2], [0x53, 0xef]);
         assert_eq!(image[FAT_AT + 510..][..2], [0x55, 0xaa]);
+    }
+
+    #[test]
+    fn noise_is_as_long_as_it_is_to_be() {
+        for len in [0, 1, 8, 1001] {
+            assert_eq!(noise(len).len(), len);
+        }
+        assert_ne!(noise(16)[..8], noise(16)[8..]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
+    net::SocketAddr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -16,16 +17,12 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     dom0,
-    net::{self, Net},
-    packages,
+    job_disk::{self, JOB_DISK_BYTES},
+    net, packages,
     packages::XenVersion,
     qmp::Qmp,
     run::Debug,
 };
-
-/// Bytes of the disk by which a job comes in. A saved machine wants the same
-/// size again.
-const JOB_DISK_BYTES: u64 = 256 << 20;
 
 const XEN_OPTIONS: &str = "dom0_mem=512M,max:512M dom0_max_vcpus=1 console=com1 com1=115200,8n1 \
     sched=credit cpuidle=0 edd=off edid=no spec-ctrl=no bootscrub=off loglvl=info guest_loglvl=all";
@@ -102,7 +99,7 @@ impl Parts {
         }
         let bar = packages::progress("starting Xen for the first time");
         let run = run_folder()?;
-        write_job(&run.path().join("job"), &[])?;
+        job_disk::write(&run.path().join("job"), &[], &[])?;
         let mut machine = self.start(run.path(), Start::Cold, pace, None, Debug::Off)?;
         let mut output = machine.output()?;
         let mut line = Vec::new();
@@ -132,13 +129,14 @@ impl Parts {
         Ok(())
     }
 
-    /// Starts the machine: `folder` holds its job and its socket.
+    /// Starts the machine: `folder` holds its job and its socket, `port` leads to the
+    /// guest.
     pub(crate) fn start(
         &self,
         folder: &Path,
         start: Start,
         pace: Pace,
-        net: Option<Net>,
+        port: Option<SocketAddr>,
         debug: Debug,
     ) -> Result<Machine> {
         let socket = folder.join("qmp");
@@ -159,7 +157,7 @@ impl Parts {
                 "file={},format=raw,if=virtio,readonly=on",
                 folder.join("job").display()
             ))
-            .args(["-netdev", &net::user(net), "-device", NETWORK_DEVICE])
+            .args(["-netdev", &net::user(port), "-device", NETWORK_DEVICE])
             .args(["-serial", "stdio", "-qmp"])
             .arg(format!("unix:{},server=on,wait=off", socket.display()))
             .stdin(Stdio::piped())
@@ -294,26 +292,6 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
     command
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))
-}
-
-/// Writes the disk by which a job comes in: an archive and nothing more.
-pub(crate) fn write_job(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, content) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        header.set_cksum();
-        archive.append_data(&mut header, name, content.as_slice())?;
-    }
-    let archive = archive.into_inner()?;
-    if archive.len() as u64 > JOB_DISK_BYTES {
-        bail!("the guest is too large for the lab's job disk");
-    }
-    let mut file = fs::File::create(path)?;
-    file.write_all(&archive)?;
-    file.set_len(JOB_DISK_BYTES)?;
-    Ok(())
 }
 
 /// A running machine; it ends when this is dropped.

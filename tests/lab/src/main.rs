@@ -4,11 +4,13 @@ mod abi;
 mod bench;
 mod cpio;
 mod crash;
+mod crowd;
 mod disk;
 mod dom0;
 mod exit;
 mod fuzz;
 mod guest;
+mod job_disk;
 mod linux;
 mod machine;
 mod matrix;
@@ -17,6 +19,7 @@ mod names;
 mod net;
 mod packages;
 mod qmp;
+mod relay;
 mod report;
 mod run;
 mod say;
@@ -24,6 +27,7 @@ mod scenario;
 mod size;
 mod spoil;
 mod test;
+mod visitor;
 mod xen;
 
 use std::{
@@ -36,6 +40,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    crowd::Crowd,
     disk::Disk,
     exit::Ended,
     machine::{Pace, Start},
@@ -58,7 +63,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Run a guest; the exit status is 0 if it powers off, else 64 and the
-    /// reason (65 reboot, 67 crash, 68 watchdog), 124 if its time is over
+    /// reason (65 reboot, 67 crash, 68 watchdog), 124 if its time is over, 1 if
+    /// its visitors complain
     Run(RunOptions),
     /// Run all tests: the host's, and the guests' on each platform
     Test {
@@ -144,16 +150,26 @@ struct RunOptions {
     /// Seconds until it is ended: 60, or a day if it has a network
     #[arg(long, value_name = "S")]
     timeout: Option<u64>,
-    /// Who else is there (xen-pv and xen-pvh only)
+    /// Who else is there (xen-pv and xen-pvh only, but for visitors and a crowd)
     #[arg(long, default_value = "nobody")]
     with: With,
+    /// How many clients a crowd is
+    #[arg(long, value_name = "N", default_value_t = Crowd::DEFAULT.clients)]
+    clients: usize,
+    /// How long a crowd stays
+    #[arg(long, value_name = "S", default_value_t = Crowd::DEFAULT.stay.as_secs())]
+    seconds: u64,
     /// Spoil what the loader hands to the guest (conformance only)
     #[arg(long, value_name = "KIND")]
     spoil: Option<Spoil>,
     /// A disk for it, xvda and on: FILE, or FILE:ro to read only. On a real Xen
-    /// the guest has a copy
+    /// the guest has a copy, which costs domain 0 memory unless it is read only
     #[arg(long, value_name = "FILE")]
     disk: Vec<Disk>,
+    /// A file of so many megabytes on the disk that a guest gets which was given
+    /// none, and wants one
+    #[arg(long, value_name = "MB", default_value_t = 0)]
+    large: usize,
     /// Give it a network, and have this port of this machine lead to its port 80;
     /// 0 is any. A web server gets one without being asked: 8080, or any
     #[arg(long, value_name = "PORT")]
@@ -224,7 +240,7 @@ fn main() -> ExitCode {
 
 fn run_guest(options: RunOptions) -> Result<u8> {
     let disks = match options.disk.is_empty() {
-        true => disk::sample_for(&options.example, options.on.name())?
+        true => disk::sample_for(&options.example, options.on.name(), options.large)?
             .into_iter()
             .collect(),
         false => options.disk,
@@ -240,6 +256,10 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         disks,
         net,
         with: options.with,
+        crowd: Crowd {
+            clients: options.clients,
+            stay: Duration::from_secs(options.seconds),
+        },
         spoil: options.spoil,
         timeout: Duration::from_secs(match options.timeout {
             _ if options.gdb => DAY_S,
@@ -276,7 +296,12 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         }
         eprintln!("lab: {} ended by {}", job.guest, report.ended);
     }
-    Ok(report.ended.status())
+    if let Some(complaint) = &report.complaint
+        && report.ended == Ended::Shutdown(0)
+    {
+        eprintln!("lab: {} was visited in vain: {complaint}", job.guest);
+    }
+    Ok(report.status())
 }
 
 /// Each platform, on each version of Xen that it has.

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Result, bail};
 
 use crate::{
+    crowd::Crowd,
     machine::{Pace, Start},
     packages::{XenVersion, progress},
     run::{Debug, Job, Platform, Report, Show, With, run},
@@ -190,6 +191,7 @@ fn job(column: Column, command_line: String) -> Job {
         disks: Vec::new(),
         net: None,
         with: With::Toolstack,
+        crowd: Crowd::DEFAULT,
         spoil: Some(Spoil::Witness),
         timeout: TIMEOUT,
         start: Start::Restored,
@@ -338,6 +340,7 @@ mod tests {
             console: console.to_owned(),
             hypervisor_log: Vec::new(),
             diagnosis: None,
+            complaint: None,
         }
     }
 

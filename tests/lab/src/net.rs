@@ -1,14 +1,8 @@
-//! Networks for guests: a port of this machine that leads to a guest's port 80,
-//! and a visitor who tries what is there.
+//! Networks for guests: a port of this machine that leads to a guest's port 80.
 
-use std::{
-    net::TcpListener,
-    thread,
-    time::{Duration, Instant},
-};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-use anyhow::{Context, Result, ensure};
-use sha2::{Digest, Sha256};
+use anyhow::{Context, Result};
 
 /// Guests that are of no use without a network.
 const WANT_ONE: [&str; 1] = ["web"];
@@ -16,7 +10,6 @@ const WANT_ONE: [&str; 1] = ["web"];
 const USUAL_PORT: u16 = 8080;
 /// The address that QEMU's network gives to the first who asks.
 const GUEST: &str = "10.0.2.15:80";
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// A guest's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,62 +32,29 @@ impl Net {
         Ok(Some(Self { port }))
     }
 
-    /// Where a browser finds it.
-    pub(crate) fn url(self) -> String {
-        format!("http://127.0.0.1:{}/", self.port)
+    /// The port, as a program opens it.
+    pub(crate) fn address(self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// Fetches what is on the server, and says what it found.
-    pub(crate) fn visit(self, patience: Duration) -> Result<String> {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(20)))
-            .http_status_as_error(false)
-            .build()
-            .into();
-        let get = |path: &str| -> Result<(u16, Vec<u8>)> {
-            let mut response = agent.get(format!("{}{path}", self.url())).call()?;
-            let status = response.status().as_u16();
-            let body = response.body_mut().with_config().limit(1 << 30);
-            Ok((status, body.read_to_vec()?))
-        };
-        let deadline = Instant::now() + patience;
-        let (status, page) = loop {
-            match get("") {
-                Ok(answer) => break answer,
-                Err(error) if Instant::now() > deadline => return Err(error),
-                // It has not begun yet.
-                Err(_) => thread::sleep(PAUSE),
-            }
-        };
-        ensure!(status == 200 && !page.is_empty(), "the page is not there");
-        let (status, figures) = get("status.json")?;
-        let figures: serde_json::Value = serde_json::from_slice(&figures)?;
-        ensure!(
-            status == 200 && figures["net"]["rx_packets"].as_u64() > Some(0),
-            "the figures make no sense: {figures}"
-        );
-        ensure!(
-            get("nothing")?.0 == 404,
-            "there is something where nothing is"
-        );
-        let (_, sums) = get("files/SHA256SUMS")?;
-        let mut right = 0;
-        for line in String::from_utf8(sums)?.lines() {
-            let (sum, name) = line.split_once("  ").context("no sum and name")?;
-            let (_, content) = get(&format!("files/{name}"))?;
-            let found: String = Sha256::digest(&content)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            ensure!(found == sum, "{name} is not what SHA256SUMS says");
-            right += 1;
-        }
-        Ok(format!("visitor: {right} files are what SHA256SUMS says\n"))
+    /// Where a browser finds it.
+    pub(crate) fn url(self) -> String {
+        format!("http://{}/", self.address())
     }
 }
 
-/// The network of the lab's machine, as QEMU is told of it.
-pub(crate) fn user(net: Option<Net>) -> String {
-    let forward = net.map(|net| format!(",hostfwd=tcp:127.0.0.1:{}-{GUEST}", net.port));
+/// An address of this machine's own that nobody else on it uses: whoever makes a
+/// connection gets a port of 127.0.0.1's for it, and that may be any which is free.
+const PRIVATE: Ipv4Addr = Ipv4Addr::new(127, 88, 101, 110);
+
+/// A port there that is free, and is so when somebody else opens it a moment later.
+pub(crate) fn private() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((PRIVATE, 0))?.local_addr()?)
+}
+
+/// The network of the lab's machine, as QEMU is told of it, with the port that leads
+/// to the guest.
+pub(crate) fn user(port: Option<SocketAddr>) -> String {
+    let forward = port.map(|port| format!(",hostfwd=tcp:{port}-{GUEST}"));
     format!("user,id=net0{}", forward.unwrap_or_default())
 }

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    crowd::Crowd,
     disk::{Access, Disk},
     exit::Ended,
     guest::{self, Build},
@@ -25,6 +26,7 @@ use crate::{
     net::Net,
     packages::{self, XenVersion},
     spoil::{self, Spoil},
+    visitor::Visitor,
     xen,
 };
 
@@ -99,7 +101,10 @@ pub(crate) enum With {
     Check,
     /// A visitor on this machine, who fetches all files that a guest serves
     Visitor,
-    /// A Linux guest on the same bridge, which does the same
+    /// Many visitors at once, each of whom checks every answer: see --clients and
+    /// --seconds. The guest is to end by itself: --cmdline quiet=5
+    Crowd,
+    /// A Linux guest on the same bridge, which fetches all files, too
     Neighbour,
     /// Trouble with the guest's disk, which is a blank one: it grows, fails, goes
     /// and comes back
@@ -126,6 +131,8 @@ pub(crate) struct Job {
     pub(crate) net: Option<Net>,
     /// Who else is there.
     pub(crate) with: With,
+    /// What a crowd is, if it is that.
+    pub(crate) crowd: Crowd,
     /// How the loader's information is spoilt.
     pub(crate) spoil: Option<Spoil>,
     pub(crate) timeout: Duration,
@@ -154,35 +161,50 @@ pub(crate) struct Report {
     pub(crate) hypervisor_log: Vec<String>,
     /// What the log tells of a guest that could not speak for itself.
     pub(crate) diagnosis: Option<String>,
+    /// What its visitors complain of.
+    pub(crate) complaint: Option<String>,
+}
+
+impl Report {
+    /// The exit status of the lab.
+    pub(crate) fn status(&self) -> u8 {
+        match self.ended.status() {
+            0 => self.complaint.is_some().into(),
+            status => status,
+        }
+    }
 }
 
 /// Runs a guest to its end.
 pub(crate) fn run(job: &Job) -> Result<Report> {
-    let visit = match (job.with, job.net) {
-        (With::Visitor, Some(net)) => {
-            let patience = job.timeout;
-            Some(thread::spawn(move || net.visit(patience)))
-        }
-        _ => None,
-    };
     if let Some(net) = job.net.filter(|_| job.show != Show::Kept) {
         eprintln!("lab: {} leads to the guest", net.url());
     }
-    let mut report = match job.platform {
-        Platform::Mock | Platform::MockPvh => mock(job),
-        Platform::Qemu => qemu(job),
-        Platform::XenPv | Platform::XenPvh => xen::run(job),
-    }?;
-    if let Some(visit) = visit {
-        let said = match visit.join() {
-            Ok(Ok(said)) => said,
-            Ok(Err(error)) => format!("visitor: {error:#}\n"),
-            Err(_) => "visitor: panicked\n".to_owned(),
+    let over = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let visit = job.net.and_then(|net| match job.with {
+            With::Visitor => Some(scope.spawn(move || Visitor::new(net, over).visit())),
+            With::Crowd => Some(scope.spawn(move || job.crowd.visit(net, over))),
+            _ => None,
+        });
+        let report = match job.platform {
+            Platform::Mock | Platform::MockPvh => mock(job),
+            Platform::Qemu => qemu(job),
+            Platform::XenPv | Platform::XenPvh => xen::run(job),
         };
-        show(job, said.as_bytes());
-        report.console += &said;
-    }
-    Ok(report)
+        over.store(true, Ordering::Relaxed);
+        let mut report = report?;
+        match visit.map(ScopedJoinHandle::join) {
+            None => {}
+            Some(Ok(Ok(said))) => {
+                show(job, said.as_bytes());
+                report.console += &said;
+            }
+            Some(Ok(Err(error))) => report.complaint = Some(format!("{error:#}")),
+            Some(Err(_)) => report.complaint = Some("a panic".to_owned()),
+        }
+        Ok(report)
+    })
 }
 
 /// The process of the platform, killed when its time is over.
@@ -334,6 +356,7 @@ fn mock(job: &Job) -> Result<Report> {
         console: console + &complaints,
         hypervisor_log: Vec::new(),
         diagnosis: None,
+        complaint: None,
     })
 }
 
@@ -354,6 +377,7 @@ fn debug_process(program: &Command) -> Result<Report> {
         console: String::new(),
         hypervisor_log: Vec::new(),
         diagnosis: None,
+        complaint: None,
     })
 }
 
@@ -435,5 +459,6 @@ fn qemu(job: &Job) -> Result<Report> {
         console,
         hypervisor_log: Vec::new(),
         diagnosis: None,
+        complaint: None,
     })
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    crowd::Crowd,
     disk,
     exit::Ended,
     machine::{Pace, Start},
@@ -19,6 +20,9 @@ pub(crate) struct Scenario {
     memory_mib: u32,
     command_line: &'static str,
     with: With,
+    crowd: Crowd,
+    /// Megabytes of a large file on its disk.
+    large_mb: usize,
     spoil: Option<Spoil>,
     ended: Expected,
     /// What the console must say; each of these.
@@ -58,6 +62,11 @@ const fn scenario(
         memory_mib: 32,
         command_line: "",
         with: With::Nobody,
+        crowd: Crowd {
+            stay: Duration::from_secs(5),
+            ..Crowd::DEFAULT
+        },
+        large_mb: 0,
         spoil: None,
         ended: Expected::Shutdown(0),
         says,
@@ -183,6 +192,50 @@ pub(crate) const ALL: &[Scenario] = &[
                 "visitor: 3 files are what SHA256SUMS says",
                 "dom0: http://[fd00::15]/files/hello.txt: Hello from the sample disk.",
                 "web: 8 requests were answered, 3 queues, chosen by a hash",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "quiet=3",
+        with: With::Visitor,
+        large_mb: 20,
+        timeout_s: 90,
+        only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
+        ..scenario(
+            "a web server with a large file",
+            "web",
+            &["visitor: 4 files are what SHA256SUMS says"],
+        )
+    },
+    Scenario {
+        command_line: "quiet=3",
+        with: With::Crowd,
+        timeout_s: 90,
+        only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
+        ..scenario(
+            "a web server with 200 clients",
+            "web",
+            &[
+                "crowd: 200 clients at once for 5 s: ",
+                " answers, 0 refused, 0 corrupted",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "quiet=3",
+        with: With::Crowd,
+        crowd: Crowd {
+            clients: 300,
+            stay: Duration::from_secs(5),
+        },
+        timeout_s: 90,
+        only_on: &[Platform::Mock],
+        ..scenario(
+            "a web server with more clients than sockets",
+            "web",
+            &[
+                "crowd: 300 clients at once for 5 s: ",
+                " answers, 0 refused, 0 corrupted",
             ],
         )
     },
@@ -323,7 +376,7 @@ impl Scenario {
     /// Runs it, and says what was wrong.
     pub(crate) fn check(&self, column: Column) -> Result<(), String> {
         let platform = column.platform;
-        let disks = disk::sample_for(self.guest, platform.name());
+        let disks = disk::sample_for(self.guest, platform.name(), self.large_mb);
         let disks = disks.map_err(|error| format!("{error:#}"))?;
         let job = Job {
             guest: self.guest.to_owned(),
@@ -335,6 +388,7 @@ impl Scenario {
             disks: disks.into_iter().collect(),
             net: Net::of(self.guest, None).map_err(|error| format!("{error:#}"))?,
             with: self.with,
+            crowd: self.crowd,
             spoil: self.spoil,
             timeout: Duration::from_secs(self.timeout_s),
             start: self.start,
@@ -350,6 +404,9 @@ impl Scenario {
                 "it ended by {}, not by {expected}\n{said}",
                 report.ended
             ));
+        }
+        if let Some(complaint) = &report.complaint {
+            return Err(format!("its visitors complain: {complaint}\n{said}"));
         }
         if self.mute_on.contains(&platform) {
             return Ok(());

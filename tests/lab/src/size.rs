@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::{
+    crowd::Crowd,
     exit::Ended,
     guest::{self, Build},
     machine::{Pace, Start},
@@ -54,6 +55,7 @@ fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
             disks: Vec::new(),
             net: None,
             with: With::Nobody,
+            crowd: Crowd::DEFAULT,
             spoil: None,
             timeout: Duration::from_secs(15),
             start: Start::Restored,

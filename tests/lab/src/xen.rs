@@ -16,10 +16,12 @@ use crate::{
     disk::{self, Access, Disk},
     exit::Ended,
     guest::{self, Build, Tool},
+    job_disk::{self, Lent},
     linux,
-    machine::{Parts, Start, run_folder, write_job},
+    machine::{Parts, Start, run_folder},
     names::Names,
     packages,
+    relay::Relay,
     run::{Debug, Job, Report, Show, Watchdog, With, announce, feed, invite, show},
     spoil,
 };
@@ -42,7 +44,8 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
     } else {
         ("", "", 0)
     };
-    let mut disks: Vec<String> = job.disks.iter().enumerate().map(target).collect();
+    let disks = job.disks.iter().enumerate();
+    let mut disks: Vec<String> = disks.map(|(at, disk)| target(job, at, disk)).collect();
     match job.with {
         With::Trouble => disks = vec!["\"phy:/dev/dm-0,xvda,w\"".to_owned()],
         With::Bench => disks = vec!["\"phy:/dev/ram0,xvda,w\"".to_owned()],
@@ -81,14 +84,24 @@ fn neighbour(job: &Job) -> String {
 /// What domain 0 fetches, of a guest that has such an address.
 const VISITED: &str = "http://[fd00::15]/files/hello.txt";
 
-/// A disk in the guest's configuration: the job sets up a loop device for each.
-fn target((index, disk): (usize, &Disk)) -> String {
+/// Whether a disk lies on the job's own, where the guest reads it. One that Linux
+/// looks at is a file.
+fn is_lent(job: &Job, disk: &Disk) -> bool {
+    disk.access == Access::Read && job.with != With::Check
+}
+
+/// A disk in the guest's configuration: the job sets up a device for each.
+fn target(job: &Job, index: usize, disk: &Disk) -> String {
     let letter = char::from(b'a' + (index % 26) as u8);
     let mode = match disk.access {
         Access::Read => 'r',
         Access::Write => 'w',
     };
-    format!("\"phy:/dev/loop{index},xvd{letter},{mode}\"")
+    let device = match is_lent(job, disk) {
+        true => format!("dm-{}", 16 + index),
+        false => format!("loop{index}"),
+    };
+    format!("\"phy:/dev/{device},xvd{letter},{mode}\"")
 }
 
 /// What the initial domain's console says, sorted.
@@ -228,14 +241,19 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         files.push(("ramdisk", linux::ramdisk(&parts.tree)?));
     }
     let names: Vec<String> = (0..job.disks.len()).map(|at| format!("disk{at}")).collect();
-    for (name, disk) in names.iter().zip(&job.disks) {
+    let mut lent = Vec::new();
+    for (index, (name, disk)) in names.iter().zip(&job.disks).enumerate() {
         let content = fs::read(&disk.path);
         let content = content.with_context(|| format!("there is no {}", disk.path.display()))?;
-        files.push((name, content));
+        match is_lent(job, disk) {
+            true => lent.push(Lent { index, content }),
+            false => files.push((name, content)),
+        }
     }
+    files.push(("lent", job_disk::list(&lent)?.into_bytes()));
     match job.with {
         With::Check => files.push(("check", disk::partitions().into_bytes())),
-        With::Nobody => {}
+        With::Nobody | With::Crowd => {}
         With::Neighbour => {
             files.push(("peer.cfg", neighbour(job).into_bytes()));
             files.push(("neighbour", fs::read(parts.linux())?));
@@ -257,8 +275,10 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
             }
         }
     }
-    write_job(&folder.path().join("job"), &files)?;
-    let mut machine = parts.start(folder.path(), job.start, job.pace, job.net, job.debug)?;
+    job_disk::write(&folder.path().join("job"), &files, &lent)?;
+    let relay = job.net.map(|net| Relay::open(net.address())).transpose()?;
+    let port = relay.as_ref().map(Relay::inner);
+    let mut machine = parts.start(folder.path(), job.start, job.pace, port, job.debug)?;
     if job.debug == Debug::Gdb {
         let socket = folder.path().join("gdb");
         invite(
@@ -322,6 +342,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         console: transcript.console,
         diagnosis: crash::stack_overflow(&transcript.log, &crash::guards(&kernel), &names),
         hypervisor_log: transcript.log,
+        complaint: None,
     })
 }
 
@@ -387,7 +408,7 @@ fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{machine::Pace, run::Platform};
+    use crate::{crowd::Crowd, machine::Pace, run::Platform};
 
     #[test]
     fn the_guests_words_and_xens_are_told_apart() {
@@ -450,9 +471,10 @@ mod tests {
             memory_mib: 8,
             vcpus: 1,
             command_line: "a\"\nextra=\"b".into(),
-            disks: vec!["x:ro".parse().unwrap()],
+            disks: vec!["x:ro".parse().unwrap(), "y".parse().unwrap()],
             net: None,
             with: With::Nobody,
+            crowd: Crowd::DEFAULT,
             spoil: None,
             timeout: Duration::ZERO,
             start: Start::Cold,
@@ -463,6 +485,6 @@ mod tests {
         let text = configuration(&job, "guest", &job.command_line);
         assert!(text.contains("cmdline=\"a  extra= b\"\n"));
         assert!(text.contains("type=\"pvh\"\n"));
-        assert!(text.contains("disk=[\"phy:/dev/loop0,xvda,r\"]\n"));
+        assert!(text.contains("disk=[\"phy:/dev/dm-16,xvda,r\", \"phy:/dev/loop1,xvdb,w\"]\n"));
     }
 }

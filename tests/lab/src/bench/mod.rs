@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    crowd::Crowd,
     linux,
     machine::{Pace, Start},
     packages::XenVersion,
@@ -128,6 +129,7 @@ fn measure(device: Device, pace: Pace, platform: Platform, who: Who) -> Result<S
         disks: Vec::new(),
         net: None,
         with: With::Bench,
+        crowd: Crowd::DEFAULT,
         spoil: None,
         timeout: TIMEOUT,
         start: Start::Restored,
