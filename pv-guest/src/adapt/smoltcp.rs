@@ -44,8 +44,17 @@ impl<'g, P: Platform> Device<'g, P> {
         EthernetAddress(self.0.interface().mac.0)
     }
 
-    /// Waits until a packet came, there is room again, or the interface came or
-    /// went.
+    /// Whether the stack had something to send, and there was no room for it when it
+    /// last asked. It says then that it is due ([`Interface::poll_at`]) until there is
+    /// some: what is to be waited for is [`Self::changed`] alone.
+    ///
+    /// [`Interface::poll_at`]: smoltcp::iface::Interface::poll_at
+    pub const fn lacks_room(&self) -> bool {
+        self.0.lacks_room()
+    }
+
+    /// Waits until a packet came, there is room again if there was none, or the
+    /// interface came or went.
     pub async fn changed(&mut self) {
         poll_fn(|cx| self.0.poll_changed(cx)).await;
     }

@@ -100,10 +100,17 @@ impl<'g, P: Platform> Stack<'g, P> {
         matches!(room, Poll::Ready(Ok(())))
     }
 
-    /// A packet that is right, and room for an answer, if they are there.
+    /// Whether there was no room when that was last asked.
+    #[cfg(feature = "smoltcp")]
+    pub(super) const fn lacks_room(&self) -> bool {
+        self.poller.lacks_room()
+    }
+
+    /// A packet that is right, and room for an answer, which is never large, if they
+    /// are there.
     #[cfg(feature = "smoltcp")]
     pub(super) fn receive(&mut self) -> Option<(Arrived<'_>, Room<'_, 'g, P>)> {
-        if !self.poller.has_room(self.most_room_bytes) {
+        if !self.poller.has_room(self.most_bytes()) {
             return None;
         }
         loop {

@@ -276,6 +276,11 @@ impl<'g, P: Platform> Poller<'g, P> {
         has_room
     }
 
+    /// Whether the last answer of [`Self::has_room`] was no.
+    pub const fn lacks_room(&self) -> bool {
+        self.lacks_room
+    }
+
     /// Before sleeping for room: whether there is some.
     fn listen_for_room(&self, index: usize) -> bool {
         self.with_queue(index, |queue| Ok(queue.listen_for_room())) == Some(true)

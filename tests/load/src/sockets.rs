@@ -86,13 +86,13 @@ impl Net {
             if let Some(found) = look(self.sockets.get_mut(socket)) {
                 return found;
             }
-            let changed = self.device.changed();
-            match self.interface.poll_at(now(), &self.sockets) {
+            let due = self.interface.poll_at(now(), &self.sockets);
+            match due.filter(|_| !self.device.lacks_room()) {
                 Some(due) => {
                     let due_ns = due.total_micros().unsigned_abs() * 1000;
-                    let _late = timeout_at(due_ns, changed).await;
+                    let _late = timeout_at(due_ns, self.device.changed()).await;
                 }
-                None => changed.await,
+                None => self.device.changed().await,
             }
         }
     }
