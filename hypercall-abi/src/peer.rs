@@ -5,6 +5,8 @@
 //! [`PeerSlice`] copies bytes in and out, and what was read is
 //! [`Untrusted`] until it was checked. Copy once, check, use.
 
+mod words;
+
 use core::{
     marker::PhantomData,
     ptr::NonNull,
@@ -328,20 +330,17 @@ impl<'a> PeerSlice<'a> {
 
     #[inline]
     fn byte(&self, index: usize) -> &AtomicU8 {
-        // SAFETY: both callers keep `index` below the length.
-        let place = unsafe { self.start.add(index) };
-        // SAFETY: mapped memory (contract of `new`); bytes are always aligned,
-        // and all access is atomic.
-        unsafe { place.cast::<AtomicU8>().as_ref() }
+        // SAFETY: mapped memory (contract of `new`), for all callers keep `index` below
+        // the length; bytes are always aligned, and all access is atomic.
+        unsafe { self.place(index).cast::<AtomicU8>().as_ref() }
     }
 
+    /// The place of the byte at `index`, which lies within.
     #[inline]
-    fn word(&self, index: usize) -> &AtomicU64 {
-        // SAFETY: both callers keep `index + 8` within the length, and ask
-        // only for aligned places.
-        let place = unsafe { self.start.add(index) };
-        // SAFETY: as for `byte`, and aligned.
-        unsafe { place.cast::<AtomicU64>().as_ref() }
+    fn place(&self, index: usize) -> NonNull<u8> {
+        debug_assert!(index <= self.len_bytes, "a place within");
+        // SAFETY: all callers keep `index` within the length.
+        unsafe { self.start.add(index) }
     }
 
     /// Where the first aligned word lies, bounded by `len_bytes`.
@@ -364,10 +363,10 @@ impl<'a> PeerSlice<'a> {
             at += 1;
         }
         let (words, tail) = rest.as_chunks_mut::<8>();
-        for word in words {
-            *word = self.word(at).load(Ordering::Relaxed).to_ne_bytes();
-            at += 8;
-        }
+        // SAFETY: the words lie within this slice, the first behind the lead; it is mapped
+        // and only used through peer pointers (contract of `new`).
+        unsafe { words::copy_out(self.place(at), words) };
+        at += words.as_flattened().len();
         for byte in tail {
             *byte = self.byte(at).load(Ordering::Relaxed);
             at += 1;
@@ -388,11 +387,9 @@ impl<'a> PeerSlice<'a> {
             at += 1;
         }
         let (words, tail) = rest.as_chunks::<8>();
-        for word in words {
-            self.word(at)
-                .store(u64::from_ne_bytes(*word), Ordering::Relaxed);
-            at += 8;
-        }
+        // SAFETY: as in `copy_to`; it may be written.
+        unsafe { words::copy_in(words, self.place(at)) };
+        at += words.as_flattened().len();
         for byte in tail {
             self.byte(at).store(*byte, Ordering::Relaxed);
             at += 1;
@@ -443,13 +440,13 @@ mod tests {
 
     #[test]
     fn copies_agree_at_every_alignment_and_length() {
-        let mut memory = [0_u8; 40];
+        let mut memory = [0_u8; 640];
+        let source: [u8; 600] = core::array::from_fn(|i| (i % 251) as u8 + 1);
         for offset in 0..9 {
-            for len in 0..24 {
-                let source: [u8; 24] = core::array::from_fn(|i| i as u8 + 1);
+            for len in (0..24).chain([255, 256, 263, 264, 600]) {
                 let part = slice(&mut memory).get(offset, len).unwrap();
                 assert_eq!(part.copy_from(&source), len);
-                let mut target = [0; 32];
+                let mut target = [0; 632];
                 assert_eq!(part.copy_to(&mut target), len);
                 assert_eq!(target[..len], source[..len]);
                 assert!(target[len..].iter().all(|byte| *byte == 0));
