@@ -110,8 +110,19 @@ impl<'g, P: Platform> Poller<'g, P> {
         self.nic.0.attendant.poll_news(cx)
     }
 
-    /// Before sleeping: `Ready` if something came.
+    /// Before sleeping: `Ready` if something came. It may be something else that the
+    /// task waits for, which is asked for once more.
     fn sleep(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let came = self.sleep_to_events(cx);
+        if came.is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        came
+    }
+
+    /// Before sleeping: `Ready` if something came, and the task is to look at everything
+    /// that it waits for.
+    fn sleep_to_events(&self, cx: &mut Context<'_>) -> Poll<()> {
         let core = self.nic.core();
         // Whoever asks again without sleeping waits for the backend all the same.
         core.bus.ports().tell_on();
@@ -136,10 +147,8 @@ impl<'g, P: Platform> Poller<'g, P> {
             }
         }
         if came.is_ready() {
-            // It may be for another, or for something else that this task waits
-            // for.
+            // It may be for another.
             core.waiters.wake_others(self.place);
-            cx.waker().wake_by_ref();
             if core.is_draining() {
                 // It may be the bus that waits for it.
                 self.nic.0.attendant.rouse();
@@ -296,7 +305,7 @@ impl<'g, P: Platform> Poller<'g, P> {
     pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let status = self.nic.status();
         self.nic.0.attendant.drive();
-        let slept = self.sleep(cx);
+        let slept = self.sleep_to_events(cx);
         let mut came = false;
         for index in 0..self.queues() {
             // Whoever has room wants to know nothing of what was sent.
