@@ -3,7 +3,7 @@
 use core::{
     future::Future,
     pin::Pin,
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
     task::{Context, Poll},
 };
 
@@ -59,18 +59,20 @@ enum Owner {
 /// ```
 pub struct Channel<'t, P: Hypercall + Pages> {
     ports: &'t Ports<P>,
-    slot: &'t Slot,
-    port: Port,
+    slot: AtomicPtr<Slot>,
+    port: AtomicU32,
     owner: Owner,
+    /// As many as there were when it was opened: see [`Ports::resume`].
+    resumes: AtomicU32,
 }
 
 impl<P: Hypercall + Pages> core::fmt::Debug for Channel<'_, P> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Channel")
-            .field("port", &self.port)
+            .field("port", &self.port())
             .field("owner", &self.owner)
             .field("pending", &self.is_pending())
-            .field("events", &self.slot.events())
+            .field("events", &self.slot().events())
             .finish()
     }
 }
@@ -82,6 +84,20 @@ const FIRST: VcpuId = VcpuId(0);
 enum Before {
     Forget,
     Keep,
+}
+
+/// A port that was just opened.
+fn prepare<P: Hypercall + Pages>(ports: &Ports<P>, slot: &Slot, port: Port, before: Before) {
+    let words = ports.words();
+    // Upcalls when somebody waits for them, not earlier.
+    words.mask(port);
+    match before {
+        Before::Forget => {
+            words.clear_pending(port);
+        }
+        // An upcall may have come when the slot was not open yet.
+        Before::Keep => slot.note(),
+    }
 }
 
 impl<'t, P: Hypercall + Pages> Channel<'t, P> {
@@ -101,22 +117,19 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
                 return Err(error);
             }
         };
-        let words = ports.words();
-        // Upcalls when somebody waits for them, not earlier.
-        words.mask(port);
-        match before {
-            Before::Forget => {
-                words.clear_pending(port);
-            }
-            // An upcall may have come when the slot was not open yet.
-            Before::Keep => slot.note(),
-        }
+        prepare(ports, slot, port, before);
         Ok(Self {
             ports,
-            slot,
-            port,
+            slot: AtomicPtr::new(core::ptr::from_ref(slot).cast_mut()),
+            port: AtomicU32::new(port.0),
             owner,
+            resumes: AtomicU32::new(ports.resumes()),
         })
+    }
+
+    fn slot(&self) -> &'t Slot {
+        // SAFETY: a slot of these ports, which keep all slots for as long as they live.
+        unsafe { &*self.slot.load(Ordering::Relaxed) }
     }
 
     /// Offers a port to `remote`.
@@ -182,9 +195,29 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         Self::new(ports, port, Owner::Toolstack, Before::Keep, FIRST)
     }
 
+    /// Uses the port that the toolstack bound for the same purpose where this guest went
+    /// on ([`Ports::resume`]), as [`Self::adopt`] does. Whoever waited is woken already,
+    /// and waits for that one next.
+    ///
+    /// # Errors
+    /// [`Error::Bound`]: this one is not lost, or was not adopted; [`Error::NoMemory`].
+    pub fn adopt_again(&self, port: Port) -> Result<(), Error> {
+        if self.owner != Owner::Toolstack || !self.is_lost() {
+            return Err(Error::Bound);
+        }
+        let slot = self.ports.enter(port, FIRST)?;
+        prepare(self.ports, slot, port, Before::Keep);
+        self.slot
+            .store(core::ptr::from_ref(slot).cast_mut(), Ordering::Relaxed);
+        self.port.store(port.0, Ordering::Relaxed);
+        // Last: with it the port is ours.
+        self.resumes.store(self.ports.resumes(), Ordering::Release);
+        Ok(())
+    }
+
     /// The port's number, as the other end is told.
-    pub const fn port(&self) -> Port {
-        self.port
+    pub fn port(&self) -> Port {
+        Port(self.port.load(Ordering::Relaxed))
     }
 
     /// The ports that it is one of.
@@ -197,9 +230,15 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         &self.ports.platform
     }
 
+    /// Whether it is of before a [`Ports::resume`]: it never rings again, whoever it rang
+    /// hears nothing, and dropping it closes nothing.
+    pub fn is_lost(&self) -> bool {
+        self.resumes.load(Ordering::Acquire) != self.ports.resumes()
+    }
+
     /// How many upcalls there were for it.
     pub fn events(&self) -> u32 {
-        self.slot.events()
+        self.slot().events()
     }
 
     /// Tells the other end (of an interrupt between vCPUs: its vCPU) that
@@ -208,7 +247,10 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// [`Error::NotOffered`]: an interrupt has no other end.
     pub fn notify(&self) -> Result<(), Error> {
-        event_channel::send(&self.ports.platform, self.port).map_err(Error::from)
+        if self.is_lost() {
+            return Ok(());
+        }
+        event_channel::send(&self.ports.platform, self.port()).map_err(Error::from)
     }
 
     /// The same, when it is convenient: an executor may have it wait until the
@@ -218,7 +260,10 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// As for [`notify`](Self::notify).
     pub fn notify_soon(&self) -> Result<(), Error> {
-        self.ports.notify_soon(self.port).map_err(Error::from)
+        if self.is_lost() {
+            return Ok(());
+        }
+        self.ports.notify_soon(self.port()).map_err(Error::from)
     }
 
     /// Whether there is another end: false for a port that is offered and that
@@ -227,25 +272,33 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// The hypervisor lost the port.
     pub fn is_connected(&self) -> Result<bool, Error> {
-        let status = event_channel::status(&self.ports.platform, self.port)?;
+        if self.is_lost() {
+            return Ok(false);
+        }
+        let status = event_channel::status(&self.ports.platform, self.port())?;
         Ok(status.unbound().is_none())
     }
 
     /// Whether an event came that nobody has taken.
     pub fn is_pending(&self) -> bool {
-        self.slot.has_fired() || self.ports.words().is_pending(self.port)
+        !self.is_lost() && (self.slot().has_fired() || self.ports.words().is_pending(self.port()))
     }
 
     /// Takes an event, and says whether there was one. Look at what the peer
     /// shares only after this, or its next event may go unseen.
     pub fn take(&self) -> bool {
-        let fired = self.slot.take_fired();
-        self.ports.words().clear_pending(self.port) || fired
+        if self.is_lost() {
+            return false;
+        }
+        let fired = self.slot().take_fired();
+        self.ports.words().clear_pending(self.port()) || fired
     }
 
     /// No upcalls for this port, please. Events are still noted.
     pub fn mask(&self) {
-        self.ports.words().mask(self.port);
+        if !self.is_lost() {
+            self.ports.words().mask(self.port());
+        }
     }
 
     /// Upcalls again: for the next event. Xen is only asked if there is
@@ -254,10 +307,10 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// The hypervisor lost the port.
     pub fn unmask(&self) -> Result<(), Error> {
-        if self.ports.words().unmask_if_quiet(self.port) {
+        if self.is_lost() || self.ports.words().unmask_if_quiet(self.port()) {
             return Ok(());
         }
-        event_channel::unmask(&self.ports.platform, self.port).map_err(Error::from)
+        event_channel::unmask(&self.ports.platform, self.port()).map_err(Error::from)
     }
 
     /// Chooses the vCPU that gets the upcalls.
@@ -265,13 +318,16 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// [`Error::NoVcpu`]; [`Error::NotOffered`]: the port is tied to its vCPU.
     pub fn bind_vcpu(&self, vcpu: VcpuId) -> Result<(), Error> {
+        if self.is_lost() {
+            return Err(Error::NotOffered);
+        }
         let words = self.ports.words();
-        let was_masked = words.is_masked(self.port);
+        let was_masked = words.is_masked(self.port());
         // An event that comes meanwhile is told to the new vCPU, by unmasking.
-        words.mask(self.port);
-        let bound = event_channel::bind_vcpu(&self.ports.platform, self.port, vcpu);
+        words.mask(self.port());
+        let bound = event_channel::bind_vcpu(&self.ports.platform, self.port(), vcpu);
         if bound.is_ok() {
-            self.slot.set_vcpu(vcpu);
+            self.slot().set_vcpu(vcpu);
         }
         if !was_masked {
             self.unmask()?;
@@ -285,7 +341,11 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// [`Error::NotSupported`]: the interface has no priorities;
     /// [`Error::NotOffered`]: there is no such queue.
     pub fn set_priority(&self, priority: u32) -> Result<(), Error> {
-        event_channel::set_priority(&self.ports.platform, self.port, priority).map_err(Error::from)
+        if self.is_lost() {
+            return Err(Error::NotOffered);
+        }
+        event_channel::set_priority(&self.ports.platform, self.port(), priority)
+            .map_err(Error::from)
     }
 
     /// Sleeps until an event comes or system time reaches `deadline_ns`. Needs
@@ -304,7 +364,9 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
             if deadline_ns.is_some_and(|deadline| platform.now_ns() >= deadline) {
                 return Wait::Deadline;
             }
-            platform.park(&[self.port], deadline_ns);
+            let own = [self.port()];
+            let ports: &[Port] = if self.is_lost() { &[] } else { &own };
+            platform.park(ports, deadline_ns);
         }
     }
 
@@ -317,18 +379,21 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         if self.take() {
             return Poll::Ready(());
         }
-        self.slot.waker.register(cx.waker());
+        if self.is_lost() {
+            return Poll::Pending;
+        }
+        self.slot().waker.register(cx.waker());
         // It may have come before anybody was there to be woken.
         if self.is_pending() {
             let _event = self.take();
             return Poll::Ready(());
         }
-        if !self.ports.words().is_masked(self.port) {
+        if !self.ports.words().is_masked(self.port()) {
             // It was waited for before, and nothing has come since.
             return Poll::Pending;
         }
         if let Some(until) = self.held_until() {
-            self.slot.throttle();
+            self.slot().throttle();
             self.ports.release_ns.fetch_min(until, Ordering::AcqRel);
             return Poll::Pending;
         }
@@ -344,7 +409,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     {
         let throttle = self.ports.throttle;
         let now_ns = self.ports.platform.now_ns();
-        self.slot
+        self.slot()
             .held_until(now_ns, throttle.events, throttle.window_ns)
     }
 
@@ -371,12 +436,16 @@ impl<P: Hypercall + Pages + Clock> Future for Events<'_, '_, P> {
 
 impl<P: Hypercall + Pages> Drop for Channel<'_, P> {
     fn drop(&mut self) {
+        if self.is_lost() {
+            return;
+        }
         self.mask();
-        self.slot.close();
-        self.ports.roll.remove(self.port);
+        self.slot().close();
+        self.ports.roll.remove(self.port());
         if self.owner == Owner::Us {
             // A port that the hypervisor has lost is closed.
-            let _closed: Result<(), Errno> = event_channel::close(&self.ports.platform, self.port);
+            let _closed: Result<(), Errno> =
+                event_channel::close(&self.ports.platform, self.port());
         }
     }
 }

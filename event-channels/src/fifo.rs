@@ -110,6 +110,43 @@ impl Fifo {
         given
     }
 
+    /// Nothing is queued any more.
+    pub(crate) fn forget(&self) {
+        for block in (0..MAX_VCPUS as u32).filter_map(|vcpu| self.block(VcpuId(vcpu))) {
+            peer_field!(block, EvtchnFifoControlBlock, ready).store(0);
+            let heads = peer_field!(block, EvtchnFifoControlBlock, head);
+            for head in (0..).map_while(|index| heads.get(index)) {
+                head.store(0);
+            }
+        }
+        for page in &self.pages {
+            let Some(page) = NonNull::new(page.load(Ordering::Acquire)) else {
+                continue;
+            };
+            // SAFETY: as in `word`.
+            let page: PeerPtr<'_, [u32; WORDS as usize]> = unsafe { PeerPtr::new(page) };
+            for word in (0..).map_while(|index| page.get(index)) {
+                word.store(0);
+            }
+        }
+        for place in self.queues.iter().flat_map(|Queues(queues)| queues) {
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the array as it is to a hypervisor that has none.
+    pub(crate) fn give_again<P: Hypercall + Pages>(&self, platform: &P) -> Result<(), Errno> {
+        for page in &self.pages {
+            let Some(page) = NonNull::new(page.load(Ordering::Acquire)) else {
+                break;
+            };
+            let gfn = platform.gfn_of(page.cast()).ok_or(Errno::EINVAL)?;
+            // SAFETY: as in `give`.
+            unsafe { expand_array(platform, gfn) }?;
+        }
+        Ok(())
+    }
+
     /// Grows the array until it has a word for `port`. One caller at a time.
     pub(crate) fn grow<P: Hypercall + Pages>(&self, platform: &P, port: Port) -> Result<(), Errno> {
         let last = (port.0 / WORDS) as usize;

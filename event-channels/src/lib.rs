@@ -8,6 +8,7 @@ mod error;
 mod fifo;
 mod port;
 mod ports;
+mod resume;
 mod sleep;
 mod slots;
 #[doc(hidden)]

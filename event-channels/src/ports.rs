@@ -93,6 +93,8 @@ pub struct Ports<P: Hypercall + Pages> {
     pub(crate) spurious: AtomicU32,
     /// Set while the FIFO array grows.
     growing: AtomicBool,
+    /// See [`Self::resumes`].
+    pub(crate) resumes: AtomicU32,
 }
 
 impl<P: Hypercall + Pages> Ports<P> {
@@ -139,6 +141,7 @@ impl<P: Hypercall + Pages> Ports<P> {
             release_ns: AtomicU64::new(u64::MAX),
             spurious: AtomicU32::new(0),
             growing: AtomicBool::new(false),
+            resumes: AtomicU32::new(0),
         };
         let first = peer_field!(shared, SharedInfo, vcpu_info).get(0);
         if let (Some(slot), Some(info)) = (ports.vcpus.first(), first) {

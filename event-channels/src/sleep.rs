@@ -69,6 +69,13 @@ impl Roll {
         }
     }
 
+    pub(crate) fn clear(&self) {
+        for entry in &self.entries {
+            entry.store(0, Ordering::Release);
+        }
+        self.more.store(0, Ordering::Release);
+    }
+
     /// All of them; `None`: there are more than there is room for.
     fn ports(&self) -> Option<impl Iterator<Item = Port> + '_> {
         let len = self.len.load(Ordering::Acquire) as usize;
@@ -154,6 +161,11 @@ impl<P: Hypercall + Pages> Ports<P> {
         if self.soon.is_asked_again() {
             self.hold_back();
         }
+    }
+
+    /// What was held back was for nobody.
+    pub(crate) fn forget_told(&self) {
+        let _nobody = self.soon.replace(NOW);
     }
 
     fn send(&self, port: Option<Port>) {

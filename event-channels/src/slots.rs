@@ -64,6 +64,12 @@ impl Slot {
         let _waker = self.waker.take();
     }
 
+    /// Its port is gone; whoever waits for it is to look what became of it.
+    pub(crate) fn abandon(&self) {
+        self.state.store(0, Ordering::Release);
+        self.waker.wake();
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.state.load(Ordering::Acquire) & OPEN != 0
     }

@@ -49,6 +49,8 @@ pub struct Granted<'t, P: Hypercall + Pages, A: Access> {
     home: &'t List,
     gref: u32,
     page: ManuallyDrop<Page<'t, P>>,
+    /// Offset and length of what is granted of it, if that is not all.
+    part: Option<(u16, u16)>,
     access: PhantomData<A>,
 }
 
@@ -75,21 +77,16 @@ fn share<'t, P: Hypercall + Pages, A: Access>(
     page: Page<'t, P>,
     part: Option<Range<u16>>,
 ) -> Result<Granted<'t, P, A>, Error> {
-    let gfn = table.platform().gfn_of(page.start());
-    let gfn = gfn.ok_or(Error::NotMemory)?;
-    let (flags, part) = match part {
-        None => (A::FLAGS, None),
+    let part = match part {
+        None => None,
         Some(_) if table.version() == Version::One => return Err(Error::NeedsVersion2),
         Some(part) if part.is_empty() || usize::from(part.end) > PAGE_SIZE => {
             return Err(Error::NotMemory);
         }
-        Some(part) => (
-            A::FLAGS | GrantFlags::SUB_PAGE,
-            Some((part.start, part.end - part.start)),
-        ),
+        Some(part) => Some((part.start, part.end - part.start)),
     };
     let gref = table.take(home)?;
-    if let Err(error) = table.write(gref, peer, gfn, flags, part) {
+    if let Err(error) = write::<P, A>(table, gref, peer, &page, part) {
         home.push(table, gref);
         return Err(error);
     }
@@ -98,8 +95,26 @@ fn share<'t, P: Hypercall + Pages, A: Access>(
         home,
         gref,
         page: ManuallyDrop::new(page),
+        part,
         access: PhantomData,
     })
+}
+
+/// Writes the entry.
+fn write<P: Hypercall + Pages, A: Access>(
+    table: &GrantTable<P>,
+    gref: u32,
+    peer: DomId,
+    page: &Page<'_, P>,
+    part: Option<(u16, u16)>,
+) -> Result<(), Error> {
+    let gfn = table.platform().gfn_of(page.start());
+    let gfn = gfn.ok_or(Error::NotMemory)?;
+    let flags = match part {
+        None => A::FLAGS,
+        Some(_) => A::FLAGS | GrantFlags::SUB_PAGE,
+    };
+    table.write(gref, peer, gfn, flags, part)
 }
 
 impl<P: Hypercall + Pages> GrantTable<P> {
@@ -239,6 +254,24 @@ impl<'t, P: Hypercall + Pages, A: Access> Granted<'t, P, A> {
     /// Whether the peer maps or copies it now.
     pub fn is_used(&self) -> bool {
         self.table.is_used(self.gref)
+    }
+
+    /// Whether nothing is granted any more: this guest went on elsewhere
+    /// ([`GrantTable::resume`]).
+    pub fn is_over(&self) -> bool {
+        self.table.is_over(self.gref)
+    }
+
+    /// Lends to `peer` what a [resume](GrantTable::resume) has ended, as it was and by the
+    /// same reference; a grant that goes on is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotMemory`]: its frame there needs version 2.
+    pub fn renew(&mut self, peer: DomId) -> Result<(), Error> {
+        match self.is_over() {
+            true => write::<P, A>(self.table, self.gref, peer, &self.page, self.part),
+            false => Ok(()),
+        }
     }
 
     /// The page's bytes, while the peer may use them.

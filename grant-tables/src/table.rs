@@ -133,17 +133,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     /// [`Error::Other`]: there is no Xen.
     pub fn new(platform: P, wanted: Version) -> Result<Self, Error> {
         let size = query_size(&platform)?;
-        let number = match wanted {
-            Version::One => 1,
-            Version::Two => 2,
-        };
-        // SAFETY: this guest has made no grants yet.
-        let set = unsafe { set_version(&platform, number) };
-        let version = match (wanted, set) {
-            (Version::Two, Ok(2)) => Version::Two,
-            (Version::One, Err(errno)) if errno != Errno::ENOSYS => return Err(errno.into()),
-            _ => Version::One,
-        };
+        let version = Self::choose(&platform, wanted)?;
         let never_mapped = match platform.own_grants() {
             OwnGrants::Alias => None,
             OwnGrants::Move => Some(own_domid(&platform)?),
@@ -161,6 +151,46 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             free: List::default(),
             quarantine: List::default(),
         })
+    }
+
+    /// Asks for a version, and says which it is.
+    fn choose(platform: &P, wanted: Version) -> Result<Version, Error> {
+        let number = match wanted {
+            Version::One => 1,
+            Version::Two => 2,
+        };
+        // SAFETY: this guest has made no grants yet.
+        let set = unsafe { set_version(platform, number) };
+        match (wanted, set) {
+            (Version::Two, Ok(2)) => Ok(Version::Two),
+            (Version::One, Err(errno)) if errno != Errno::ENOSYS => Err(errno.into()),
+            _ => Ok(Version::One),
+        }
+    }
+
+    /// What a guest does after it was suspended and went on elsewhere
+    /// ([`Suspended::Resumed`](hypercall_abi::sched::Suspended::Resumed)): its table is
+    /// empty there. All grants are over, and can be made again by the same references
+    /// ([`Granted::renew`](crate::Granted::renew)); what was in quarantine is free. No
+    /// other vCPU runs meanwhile.
+    ///
+    /// # Errors
+    /// The hypervisor there has no such table: the guest cannot go on.
+    pub fn resume(&self) -> Result<(), Error> {
+        if Self::choose(&self.platform, self.version)? != self.version {
+            return Err(Error::NeedsVersion2);
+        }
+        let (tables, status) = (GrantFrame::Table, GrantFrame::Status);
+        for (kind, frames) in [(tables, &self.frames.0[..]), (status, &self.status.0[..])] {
+            for (index, place) in (0..).zip(frames) {
+                if !place.load(Ordering::Acquire).is_null() {
+                    let frame = self.platform.grant_frame(kind, index)?;
+                    place.store(frame.as_ptr(), Ordering::Release);
+                }
+            }
+        }
+        self.release_quarantine();
+        Ok(())
     }
 
     /// The world beneath.
@@ -366,6 +396,13 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             Version::Two => self.status(gref),
         };
         word.is_some_and(|word| word.load_acquire().trust() & crate::revoke::USED != 0)
+    }
+
+    /// Whether the entry grants nothing.
+    pub(crate) fn is_over(&self, gref: u32) -> bool {
+        let kind = GrantFlags::PERMIT_ACCESS.bits() | GrantFlags::TRANSITIVE.bits();
+        self.flags(gref)
+            .is_none_or(|flags| flags.load().trust() & kind == 0)
     }
 
     /// Ends a grant, if the peer does not use it.

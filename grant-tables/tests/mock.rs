@@ -4,8 +4,13 @@ use grant_tables::{
     Borrowed, CopyFrom, CopyTo, Error, GrantTable, Granted, InUse, Page, PeerReads, PeerWrites,
     ReadOnly, ReadWrite, Version,
 };
-use hypercall_abi::{DomId, GrantRef, PAGE_SIZE, grant_table::GrantStatus, platform::Pages};
-use mock_hypervisor::{Config, Domain, Time, Xen};
+use hypercall_abi::{
+    DomId, GrantRef, Mfn, PAGE_SIZE,
+    grant_table::GrantStatus,
+    platform::Pages,
+    sched::{self, Suspended},
+};
+use mock_hypervisor::{Config, Domain, Suspend, Time, Xen};
 
 const BOTH: [Version; 2] = [Version::One, Version::Two];
 
@@ -84,6 +89,55 @@ fn a_page_is_lent_mapped_and_comes_back() {
         let page = granted.end().unwrap();
         assert_eq!(&page.bytes()[..5], b"HELLO");
         assert_eq!(table.free_references(), free + 1);
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "nothing can be mapped twice")]
+fn elsewhere_all_grants_are_over_and_can_be_made_again() {
+    for version in BOTH {
+        let pair = Pair::new();
+        let (front, peer) = (&pair.front, pair.back.domid());
+        let table = pair.table(version);
+        let back = Back::of(&pair.back);
+        let mut granted = lend::<PeerWrites>(&table, peer, b"hello");
+        let dropped = lend::<PeerReads>(&table, peer, b"");
+        let hoarded = lend::<PeerWrites>(&table, peer, b"");
+        let grefs = [granted.gref(), hoarded.gref()];
+        let kept: Borrowed<_, ReadWrite> =
+            Borrowed::map(&back.table, front.domid(), &grefs).unwrap();
+        kept.check().unwrap();
+        drop(hoarded);
+        assert_eq!(table.quarantined(), 1);
+        granted.renew(peer).unwrap();
+        assert!(!granted.is_over() && granted.is_used());
+        let free = table.free_references();
+
+        front.xen().suspend(front.domid(), Suspend::Moved).unwrap();
+        let frame = front.gfn_of(front.start_info().cast()).unwrap();
+        // SAFETY: what it changes is looked at anew.
+        let suspended = unsafe { sched::suspend(&front, Some(Mfn(frame.0))) };
+        assert_eq!(suspended, Ok(Suspended::Resumed));
+        table.resume().unwrap();
+        assert!(granted.is_over() && !granted.is_used() && dropped.is_over());
+        assert_eq!(table.quarantined(), 0);
+        assert_eq!(table.free_references(), free + 1);
+        drop(dropped);
+        assert_eq!(table.free_references(), free + 2);
+        let gref = granted.gref();
+        granted.renew(peer).unwrap();
+        assert_eq!(granted.gref(), gref);
+        drop(kept);
+        let borrowed: Borrowed<_, ReadWrite> =
+            Borrowed::map(&back.table, front.domid(), &[gref]).unwrap();
+        borrowed.check().unwrap();
+        let mut text = [0; 5];
+        borrowed.page(0).unwrap().copy_to(&mut text);
+        assert_eq!(&text, b"hello");
+        borrowed.page(0).unwrap().copy_from(b"HELLO");
+        assert!(granted.is_used());
+        drop(borrowed);
+        assert_eq!(&granted.end().unwrap().bytes()[..5], b"HELLO");
     }
 }
 

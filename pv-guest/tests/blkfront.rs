@@ -3,7 +3,7 @@
 mod kernel;
 
 use hypercall_abi::io::blkif::VdiskInfo;
-use mock_hypervisor::{Config, DiskConfig, Domain, Medium, Mischief, Outcome, Time, Xen};
+use mock_hypervisor::{Config, DiskConfig, Domain, Medium, Mischief, Outcome, Suspend, Time, Xen};
 use pv_guest::{
     blkfront::{self, Discard, Disk, Error, Flush, Mode, Sector, Status},
     xenbus::Bus,
@@ -326,6 +326,56 @@ fn a_backend_that_begins_anew_does_what_the_old_one_did_not() {
         }
         assert!(xen.disk_content(id)[..100 * 4096] == blocks.concat());
         assert!(disk.counters().sent > 100);
+    });
+}
+
+/// A guest that goes on elsewhere, in other frames and without a grant or a port: what
+/// was asked is asked again, in its order, and what is lent is lent there.
+#[test]
+fn a_guest_that_goes_on_elsewhere_goes_on_with_its_disk() {
+    let slow = DiskConfig {
+        latency_ns: 1_000_000,
+        queues: 2,
+        indirect_segments: 0,
+        ..DiskConfig::default()
+    };
+    let wanted = blkfront::Config {
+        queues: 2,
+        ..blkfront::Config::default()
+    };
+    with_disk(slow, wanted, async |xen, id, disk| {
+        disk.ready().await.unwrap();
+        let domid = disk.bus().ports().platform().domid();
+        let mut own = disk.buffer(40).await.unwrap();
+        for round in 1..4 {
+            let blocks: Vec<Vec<u8>> = (0..100).map(|at| pattern(4096, at ^ round)).collect();
+            let mine = pattern(40 * 4096, !round);
+            own.copy_from(0, &mine);
+            let writes = blocks.iter().enumerate();
+            let writes = writes.map(|(at, block)| disk.write(Sector(at as u64 * 8), block));
+            let all = futures_util::future::join_all(writes);
+            let all = futures_util::future::join(all, disk.write_granted(Sector(1000), own));
+            let mut all = std::pin::pin!(all);
+            assert!(futures_util::poll!(&mut all).is_pending());
+            xen.suspend(domid, Suspend::Moved).unwrap();
+            let (written, (back, granted)) = all.await;
+            assert!(written.into_iter().all(|written| written.is_ok()));
+            granted.unwrap();
+            own = back;
+            disk.flush().await.unwrap();
+            let content = xen.disk_content(id);
+            assert!(content[..100 * 4096] == blocks.concat());
+            assert!(content[1000 * 512..][..mine.len()] == mine);
+            assert_eq!(disk.bus().ports().resumes(), u32::from(round));
+        }
+        let pages = disk.counters().pages;
+        let (own, read) = disk.read_granted(Sector(1000), own).await;
+        read.unwrap();
+        let mut bytes = vec![0; own.len_bytes()];
+        own.copy_to(0, &mut bytes);
+        assert!(bytes == pattern(40 * 4096, !3));
+        assert_eq!(disk.counters().pages, pages, "it was copied");
+        disk.close().await;
     });
 }
 

@@ -10,7 +10,9 @@ use std::{
 
 use futures_util::{FutureExt as _, select_biased};
 use hypercall_abi::io::netif::NetifHashTypes;
-use mock_hypervisor::{Config, Domain, Faults, NicConfig, Outcome, Plan, Time, Xen, seeds};
+use mock_hypervisor::{
+    Config, Domain, Faults, Mishap, NicConfig, Outcome, Plan, Suspend, Time, Xen, seeds,
+};
 use pv_guest::{
     netfront::{
         self, Checksum, Error, Features, Mac, Multicast, Nic, Offload, Offloads, Protocol,
@@ -209,7 +211,19 @@ fn play(seed: u64, faults: Faults, belief: Belief) -> Option<u64> {
             .map_err(|error| error.to_string())
         }) as Box<_>
     };
-    let plan = Plan::seed(seed).with_faults(faults);
+    let moved = Mishap::Suspend(domains[0].domid(), Suspend::Moved);
+    let plan = Plan::seed(seed);
+    // One in four goes on elsewhere, twice; and where there is no room cannot.
+    let plan = match seed % 4 {
+        0 => plan
+            .with_faults(Faults {
+                no_room: 0,
+                ..faults
+            })
+            .at(50 + seed % 300, moved)
+            .at(400 + seed % 900, moved),
+        _ => plan.with_faults(faults),
+    };
     let played = xen.play(plan, vec![(&domains[0], guest(0)), (&domains[1], guest(1))]);
     for (domain, nic) in domains.iter().zip(nics) {
         let kept = xen.remove_nic(nic);
@@ -250,6 +264,9 @@ fn what_arrives_is_what_was_sent() {
     });
     let (ended, arrived) = (ended.into_inner(), arrived.into_inner());
     println!("{ended} of {SEEDS} pairs came to their end, {arrived} packets arrived");
+    let moves = kernel::MOVES.load(Ordering::Relaxed);
+    println!("guests went on elsewhere {moves} times");
+    assert!(moves > SEEDS / 8);
     assert!(ended > SEEDS * 9 / 10 && arrived > ended * PACKETS / 4);
 }
 

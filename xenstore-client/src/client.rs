@@ -9,7 +9,15 @@ use core::{
 };
 
 use hypercall_abi::{DomId, io::xs_wire::XsMessageType};
+#[cfg(feature = "ring")]
+use hypercall_abi::{
+    Port,
+    platform::{Clock, Hypercall, Pages, Park},
+};
 use spin::Mutex;
+
+#[cfg(feature = "ring")]
+use crate::Ring;
 
 use crate::{
     Error, ErrorKind, Link, Renewal, Transport, Tree,
@@ -30,6 +38,24 @@ pub struct Client<T: Transport> {
     pub(crate) transport: T,
     pub(crate) machine: Mutex<Machine>,
     hub: Arc<Hub>,
+}
+
+#[cfg(feature = "ring")]
+impl<P: Hypercall + Pages + Park + Clock> Client<Ring<'_, P>> {
+    /// What a guest does after it went on elsewhere
+    /// ([`Ports::resume`](event_channels::Ports::resume)), where its ring is empty and
+    /// its port is `port`: requests on their way fail, and every watch is set again, and
+    /// fires.
+    ///
+    /// # Errors
+    /// Those of [`Channel::adopt_again`](event_channels::Channel::adopt_again).
+    pub fn resume_at(&self, port: Port) -> Result<(), event_channels::Error> {
+        self.transport.resume(port)?;
+        let mut machine = self.machine.lock();
+        machine.reset();
+        self.pump(&mut machine);
+        Ok(())
+    }
 }
 
 impl<T: Transport> Client<T> {
@@ -77,8 +103,8 @@ impl<T: Transport> Client<T> {
             .unwrap_or_else(|| Err(ErrorKind::TimedOut.into()))
     }
 
-    /// What a guest does after it was resumed or migrated: every watch is set
-    /// again, and fires. Where the server can make the connection anew, that is
+    /// Makes sure that the server knows of all watches: every watch is set again, and
+    /// fires. Where the server can make the connection anew, that is
     /// done, and requests on their way fail; where it cannot, they go on.
     pub fn reconnect(&self) {
         let mut machine = self.machine.lock();

@@ -8,13 +8,14 @@ use std::{
 
 use event_channels::{Channel, Choice, Ports, Throttle};
 use hypercall_abi::{
-    DomId, Errno,
+    DomId, Errno, Mfn,
     io::xs_wire::{XenstoreDomainInterface, XenstoreFeatures},
     peer::PeerPtr,
     peer_field,
     platform::Pages,
+    sched::{self, Suspended},
 };
-use mock_hypervisor::{Config, Domain, Time, Xen};
+use mock_hypervisor::{Config, Domain, Suspend, Time, Xen};
 use xenstore_client::{
     Access, Client, Error, ErrorKind, PathError, Permission, Ring, machine::Repeats,
 };
@@ -49,6 +50,35 @@ fn alone() -> (Xen, &'static Domain, Store) {
 
 fn errno<R: std::fmt::Debug>(result: Result<R, Error>) -> Option<Errno> {
     result.unwrap_err().errno()
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
+fn watches_tell_elsewhere_too() {
+    let (xen, domain, store) = alone();
+    let tree = store.tree();
+    store
+        .wait(None, async {
+            let watch = store.watch_with("data", None, Repeats::Merge).await?;
+            assert_eq!(watch.next().await?, "data");
+            xen.suspend(domain.domid(), Suspend::Moved).unwrap();
+            let frame = domain.gfn_of(domain.start_info().cast()).unwrap();
+            // SAFETY: what it changes is looked at anew.
+            let suspended = unsafe { sched::suspend(&domain, Some(Mfn(frame.0))) };
+            assert_eq!(suspended, Ok(Suspended::Resumed));
+            store.transport().ports().resume().unwrap();
+            // SAFETY: nothing writes it meanwhile.
+            let port = unsafe { domain.start_info().read() }.store_evtchn;
+            store.resume_at(port).unwrap();
+
+            assert_eq!(watch.next().await?, "data");
+            tree.write("data/text", b"here").await?;
+            assert_eq!(watch.next().await?, "data/text");
+            assert_eq!(tree.read("data/text").await?, b"here");
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(store.strays(), Default::default());
 }
 
 #[test]

@@ -152,6 +152,11 @@ impl<'g, P: Platform> Disk<'g, P> {
         &self.core().id
     }
 
+    /// What it was made on.
+    pub fn bus(&self) -> Bus<'g, P> {
+        self.core().bus
+    }
+
     /// How things are with its backend, as far as anybody has looked.
     pub fn status(&self) -> Status {
         self.core().link.lock().status

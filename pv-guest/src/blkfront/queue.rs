@@ -250,8 +250,17 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// Lends what is lent to another now to `peer`; anew also what one that has
-    /// not let go of it may still read or write.
+    /// not let go of it may still read or write, and what a resume has ended.
     fn lend_on(&mut self, peer: DomId) -> Result<(), Fault> {
+        let requests = self
+            .slots
+            .iter_mut()
+            .filter_map(|slot| slot.request.as_mut());
+        let pages = requests.flat_map(|request| &mut request.pages);
+        let pages = pages.chain(&mut self.pool).chain(&mut self.segment_pool);
+        for page in pages {
+            page.renew(peer)?;
+        }
         let is_other = core::mem::replace(&mut self.peer, peer) != peer;
         if self.is_released() && !is_other {
             return Ok(());
@@ -462,6 +471,11 @@ impl<'g, P: Platform> Queue<'g, P> {
         }
         let rest = self.pool.len().saturating_sub(count);
         Ok(self.pool.split_off(rest))
+    }
+
+    /// To whom pages are lent.
+    pub(super) const fn peer(&self) -> DomId {
+        self.peer
     }
 
     /// Whether there is a number for a request.

@@ -152,7 +152,7 @@ impl<'g, P: Platform> Own<'g, P> {
 impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
     fn pages(
         &mut self,
-        _queue: &mut Queue<'g, P>,
+        queue: &mut Queue<'g, P>,
         offset: usize,
         len_bytes: usize,
     ) -> Result<Vec<Lent<'g, P>>, Error> {
@@ -171,6 +171,11 @@ impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
         if count < pages.len() {
             let rest = pages.split_off(count);
             self.0.push((offset + count * PAGE_SIZE, rest));
+        }
+        for page in &mut pages {
+            // A resume may have ended it.
+            let renewed = page.renew(queue.peer());
+            renewed.map_err(|_| Error::NoMemory)?;
         }
         Ok(pages)
     }

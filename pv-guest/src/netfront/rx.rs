@@ -128,6 +128,9 @@ impl<'g, P: Platform> Rx<'g, P> {
         if core::mem::replace(&mut self.peer, peer) != peer {
             self.forget_pages();
         }
+        for page in &mut self.pages {
+            page.renew(peer)?;
+        }
         while self.pages.len() < self.wanted_pages {
             match lend(self.grants, peer) {
                 Ok(page) => self.pages.push(page),

@@ -50,6 +50,8 @@ struct Session<'g, 'd, P: Platform, F> {
     presence: Presence,
     /// The state that was written last.
     said: Option<XenbusState>,
+    /// As many as there were when this was looked at last: see [`event_channels::Ports::resumes`].
+    resumes: u32,
 }
 
 /// Whether there is such a device.
@@ -98,6 +100,7 @@ impl<'g, P: Platform> Bus<'g, P> {
             unsaid: None,
             said: None,
             presence: Presence::Unknown,
+            resumes: self.ports.resumes(),
         };
         loop {
             match session.turn().await {
@@ -167,6 +170,7 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
     /// nothing.
     async fn turn(&mut self) -> Result<(), Error> {
         loop {
+            self.look_where_we_are();
             if self.watch.is_none() {
                 let store = self.bus.store;
                 let watch = store.watch_with(&self.own, None, Repeats::Merge).await?;
@@ -244,6 +248,20 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
                 Step::Close => self.close().await?,
             }
         }
+    }
+
+    /// After a resume elsewhere nothing is shared with any backend, and the device is as
+    /// the toolstack there made it.
+    fn look_where_we_are(&mut self) {
+        let resumes = self.bus.ports.resumes();
+        if core::mem::replace(&mut self.resumes, resumes) == resumes {
+            return;
+        }
+        self.end_use(Stop::Lost);
+        self.backend = None;
+        self.keys.clear();
+        (self.said, self.unsaid) = (None, None);
+        self.begin();
     }
 
     fn begin(&mut self) {

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -13,9 +13,10 @@ use std::{
 use event_channels::{Channel, Choice, Ports, Throttle};
 use grant_tables::{GrantTable, Version};
 use hypercall_abi::{
-    VcpuId,
+    Mfn, VcpuId,
     peer::PeerPtr,
     platform::{Clock, Pages, Park},
+    sched::{self, Suspended},
 };
 use mock_hypervisor::Domain;
 use pv_guest::xenbus::Bus;
@@ -31,16 +32,20 @@ impl Wake for Woken {
 
 /// Runs `future` to its end, on this vCPU, or until it is too late.
 fn block_on<F: Future>(
-    ports: &Ports<&Domain>,
+    bus: Bus<'_, &Domain>,
     domain: &Domain,
     deadline_ns: Option<u64>,
     future: F,
 ) -> Option<F::Output> {
+    let ports = bus.ports();
     let woken = Arc::new(Woken(AtomicBool::new(true)));
     let waker = Waker::from(Arc::clone(&woken));
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
+        if domain.xen().is_suspending(domain.domid()) {
+            suspend(bus, domain);
+        }
         if woken.0.swap(false, Ordering::SeqCst)
             && let Poll::Ready(value) = future.as_mut().poll(&mut cx)
         {
@@ -56,6 +61,28 @@ fn block_on<F: Future>(
     }
 }
 
+/// How often a guest went on elsewhere.
+pub(crate) static MOVES: AtomicU64 = AtomicU64::new(0);
+
+/// Suspends the guest, and does what is to be done if it goes on elsewhere.
+fn suspend(bus: Bus<'_, &Domain>, domain: &Domain) {
+    let frame = domain.gfn_of(domain.start_info().cast()).unwrap();
+    // SAFETY: all that it changes is looked at anew below.
+    let suspended = unsafe { sched::suspend(&domain, Some(Mfn(frame.0))) };
+    if suspended != Ok(Suspended::Resumed) {
+        return;
+    }
+    MOVES.fetch_add(1, Ordering::Relaxed);
+    bus.ports().resume().unwrap();
+    bus.grants().resume().unwrap();
+    // SAFETY: nothing writes it while the domain runs.
+    let port = unsafe { domain.start_info().read() }.store_evtchn;
+    while let Err(error) = bus.store().resume_at(port) {
+        // There may be a page at the next try.
+        assert_eq!(error, event_channels::Error::NoMemory);
+    }
+}
+
 /// Runs a guest that has a bus, until it is too late; an error: it could not
 /// begin.
 pub(crate) fn run_until<T>(
@@ -67,15 +94,15 @@ pub(crate) fn run_until<T>(
     let shared = unsafe { PeerPtr::new(domain.shared_info()) };
     let ports = Ports::new(domain, shared, Choice::Best, Throttle::default())?;
     let grants = GrantTable::new(domain, Version::One)?;
-    // SAFETY: nothing writes it after the domain was built.
-    let start = unsafe { domain.start_info().as_ref() };
+    // SAFETY: nothing writes it while the domain runs.
+    let start = unsafe { domain.start_info().read() };
     let page = domain.page_of(start.store_mfn.into()).ok_or("no store")?;
     // SAFETY: the store's page, which lives as long as the domain.
     let page = unsafe { PeerPtr::new(page.cast()) };
     let channel = Channel::adopt(&ports, start.store_evtchn)?;
     let store = Client::new(Ring::new(page, channel));
     let bus = Bus::new(&store, &ports, &grants);
-    let value = block_on(&ports, domain, deadline_ns, main(bus));
+    let value = block_on(bus, domain, deadline_ns, main(bus));
     grants.release_quarantine();
     Ok(value)
 }

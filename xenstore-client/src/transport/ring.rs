@@ -12,6 +12,7 @@ use core::{
 
 use event_channels::{Channel, Ports, Wait};
 use hypercall_abi::{
+    Port,
     io::xs_wire::{
         XENSTORE_CONNECTED, XENSTORE_ERROR_NONE, XENSTORE_RECONNECT, XENSTORE_RING_SIZE,
         XenstoreDomainInterface, XenstoreFeatures,
@@ -53,6 +54,15 @@ impl<'t, P: Hypercall + Pages> Ring<'t, P> {
     /// The ports that its channel is one of.
     pub const fn ports(&self) -> &'t Ports<P> {
         self.channel.ports()
+    }
+
+    /// The ring is empty, and its server at another port.
+    pub(crate) fn resume(&self, port: Port) -> Result<(), event_channels::Error> {
+        self.channel.adopt_again(port)?;
+        for flag in [&self.asked, &self.broken, &self.dead] {
+            flag.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// What the server can do.
@@ -207,7 +217,7 @@ impl<P: Hypercall + Pages + Park + Clock> Transport for Ring<'_, P> {
                 self.0.store(true, Ordering::Release);
             }
         }
-        let platform = self.channel.platform();
+        let platform = self.ports().platform();
         let deadline = most.map(|most| {
             let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
             platform.now_ns().saturating_add(most)

@@ -127,6 +127,9 @@ impl<'g, P: Platform> Tx<'g, P> {
         if core::mem::replace(&mut self.peer, peer) != peer {
             self.forget_pages();
         }
+        for page in self.slots.iter_mut().filter_map(|slot| slot.page.as_mut()) {
+            page.renew(peer)?;
+        }
         let pages = RingPages::new(self.grants, peer, 1)?;
         let gref = pages.grefs().first().copied().ok_or(Fault::NoMemory)?;
         self.ring = Some(FrontRing::new(pages).ok_or(Fault::NoMemory)?);
@@ -262,13 +265,18 @@ impl<'g, P: Platform> Tx<'g, P> {
     /// there is no room.
     pub(super) fn send_lent(
         &mut self,
-        pages: Vec<Lent<'g, P>>,
+        mut pages: Vec<Lent<'g, P>>,
         len_bytes: usize,
         offload: Offload,
     ) -> Result<usize, Vec<Lent<'g, P>>> {
         self.close_train();
         if self.room() < Self::needed(len_bytes, offload) {
             return Err(pages);
+        }
+        for page in &mut pages {
+            // A resume may have ended it. One that cannot be lent again is refused by the
+            // backend, which the caller is told.
+            let _refused = page.renew(self.peer);
         }
         let mut pieces: Pieces = Default::default();
         let count = len_bytes.div_ceil(PAGE_SIZE).max(1);

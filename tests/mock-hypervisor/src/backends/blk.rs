@@ -649,6 +649,10 @@ impl Serve for Blk {
         self.answer(world, now_ns);
     }
 
+    fn abandon(&mut self) {
+        self.hoarded.clear();
+    }
+
     fn hoarded(&self) -> usize {
         let grefs = self.hoarded.iter().map(|used| used.gref);
         grefs.collect::<BTreeSet<_>>().len()

@@ -48,6 +48,8 @@ pub(super) trait Serve {
     fn hoard(&mut self, world: &mut World);
     /// How many it keeps.
     fn hoarded(&self) -> usize;
+    /// Its frontend went on in other frames: it keeps none of its pages.
+    fn abandon(&mut self);
 }
 
 /// A device.

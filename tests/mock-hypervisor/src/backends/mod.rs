@@ -278,6 +278,7 @@ impl World {
             self.with_backend(id, |world, backend| {
                 if backend.front == domid {
                     backend.device.let_go(world);
+                    backend.device.abandon();
                     backend.begin(world);
                     let state = format!("{}/state", backend.front_path);
                     world.store.write(&state, b"1");

@@ -740,6 +740,10 @@ impl Serve for Net {
         }
     }
 
+    fn abandon(&mut self) {
+        self.hoarded.clear();
+    }
+
     fn hoarded(&self) -> usize {
         let grefs = self.hoarded.iter().map(|used| used.gref);
         grefs.collect::<BTreeSet<_>>().len()

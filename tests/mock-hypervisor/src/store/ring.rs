@@ -63,12 +63,15 @@ impl Ring {
         peer_field!(self.page, XenstoreDomainInterface, error).store_release(error);
     }
 
-    /// Whether the guest asked to begin anew; if so, that is done.
-    fn reconnected(&mut self) -> bool {
-        let connection = peer_field!(self.page, XenstoreDomainInterface, connection);
-        if connection.load_acquire().trust() != XENSTORE_RECONNECT {
-            return false;
-        }
+    /// The ring of a domain that was introduced again: xenstored empties it
+    /// (`domain_conn_reset`).
+    pub(crate) fn renewed(page: PeerPtr<'static, XenstoreDomainInterface>) -> Self {
+        let ring = Self::new(page);
+        ring.empty();
+        ring
+    }
+
+    fn empty(&self) {
         for index in [
             peer_field!(self.page, XenstoreDomainInterface, req_cons),
             peer_field!(self.page, XenstoreDomainInterface, req_prod),
@@ -78,10 +81,20 @@ impl Ring {
             index.store(0);
         }
         peer_field!(self.page, XenstoreDomainInterface, error).store(XENSTORE_ERROR_NONE);
+        let connection = peer_field!(self.page, XenstoreDomainInterface, connection);
+        connection.store_release(XENSTORE_CONNECTED);
+    }
+
+    /// Whether the guest asked to begin anew; if so, that is done.
+    fn reconnected(&mut self) -> bool {
+        let connection = peer_field!(self.page, XenstoreDomainInterface, connection);
+        if connection.load_acquire().trust() != XENSTORE_RECONNECT {
+            return false;
+        }
         self.input.clear();
         self.output.clear();
         self.failed = false;
-        connection.store_release(XENSTORE_CONNECTED);
+        self.empty();
         true
     }
 
