@@ -133,14 +133,16 @@ impl Matrix {
     /// many there are.
     pub(crate) fn to_text(&self) -> String {
         let width = |name: &str| name.len().max(9) + 1;
-        let mut text = format!("{:58}", "claim");
+        let bad = |row: &&Row| row.differs() || row.verdicts.iter().any(Verdict::is_bad);
+        let names = self.rows.iter().filter(bad).map(|row| row.name.len());
+        let first = names.max().unwrap_or(0).max(20);
+        let mut text = format!("{:first$}", "claim");
         for column in &self.columns {
             text.push_str(&format!("{column:>0$}", width(column)));
         }
         text.push('\n');
-        let bad = |row: &&Row| row.differs() || row.verdicts.iter().any(Verdict::is_bad);
         for row in self.rows.iter().filter(bad) {
-            text.push_str(&format!("{:58}", row.name));
+            text.push_str(&format!("{:first$}", row.name));
             let mut reasons: Vec<String> = Vec::new();
             for (verdict, column) in row.verdicts.iter().zip(&self.columns) {
                 text.push_str(&format!("{:>1$}", verdict.word(), width(column)));
@@ -161,7 +163,7 @@ impl Matrix {
             ("skipped", |verdict| matches!(verdict, Verdict::Skipped(_))),
         ];
         for (kind, wanted) in kinds {
-            text.push_str(&format!("{kind:58}"));
+            text.push_str(&format!("{kind:first$}"));
             for (index, column) in self.columns.iter().enumerate() {
                 text.push_str(&format!("{:>1$}", self.count(index, wanted), width(column)));
             }
