@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use grant_tables::{GrantTable, Granted, Page, PeerWrites};
 use hypercall_abi::{DomId, PAGE_SIZE, peer::PeerSlice, platform::Platform};
 
-use crate::Current;
+use crate::{Current, kept_pages::Home};
 
 /// A page that the backend may read and write.
 pub(crate) type Lent<'g, P> = Granted<'g, P, PeerWrites>;
@@ -41,11 +41,14 @@ pub(crate) fn lend_on<'g, P: Platform>(
 ///
 /// The backend may change it at any time, so its bytes are copied in and out and
 /// never borrowed. It is zeroed when it is made. Dropping it takes the pages
-/// back, or puts those that the backend still uses into quarantine.
+/// back, or puts those that the backend still uses into quarantine; those of a disk's
+/// buffer stay lent, and are the disk's next buffers.
 #[derive(Debug)]
 pub struct GrantedBuf<'g, P: Platform = Current> {
     peer: DomId,
     pub(crate) pages: Vec<Lent<'g, P>>,
+    /// Who keeps the pages afterwards.
+    home: Option<Home<'g, P>>,
 }
 
 impl<'g, P: Platform> GrantedBuf<'g, P> {
@@ -62,11 +65,16 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
         Ok(Self {
             peer,
             pages: pages.collect::<Result<_, _>>()?,
+            home: None,
         })
     }
 
-    pub(crate) const fn of(peer: DomId, pages: Vec<Lent<'g, P>>) -> Self {
-        Self { peer, pages }
+    pub(crate) const fn of(peer: DomId, pages: Vec<Lent<'g, P>>, home: Home<'g, P>) -> Self {
+        Self {
+            peer,
+            pages,
+            home: Some(home),
+        }
     }
 
     /// To whom it is lent.
@@ -103,6 +111,14 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
             done += part.copy_from(rest);
         }
         done
+    }
+}
+
+impl<P: Platform> Drop for GrantedBuf<'_, P> {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            home.give_back(core::mem::take(&mut self.pages));
+        }
     }
 }
 

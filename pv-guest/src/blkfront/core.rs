@@ -1,6 +1,6 @@
 //! What all handles of a disk share, and what the bus knows of it.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, string::String, sync::Arc, vec::Vec};
 use core::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
@@ -17,7 +17,10 @@ use super::{
     Config, Error, Flush, Geometry,
     queue::{MOST_SEGMENTS, NOBODY, Queue},
 };
-use crate::xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Requests, Status, Stop};
+use crate::{
+    kept_pages::KeptPages,
+    xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Requests, Status, Stop},
+};
 use hypercall_abi::io::blkif::BLKIF_MAX_SEGMENTS_PER_REQUEST;
 
 /// The largest ring, as Linux's backend has it.
@@ -67,6 +70,8 @@ pub(super) struct Core<'g, P: Platform> {
     /// Numbers for all that is ordered.
     next: AtomicU64,
     pub(super) requests: Requests,
+    /// Pages of buffers that are nobody's just now.
+    pub(super) kept: Arc<KeptPages<'g, P>>,
 }
 
 impl<'g, P: Platform> Core<'g, P> {
@@ -92,6 +97,7 @@ impl<'g, P: Platform> Core<'g, P> {
             }),
             next: AtomicU64::new(1),
             requests: Requests::default(),
+            kept: KeptPages::new(),
         }
     }
 
@@ -207,6 +213,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
             }
         }
         self.live_queues.store(queues, Ordering::Release);
+        self.kept.begin(offer.domid);
         let mut link = self.link.lock();
         link.peer = offer.domid;
         link.segments = self.segments(offer);
@@ -281,6 +288,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
     fn stop(&self, why: Stop) {
         let status = Status::from(why);
         self.set_status(status);
+        self.kept.end();
         match error_of(status) {
             None => self.each_queue(Queue::detach),
             Some(error) => self.each_queue(|queue| queue.fail(error)),

@@ -366,7 +366,9 @@ impl<'g, P: Platform> Disk<'g, P> {
     pub async fn buffer(&self, pages: usize) -> Result<GrantedBuf<'g, P>, Error> {
         self.ready().await?;
         let peer = self.core().link.lock().peer;
-        GrantedBuf::new(self.core().bus.grants(), peer, pages).map_err(|_| Error::NoMemory)
+        let (grants, kept) = (self.core().bus.grants(), &self.core().kept);
+        let buffer = kept.buffer(grants, peer, pages);
+        buffer.map_err(|_| Error::NoMemory)
     }
 
     /// Reads into all of `buffer`, from `first` on, without a copy (unless the
@@ -399,7 +401,7 @@ impl<'g, P: Platform> Disk<'g, P> {
         &self,
         op: Op,
         first: Sector,
-        buffer: GrantedBuf<'g, P>,
+        mut buffer: GrantedBuf<'g, P>,
     ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
         let len = buffer.len_bytes();
         let checked = self.check(first, len).await;
@@ -417,10 +419,11 @@ impl<'g, P: Platform> Disk<'g, P> {
         if peer != buffer.peer() || trust == Trust::No {
             return self.bounced(op, first, buffer).await;
         }
-        let data = Own::new(buffer.pages);
+        let data = Own::new(::core::mem::take(&mut buffer.pages));
         let mut transfer = Transfer::new(self, op, first, len, data, self.any_queue());
         let result = (&mut transfer).await;
-        (GrantedBuf::of(peer, transfer.data_mut().take()), result)
+        buffer.pages = transfer.data_mut().take();
+        (buffer, result)
     }
 
     /// The same by pages of the driver's own.

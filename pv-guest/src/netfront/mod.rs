@@ -308,7 +308,7 @@ impl<'g, P: Platform> Nic<'g, P> {
     /// [`Error::TooLong`] also for more than the buffer has.
     pub async fn send_granted(
         &self,
-        buffer: GrantedBuf<'g, P>,
+        mut buffer: GrantedBuf<'g, P>,
         len_bytes: usize,
         offload: Offload,
     ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
@@ -326,7 +326,7 @@ impl<'g, P: Platform> Nic<'g, P> {
             return (buffer, sent);
         }
         let mut poller = self.poller();
-        let mut pages = buffer.pages;
+        let mut pages = ::core::mem::take(&mut buffer.pages);
         let sent = poll_fn(|cx| {
             poller.poll_tx(cx, flow, len_bytes, offload, |tx| {
                 match tx.send_lent(::core::mem::take(&mut pages), len_bytes, offload) {
@@ -338,14 +338,17 @@ impl<'g, P: Platform> Nic<'g, P> {
                 }
             })
         });
-        match sent.await {
+        let result = match sent.await {
             Ok(job) => {
                 let mut job = poller::Job::new(&poller, job);
-                let (result, pages) = poll_fn(|cx| job.poll(cx)).await;
-                (GrantedBuf::of(peer, pages), result)
+                let result;
+                (result, pages) = poll_fn(|cx| job.poll(cx)).await;
+                result
             }
-            Err(error) => (GrantedBuf::of(peer, pages), Err(error)),
-        }
+            Err(error) => Err(error),
+        };
+        buffer.pages = pages;
+        (buffer, result)
     }
 
     /// Waits for a packet, which replaces what is in `target`.
