@@ -21,6 +21,7 @@ mod grants;
 mod guest;
 #[cfg(not(target_os = "none"))]
 pub mod hosted;
+#[cfg(feature = "alloc")]
 mod kept_pages;
 pub mod memory;
 #[cfg(target_os = "none")]
