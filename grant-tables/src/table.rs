@@ -159,7 +159,8 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             Version::One => 1,
             Version::Two => 2,
         };
-        // SAFETY: this guest has made no grants yet.
+        // SAFETY: this guest has made no grants yet, or none where it goes on now; where
+        // it has, the version is this one already.
         let set = unsafe { set_version(platform, number) };
         match (wanted, set) {
             (Version::Two, Ok(2)) => Ok(Version::Two),
@@ -171,8 +172,9 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     /// What a guest does after it was suspended and went on elsewhere
     /// ([`Suspended::Resumed`](hypercall_abi::sched::Suspended::Resumed)): its table is
     /// empty there. All grants are over, and can be made again by the same references
-    /// ([`Granted::renew`](crate::Granted::renew)); what was in quarantine is free. No
-    /// other vCPU runs meanwhile.
+    /// ([`Granted::renew`](crate::Granted::renew)); what was in quarantine is free. What
+    /// others lent is not there either: give it back before the suspend. No other vCPU
+    /// runs meanwhile.
     ///
     /// # Errors
     /// The hypervisor there has no such table: the guest cannot go on.
@@ -398,11 +400,11 @@ impl<P: Hypercall + Pages> GrantTable<P> {
         word.is_some_and(|word| word.load_acquire().trust() & crate::revoke::USED != 0)
     }
 
-    /// Whether the entry grants nothing.
+    /// Whether the entry grants nothing, and nobody uses what it granted.
     pub(crate) fn is_over(&self, gref: u32) -> bool {
         let kind = GrantFlags::PERMIT_ACCESS.bits() | GrantFlags::TRANSITIVE.bits();
-        self.flags(gref)
-            .is_none_or(|flags| flags.load().trust() & kind == 0)
+        let grants = |flags: PeerPtr<'_, u16>| flags.load().trust() & kind != 0;
+        !self.flags(gref).is_some_and(grants) && !self.is_used(gref)
     }
 
     /// Ends a grant, if the peer does not use it.

@@ -79,8 +79,7 @@ impl<'g, P: Platform> KeptPages<'g, P> {
             let rest = kept.pages.len().saturating_sub(count);
             (kept.pages.split_off(rest), kept.connection)
         };
-        for page in &mut pages {
-            page.renew(peer)?;
+        for page in &pages {
             page.peer().copy_from(&ZEROES);
         }
         while pages.len() < count {

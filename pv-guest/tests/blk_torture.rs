@@ -4,6 +4,8 @@
 extern crate alloc;
 
 mod kernel;
+#[path = "kernel/plan.rs"]
+mod plan;
 /// The same tasks as those of the guest that does this on a real Xen.
 #[path = "../../tests/load/src/torture.rs"]
 mod torture;
@@ -14,9 +16,7 @@ use std::{
 };
 
 use kernel::pause;
-use mock_hypervisor::{
-    Config, DiskConfig, DiskId, Domain, Faults, Mishap, Outcome, Plan, Suspend, Time, Xen, seeds,
-};
+use mock_hypervisor::{Config, DiskConfig, DiskId, Domain, Faults, Outcome, Time, Xen, seeds};
 use pv_guest::{
     blkfront::{self, Disk},
     xenbus::Bus,
@@ -77,19 +77,7 @@ fn play(seed: u64, faults: Faults, belief: Belief) -> Result<Option<Tally>, Stri
     };
     let domain = xen.domain(config).unwrap();
     let id: DiskId = xen.attach_disk(domain.domid(), disk(seed));
-    let moved = Mishap::Suspend(domain.domid(), Suspend::Moved);
-    let plan = Plan::seed(seed);
-    // One in four goes on elsewhere, twice; and where there is no room cannot.
-    let plan = match seed % 4 {
-        0 => plan
-            .with_faults(Faults {
-                no_room: 0,
-                ..faults
-            })
-            .at(50 + seed % 300, moved)
-            .at(400 + seed % 500, moved),
-        _ => plan.with_faults(faults),
-    };
+    let plan = plan::plan(seed, faults, domain.domid());
     let guest = Box::new(move |domain: &Domain| {
         kernel::run_until(domain, Some(PATIENCE_NS), async |bus: Bus<'_, _>| {
             use_disk(bus, seed, belief).await

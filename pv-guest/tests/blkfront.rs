@@ -276,6 +276,33 @@ fn pages_of_buffers_are_used_again() {
     });
 }
 
+/// A backend of before may still be at work on its pages: they are nobody's next buffer.
+#[test]
+fn pages_of_another_connection_are_not() {
+    let config = DiskConfig::default();
+    with_disk(
+        config,
+        blkfront::Config::default(),
+        async |xen, id, disk| {
+            let used = || {
+                let grants = disk.bus().grants();
+                grants.references() - grants.free_references()
+            };
+            let buffer = disk.buffer(40).await.unwrap();
+            drop(disk.buffer(30).await.unwrap());
+            let before = used();
+            xen.restart_disk(id);
+            disk.write(Sector(0), &[1; 512]).await.unwrap();
+            // Those that were kept are gone, and the other's go.
+            assert!(used() + 29 <= before + 2, "{} of {before}", used());
+            let now = used();
+            drop(buffer);
+            assert_eq!(used() + 40, now);
+            disk.close().await;
+        },
+    );
+}
+
 #[test]
 fn a_future_that_is_dropped_harms_nobody() {
     let slow = DiskConfig {
@@ -331,8 +358,8 @@ fn a_disk_that_changes_its_size() {
     );
 }
 
-#[test]
-fn a_backend_that_begins_anew_does_what_the_old_one_did_not() {
+/// What a backend has and a frontend wants.
+fn two_slow_queues() -> (DiskConfig, blkfront::Config) {
     let slow = DiskConfig {
         latency_ns: 1_000_000,
         queues: 2,
@@ -342,6 +369,12 @@ fn a_backend_that_begins_anew_does_what_the_old_one_did_not() {
         queues: 2,
         ..blkfront::Config::default()
     };
+    (slow, wanted)
+}
+
+#[test]
+fn a_backend_that_begins_anew_does_what_the_old_one_did_not() {
+    let (slow, wanted) = two_slow_queues();
     with_disk(slow, wanted, async |xen, id, disk| {
         disk.ready().await.unwrap();
         let blocks: Vec<Vec<u8>> = (0..100).map(|at| pattern(4096, at as u8)).collect();
@@ -363,15 +396,10 @@ fn a_backend_that_begins_anew_does_what_the_old_one_did_not() {
 /// was asked is asked again, in its order, and what is lent is lent there.
 #[test]
 fn a_guest_that_goes_on_elsewhere_goes_on_with_its_disk() {
+    let (slow, wanted) = two_slow_queues();
     let slow = DiskConfig {
-        latency_ns: 1_000_000,
-        queues: 2,
         indirect_segments: 0,
-        ..DiskConfig::default()
-    };
-    let wanted = blkfront::Config {
-        queues: 2,
-        ..blkfront::Config::default()
+        ..slow
     };
     with_disk(slow, wanted, async |xen, id, disk| {
         disk.ready().await.unwrap();

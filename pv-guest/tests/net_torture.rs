@@ -2,6 +2,8 @@
 //! packets may be lost, but none is changed, comes twice or too late.
 
 mod kernel;
+#[path = "kernel/plan.rs"]
+mod plan;
 
 use std::{
     num::NonZeroU16,
@@ -10,9 +12,7 @@ use std::{
 
 use futures_util::{FutureExt as _, select_biased};
 use hypercall_abi::io::netif::NetifHashTypes;
-use mock_hypervisor::{
-    Config, Domain, Faults, Mishap, NicConfig, Outcome, Plan, Suspend, Time, Xen, seeds,
-};
+use mock_hypervisor::{Config, Domain, Faults, NicConfig, Outcome, Time, Xen, seeds};
 use pv_guest::{
     netfront::{
         self, Checksum, Error, Features, Mac, Multicast, Nic, Offload, Offloads, Protocol,
@@ -211,19 +211,7 @@ fn play(seed: u64, faults: Faults, belief: Belief) -> Option<u64> {
             .map_err(|error| error.to_string())
         }) as Box<_>
     };
-    let moved = Mishap::Suspend(domains[0].domid(), Suspend::Moved);
-    let plan = Plan::seed(seed);
-    // One in four goes on elsewhere, twice; and where there is no room cannot.
-    let plan = match seed % 4 {
-        0 => plan
-            .with_faults(Faults {
-                no_room: 0,
-                ..faults
-            })
-            .at(50 + seed % 300, moved)
-            .at(400 + seed % 900, moved),
-        _ => plan.with_faults(faults),
-    };
+    let plan = plan::plan(seed, faults, domains[0].domid());
     let played = xen.play(plan, vec![(&domains[0], guest(0)), (&domains[1], guest(1))]);
     for (domain, nic) in domains.iter().zip(nics) {
         let kept = xen.remove_nic(nic);

@@ -18,7 +18,6 @@ use spin::Mutex;
 
 #[cfg(feature = "ring")]
 use crate::Ring;
-
 use crate::{
     Error, ErrorKind, Link, Renewal, Transport, Tree,
     hub::Hub,
@@ -50,8 +49,8 @@ impl<P: Hypercall + Pages + Park + Clock> Client<Ring<'_, P>> {
     /// # Errors
     /// Those of [`Channel::adopt_again`](event_channels::Channel::adopt_again).
     pub fn resume_at(&self, port: Port) -> Result<(), event_channels::Error> {
-        self.transport.resume(port)?;
         let mut machine = self.machine.lock();
+        self.transport.resume(port)?;
         machine.reset();
         self.pump(&mut machine);
         Ok(())

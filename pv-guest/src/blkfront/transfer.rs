@@ -173,9 +173,9 @@ impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
             self.0.push((offset + count * PAGE_SIZE, rest));
         }
         for page in &mut pages {
-            // A resume may have ended it.
-            let renewed = page.renew(queue.peer());
-            renewed.map_err(|_| Error::NoMemory)?;
+            // A resume may have ended it. One that cannot be lent again is refused by the
+            // backend, and stays the caller's.
+            let _refused = page.renew(queue.peer());
         }
         Ok(pages)
     }

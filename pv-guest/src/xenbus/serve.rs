@@ -50,7 +50,8 @@ struct Session<'g, 'd, P: Platform, F> {
     presence: Presence,
     /// The state that was written last.
     said: Option<XenbusState>,
-    /// As many as there were when this was looked at last: see [`event_channels::Ports::resumes`].
+    /// As many as there were when this was looked at last: see
+    /// [`event_channels::Ports::resumes`].
     resumes: u32,
 }
 

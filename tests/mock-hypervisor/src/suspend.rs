@@ -184,7 +184,7 @@ impl World {
             let index = state.memory.any_index_of(page);
             Mfn(index.map_or(0, |index| state.memory.gfn_of_index(index).0))
         });
-        state.store = Ring::renewed(state.store.page());
+        state.store = Ring::new(state.store.page());
         match start {
             Some(start) => {
                 start.store_mfn = store_page;

@@ -217,7 +217,7 @@ impl<P: Hypercall + Pages + Park + Clock> Transport for Ring<'_, P> {
                 self.0.store(true, Ordering::Release);
             }
         }
-        let platform = self.ports().platform();
+        let platform = self.channel.platform();
         let deadline = most.map(|most| {
             let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
             platform.now_ns().saturating_add(most)

@@ -40,12 +40,14 @@ impl Ring {
         let features =
             XenstoreFeatures::RECONNECTION | XenstoreFeatures::ERROR | XenstoreFeatures::WATCHDEPTH;
         peer_field!(page, XenstoreDomainInterface, server_features).store(features.bits());
-        Self {
+        let ring = Self {
             page,
             input: Vec::new(),
             output: VecDeque::new(),
             failed: false,
-        }
+        };
+        ring.empty();
+        ring
     }
 
     /// Its page.
@@ -63,14 +65,8 @@ impl Ring {
         peer_field!(self.page, XenstoreDomainInterface, error).store_release(error);
     }
 
-    /// The ring of a domain that was introduced again: xenstored empties it
+    /// As xenstored does for a domain that is introduced, or again
     /// (`domain_conn_reset`).
-    pub(crate) fn renewed(page: PeerPtr<'static, XenstoreDomainInterface>) -> Self {
-        let ring = Self::new(page);
-        ring.empty();
-        ring
-    }
-
     fn empty(&self) {
         for index in [
             peer_field!(self.page, XenstoreDomainInterface, req_cons),
