@@ -157,6 +157,7 @@ impl Xen {
                 vcpus: vcpus_of(config.vcpus.max(1), now_ns),
                 watchdogs: Watchdogs::default(),
                 debug_registers: [0; 8],
+                assists: 0,
                 shutdown: None,
                 shutdown_code: None,
                 resume: None,

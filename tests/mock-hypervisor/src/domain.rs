@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) watchdogs: Watchdogs,
     pub(crate) debug_registers: [u64; 8],
+    /// What it switched on, by the numbers of the assists.
+    pub(crate) assists: u64,
     pub(crate) shutdown: Option<Shutdown>,
     /// The reason that its end is to have, if it was told beforehand.
     pub(crate) shutdown_code: Option<ShutdownReason>,

@@ -10,16 +10,16 @@ use crate::memory::{Access, Memory};
 
 /// Bits of an entry.
 pub(crate) const PRESENT: u64 = 1;
-const WRITE: u64 = 1 << 1;
+pub(crate) const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 pub(crate) const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
 const LARGE: u64 = 1 << 7;
 const GLOBAL: u64 = 1 << 8;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Entries of a table.
-const ENTRIES: usize = 512;
+pub(crate) const ENTRIES: usize = 512;
 /// The entries of a top table that are Xen's.
-const XENS_SLOTS: std::ops::Range<usize> = 256..272;
+pub(crate) const XENS_SLOTS: std::ops::Range<usize> = 256..272;
 
 /// What a frame is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,12 @@ pub(crate) enum Kind {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Frame {
+pub(crate) struct Frame {
     kind: Kind,
     /// Uses as what it is: with none, it may become something else.
-    uses: u32,
+    pub(crate) uses: u32,
     /// Mappings of any kind.
-    mappings: u32,
+    pub(crate) mappings: u32,
     pinned: bool,
     /// Whether it belongs to the domain.
     allocated: bool,
@@ -45,7 +45,7 @@ struct Frame {
 /// All of a domain's.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    frames: Vec<Frame>,
+    pub(crate) frames: Vec<Frame>,
     /// The entries by which the guest sees its memory, by page.
     seen: Vec<u64>,
 }
@@ -69,7 +69,7 @@ impl Frames {
 }
 
 /// The machine frame that an entry leads to.
-const fn target(entry: u64) -> Gfn {
+pub(crate) const fn target(entry: u64) -> Gfn {
     Gfn((entry & ADDRESS) / PAGE_SIZE as u64)
 }
 
@@ -196,6 +196,9 @@ impl Memory {
             };
         }
         self.acquire(below, Kind::Table(level - 1))?;
+        if let Some(tables) = &mut self.tables {
+            tables.hang(below, table, slot);
+        }
         Ok(entry)
     }
 
@@ -208,12 +211,18 @@ impl Memory {
         } else if let Some(below) = self.ram_index(target(entry))
             && !(level == 4 && below == table)
         {
+            if let Some(tables) = &mut self.tables {
+                tables.unhang(below, table, slot);
+            }
             self.release(below);
         }
     }
 
     /// Takes the page that a lowest entry maps.
-    fn take_page(&mut self, entry: u64) -> Result<u64, Errno> {
+    pub(crate) fn take_page(&mut self, entry: u64) -> Result<u64, Errno> {
+        if self.is_xens(target(entry)) {
+            return Ok(entry);
+        }
         let index = self.ram_index(target(entry)).ok_or(Errno::EPERM)?;
         let frame = &self.frames.frames[index];
         if !frame.allocated && frame.mappings == 0 && frame.uses == 0 {
@@ -232,7 +241,7 @@ impl Memory {
         })
     }
 
-    fn leave_page(&mut self, entry: u64) {
+    pub(crate) fn leave_page(&mut self, entry: u64) {
         if let Some(index) = self.ram_index(target(entry)) {
             self.frames.frames[index].mappings -= 1;
             if entry & WRITE != 0 {
@@ -255,6 +264,12 @@ impl Memory {
         }
         let entry = self.take_entry(table, level, slot, entry)?;
         self.entry(table, slot).store(entry, Ordering::Release);
+        if before != entry
+            && (before | entry) & PRESENT != 0
+            && let Some(tables) = &mut self.tables
+        {
+            tables.changed(table, level, slot);
+        }
         self.leave_entry(table, level, slot, before);
         Ok(())
     }

@@ -58,7 +58,26 @@ pub(crate) struct Map {
     pub(crate) owner: DomId,
     pub(crate) gref: GrantRef,
     pub(crate) access: Access,
-    pub(crate) address: u64,
+    pub(crate) gfn: Gfn,
+    pub(crate) place: Place,
+}
+
+/// Where it is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At an address of the user's.
+    Address(u64),
+    /// Where the entry at a machine address has it.
+    Entry(u64),
+}
+
+impl Place {
+    /// As it was told.
+    const fn word(self) -> u64 {
+        match self {
+            Self::Address(word) | Self::Entry(word) => word,
+        }
+    }
 }
 
 /// A use of a grant, to be ended with [`World::release`].
@@ -204,6 +223,23 @@ impl Grants {
     }
 }
 
+/// The entry that a place is.
+fn entry_at(memory: &Memory, place: Place) -> Option<(usize, usize)> {
+    match place {
+        Place::Address(address) => memory.place_of(address),
+        Place::Entry(at) => memory.place_of_word(at),
+    }
+}
+
+/// Takes a page away that was granted.
+pub(crate) fn unmap_page(memory: &mut Memory, map: &Map) -> Option<()> {
+    if memory.tables.is_none() {
+        return memory.unmap(map.place.word());
+    }
+    let at = entry_at(memory, map.place)?;
+    memory.unmap_granted(at, map.gfn).ok()
+}
+
 impl World {
     /// Begins a use of `owner`'s grant by `user`.
     pub(crate) fn acquire(
@@ -333,7 +369,7 @@ impl World {
         let Some(Some(map)) = slot.as_deref().copied() else {
             return GrantStatus::BAD_HANDLE;
         };
-        if address != map.address || state.memory.unmap(address).is_none() {
+        if address != map.place.word() || unmap_page(&mut state.memory, &map).is_none() {
             return GrantStatus::GENERAL_ERROR;
         }
         if let Some(slot) = slot {
@@ -341,6 +377,34 @@ impl World {
         }
         self.release_grant(map.owner, map.gref, map.access);
         GrantStatus::OKAY
+    }
+
+    /// Puts a granted page where its user wants it.
+    pub(crate) fn map_page(
+        &mut self,
+        user: DomId,
+        used: &Use,
+        place: Place,
+        access: Access,
+    ) -> Option<()> {
+        let owner = &self.domains.get(&used.frame_owner)?.memory;
+        let foreign = if used.frame_owner == user {
+            None
+        } else {
+            owner.foreign(used.gfn)
+        };
+        let mine = self.domains.get(&user)?;
+        if mine.memory.tables.is_none() {
+            return match place {
+                Place::Address(address) => mine.memory.map(address, owner, used.gfn, access),
+                // There are no tables of the guest's.
+                Place::Entry(_) => None,
+            };
+        }
+        owner.ram_index(used.gfn)?;
+        let memory = &mut self.domains.get_mut(&user)?.memory;
+        let at = entry_at(memory, place)?;
+        memory.map_granted(at, used.gfn, foreign, access).ok()
     }
 
     /// Ends all that a domain which is going has mapped.

@@ -15,8 +15,11 @@ mod memory;
 mod platform;
 mod play;
 mod ports;
+mod processor;
 mod store;
 mod suspend;
+#[cfg_attr(not(feature = "user"), path = "no_tables.rs")]
+mod tables;
 #[cfg(feature = "user-net")]
 mod user_net;
 mod vcpus;

@@ -4,7 +4,7 @@ use std::{ptr::NonNull, sync::atomic::AtomicU64};
 
 use hypercall_abi::{DomId, Errno, Gfn, PAGE_SIZE, peer::PeerSlice};
 
-use crate::{DomainType, frames::Frames};
+use crate::{DomainType, frames::Frames, tables::Tables};
 
 /// The machine frame of the first domain's first page: not zero, so that a
 /// guest which confuses its two kinds of frames is found out.
@@ -13,8 +13,11 @@ const FIRST_MFN: u64 = 0x10_0000;
 const FRAMES_APART: u64 = 0x1_0007;
 /// Machine frames from one domain's first page to the next one's.
 const MFNS_PER_DOMAIN: u64 = 0x100_0000;
-/// Frames of the domain's that are no memory of the guest's: its grant table.
-pub(crate) const XEN_PAGES: usize = TABLE_PAGES + STATUS_PAGES;
+/// Frames of the domain's that are no memory of the guest's: its grant table, and
+/// (of a guest that runs as an image) the shared page.
+pub(crate) const XEN_PAGES: usize = SHARED_PAGE + 1;
+/// Which of them is the shared page.
+pub(crate) const SHARED_PAGE: usize = TABLE_PAGES + STATUS_PAGES;
 /// The most frames of a grant table.
 pub(crate) const TABLE_PAGES: usize = 64;
 /// The most frames of its status words.
@@ -25,14 +28,16 @@ const WINDOW_PAGES: usize = 4096;
 /// The pages of a domain.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    block: Block,
+    pub(crate) block: Block,
     first_mfn: u64,
     /// What the hypervisor knows of each frame.
     pub(crate) frames: Frames,
     /// For each page of the guest's, whether it was given out.
-    taken: Vec<bool>,
+    pub(crate) taken: Vec<bool>,
     /// For each page of the window, whether it was given out.
     reserved: Vec<bool>,
+    /// The guest's own tables, if it sees its memory by them.
+    pub(crate) tables: Option<Tables>,
 }
 
 /// Page numbers that are not taken: the first of `count` in a row.
@@ -55,6 +60,7 @@ impl Memory {
             frames: Frames::new(nr_pages),
             taken: vec![false; nr_pages],
             reserved: vec![false; WINDOW_PAGES],
+            tables: None,
         })
     }
 
@@ -69,7 +75,7 @@ impl Memory {
     }
 
     /// Where the hypervisor has it.
-    fn own_page(&self, index: usize) -> NonNull<u8> {
+    pub(crate) fn own_page(&self, index: usize) -> NonNull<u8> {
         // SAFETY: as above.
         unsafe { self.block.own.add(index * PAGE_SIZE) }
     }
@@ -139,7 +145,7 @@ impl Memory {
     }
 
     /// The number of a frame's page, if it is this domain's.
-    fn index_of_gfn(&self, gfn: Gfn) -> Option<usize> {
+    pub(crate) fn index_of_gfn(&self, gfn: Gfn) -> Option<usize> {
         let index = usize::try_from(gfn.0.checked_sub(self.first_mfn)?).ok()?;
         (index < self.block.nr_pages).then_some(index)
     }
@@ -269,13 +275,13 @@ pub(crate) enum Access {
 /// of its pages is the same memory; and a window of addresses for such.
 #[cfg(not(miri))]
 #[derive(Debug)]
-struct Block {
-    file: std::os::fd::OwnedFd,
+pub(crate) struct Block {
+    pub(crate) file: std::sync::Arc<std::os::fd::OwnedFd>,
     /// Where the guest sees it: it may map it otherwise.
     start: NonNull<u8>,
     /// Where the hypervisor does.
-    own: NonNull<u8>,
-    nr_pages: usize,
+    pub(crate) own: NonNull<u8>,
+    pub(crate) nr_pages: usize,
     window: NonNull<u8>,
     window_pages: usize,
 }
@@ -311,26 +317,36 @@ fn map_at(
     }
 }
 
+/// A file without a name, of so many bytes of zeroes, and where it is mapped.
+#[cfg(not(miri))]
+pub(crate) fn shared_file(len: usize) -> Option<(std::os::fd::OwnedFd, NonNull<u8>)> {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    // SAFETY: the name is a C string.
+    let file = unsafe { libc::memfd_create(c"domain".as_ptr(), libc::MFD_CLOEXEC) };
+    if file < 0 {
+        return None;
+    }
+    // SAFETY: a fresh descriptor that nobody else has.
+    let file = unsafe { OwnedFd::from_raw_fd(file) };
+    // SAFETY: sets the length of our own file.
+    if unsafe { libc::ftruncate(file.as_raw_fd(), libc::off_t::try_from(len).ok()?) } != 0 {
+        return None;
+    }
+    let both = libc::PROT_READ | libc::PROT_WRITE;
+    let fd = file.as_raw_fd();
+    let start = map_at(std::ptr::null_mut(), len, both, libc::MAP_SHARED, fd, 0)?;
+    Some((file, start))
+}
+
 #[cfg(not(miri))]
 impl Block {
     fn new(nr_pages: usize, window_pages: usize) -> Option<Self> {
-        use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+        use std::os::fd::AsRawFd;
         let len = nr_pages.checked_mul(PAGE_SIZE)?;
-        // SAFETY: the name is a C string.
-        let file = unsafe { libc::memfd_create(c"domain".as_ptr(), libc::MFD_CLOEXEC) };
-        if file < 0 {
-            return None;
-        }
-        // SAFETY: a fresh descriptor that nobody else has.
-        let file = unsafe { OwnedFd::from_raw_fd(file) };
-        // SAFETY: sets the length of our own file.
-        if unsafe { libc::ftruncate(file.as_raw_fd(), libc::off_t::try_from(len).ok()?) } != 0 {
-            return None;
-        }
+        let (file, own) = shared_file(len)?;
         let both = libc::PROT_READ | libc::PROT_WRITE;
         let fd = file.as_raw_fd();
         let start = map_at(std::ptr::null_mut(), len, both, libc::MAP_SHARED, fd, 0)?;
-        let own = map_at(std::ptr::null_mut(), len, both, libc::MAP_SHARED, fd, 0)?;
         let nothing = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let window_len = window_pages * PAGE_SIZE;
         let window = map_at(
@@ -342,7 +358,7 @@ impl Block {
             0,
         )?;
         Some(Self {
-            file,
+            file: std::sync::Arc::new(file),
             start,
             own,
             nr_pages,
@@ -403,7 +419,7 @@ impl Drop for Block {
 /// Under Miri, which maps no files: ordinary memory, and no window.
 #[cfg(miri)]
 #[derive(Debug)]
-struct Block {
+pub(crate) struct Block {
     start: NonNull<u8>,
     own: NonNull<u8>,
     nr_pages: usize,

@@ -76,7 +76,9 @@ struct Queues {
     tails: [u32; QUEUES],
 }
 
-#[derive(Debug)]
+/// Has a vCPU that runs look whether an upcall is due.
+type Kick = Box<dyn Fn(VcpuId) + Send + Sync>;
+
 pub(crate) struct Ports {
     /// Port 0 is never used.
     slots: Vec<Slot>,
@@ -86,6 +88,17 @@ pub(crate) struct Ports {
     fifo: Option<Fifo>,
     /// The ports that this domain may have.
     most: u32,
+    /// What runs the guest, if it can be interrupted.
+    kick: Option<Kick>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports")
+            .field("slots", &self.slots)
+            .field("fifo", &self.fifo)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Ports {
@@ -96,6 +109,20 @@ impl Ports {
             moved: BTreeMap::new(),
             fifo: None,
             most: most.min(EVTCHN_FIFO_NR_CHANNELS),
+            kick: None,
+        }
+    }
+
+    /// From now on vCPUs that run are interrupted when they are to look.
+    #[cfg(feature = "user")]
+    pub(crate) fn kick_by(&mut self, kick: Kick) {
+        self.kick = Some(kick);
+    }
+
+    /// Interrupts a vCPU, if it runs.
+    pub(crate) fn kick(&self, vcpu: VcpuId) {
+        if let Some(kick) = &self.kick {
+            kick(vcpu);
         }
     }
 
@@ -293,6 +320,7 @@ impl Ports {
     fn upcall(&self, vcpu: VcpuId) {
         if let Some(info) = self.vcpu_info(vcpu) {
             peer_field!(info, VcpuInfo, evtchn_upcall_pending).store_release(1);
+            self.kick(vcpu);
         }
     }
 

@@ -14,7 +14,7 @@ use hypercall_abi::{
 use crate::{
     Domain, StoreError, Xen,
     calls::{Timers, Watchdogs},
-    grants::Grants,
+    grants::{Grants, unmap_page},
     memory::XEN_PAGES,
     ports::Binding,
     store::Ring,
@@ -128,11 +128,11 @@ impl World {
             let mut gone = Vec::new();
             for map in &mut state.grants.maps {
                 if map.is_some_and(|map| map.owner == domid) {
-                    gone.extend(map.take().map(|map| map.address));
+                    gone.extend(map.take());
                 }
             }
-            for address in gone {
-                let _unmapped = state.memory.unmap(address);
+            for map in gone {
+                let _unmapped = unmap_page(&mut state.memory, &map);
             }
         }
         let peers = match self.domains.get(&domid) {

@@ -7,19 +7,30 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
-use hypercall_abi::{Errno, VcpuId, vcpu::RunState, xen::VcpuContextFlags};
+use hypercall_abi::{
+    Errno, VcpuId,
+    vcpu::RunState,
+    xen::{VcpuContextFlags, VcpuGuestContext},
+};
 
 use crate::{
     Domain, OnShutdown, Shutdown,
     calls::{RunTimes, Timers},
+    processor::Processor,
     world::Actor,
 };
 
 /// What a vCPU starts with.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    code: u64,
-    argument: u64,
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    /// A function of the host's, and its argument.
+    Code { code: u64, argument: u64 },
+    /// All registers, of a guest that runs as an image.
+    #[cfg_attr(
+        not(feature = "user"),
+        expect(dead_code, reason = "read by who runs a guest's image")
+    )]
+    Context(Box<VcpuGuestContext>),
 }
 
 /// One vCPU, as the hypervisor keeps it.
@@ -33,6 +44,8 @@ pub(crate) struct Vcpu {
     pub(crate) is_counted: bool,
     pub(crate) timers: Timers,
     pub(crate) run_times: RunTimes,
+    /// What a PV guest has set of it.
+    pub(crate) processor: Processor,
 }
 
 impl Vcpu {
@@ -45,6 +58,7 @@ impl Vcpu {
             is_counted: false,
             timers: Timers::default(),
             run_times: RunTimes::new(RunState::RUNNING, now_ns),
+            processor: Processor::default(),
         }
     }
 
@@ -89,7 +103,7 @@ impl Domain {
     pub(crate) fn initialise(
         &self,
         vcpu: VcpuId,
-        start: Result<(u64, u64), Errno>,
+        start: Result<Entry, Errno>,
         flags: VcpuContextFlags,
     ) -> Result<usize, Errno> {
         let mut state = self.lock();
@@ -98,8 +112,7 @@ impl Domain {
         if index == 0 || found.entry.is_some() {
             return Err(Errno::EEXIST);
         }
-        let (code, argument) = start?;
-        found.entry = Some(Entry { code, argument });
+        found.entry = Some(start?);
         drop(state);
         if flags.contains(VcpuContextFlags::ONLINE) {
             return self.up(vcpu);
@@ -194,41 +207,49 @@ impl Domain {
         }
     }
 
-    /// What the thread of any vCPU but the first does.
-    pub(crate) fn run_vcpu(&self, vcpu: VcpuId) {
+    /// Waits until a vCPU is brought up, and says what it starts with. `None`: it
+    /// ends before it has begun.
+    pub(crate) fn wait_for_start(&self, vcpu: VcpuId) -> Option<Entry> {
         CURRENT.set(vcpu);
         let me = self.actor();
         let host = &self.xen.0;
+        let mut world = host.wait_while(host.lock(), |world| {
+            world.domains.get(&me.0).is_some_and(|state| {
+                let vcpu = state.vcpus.get(vcpu.0 as usize);
+                state.ending.is_none() && !vcpu.is_some_and(|vcpu| vcpu.is_up)
+            })
+        });
+        if !world.vcpu_of(me).is_some_and(|vcpu| vcpu.is_counted) {
+            return None;
+        }
+        let mut world = host.wait_for_turn(world, me);
+        let is_ending = world
+            .domains
+            .get(&me.0)
+            .is_none_or(|state| state.ending.is_some());
+        let entry = world.vcpu_of(me).and_then(|vcpu| {
+            vcpu.has_begun = true;
+            vcpu.entry.clone().filter(|_| !is_ending)
+        });
+        if entry.is_none() {
+            host.leave(&mut world, me);
+        }
+        entry
+    }
+
+    /// What the thread of any vCPU but the first does.
+    pub(crate) fn run_vcpu(&self, vcpu: VcpuId) {
         loop {
-            let mut world = host.wait_while(host.lock(), |world| {
-                world.domains.get(&me.0).is_some_and(|state| {
-                    let vcpu = state.vcpus.get(vcpu.0 as usize);
-                    state.ending.is_none() && !vcpu.is_some_and(|vcpu| vcpu.is_up)
-                })
-            });
-            if !world.vcpu_of(me).is_some_and(|vcpu| vcpu.is_counted) {
-                // It ends before it has begun.
-                return;
-            }
-            let mut world = host.wait_for_turn(world, me);
-            let is_ending = world
-                .domains
-                .get(&me.0)
-                .is_none_or(|state| state.ending.is_some());
-            let entry = world.vcpu_of(me).and_then(|vcpu| {
-                vcpu.has_begun = true;
-                vcpu.entry.filter(|_| !is_ending)
-            });
-            let Some(entry) = entry else {
-                host.leave(&mut world, me);
+            let Some(Entry::Code { code, argument }) = self.wait_for_start(vcpu) else {
                 return;
             };
-            drop(world);
-            let code = core::ptr::with_exposed_provenance::<()>(entry.code as usize);
+            let host = &self.xen.0;
+            let me = self.actor();
+            let code = core::ptr::with_exposed_provenance::<()>(code as usize);
             // SAFETY: whoever initialised the vCPU promised that its code is
             // there, and is such a function.
             let code = unsafe { core::mem::transmute::<*const (), Code>(code) };
-            let ended = catch_unwind(AssertUnwindSafe(|| code(entry.argument)));
+            let ended = catch_unwind(AssertUnwindSafe(|| code(argument)));
             let mut state = self.lock();
             let now_ns = host.now_ns(&state.world);
             if let Some(vcpu) = state.vcpus.get_mut(vcpu.0 as usize) {
@@ -264,7 +285,7 @@ mod tests {
         platform::Park,
         sched::{self, ShutdownReason},
         vcpu::{self, VcpuState},
-        xen::{SharedInfo, VcpuGuestContext},
+        xen::SharedInfo,
     };
 
     const OTHER: VcpuId = VcpuId(1);

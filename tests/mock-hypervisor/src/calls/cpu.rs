@@ -1,10 +1,10 @@
-//! What a PV guest sets of its processor. A process has its processor from the
-//! host: what the guest sets is checked and kept, no more.
+//! What a PV guest sets of its processor: checked and kept, for who runs the guest's
+//! image. A guest that is a process has its processor from the host.
 
 use hypercall_abi::{
     Errno, Mfn, PAGE_SIZE, VcpuId,
     callback::{
-        CALLBACKOP_REGISTER, CALLBACKOP_UNREGISTER, CallbackRegister, CallbackType,
+        CALLBACKOP_REGISTER, CALLBACKOP_UNREGISTER, CallbackFlags, CallbackRegister, CallbackType,
         CallbackUnregister,
     },
     nmi::{XENNMI_REGISTER_CALLBACK, XENNMI_UNREGISTER_CALLBACK, XennmiCallback},
@@ -15,7 +15,13 @@ use hypercall_abi::{
 };
 
 use super::read;
-use crate::{Domain, frames::Kind, memory::GuestMemory};
+use crate::{
+    Domain,
+    frames::Kind,
+    memory::GuestMemory,
+    processor::{Callback, Processor},
+    vcpus,
+};
 
 /// The most entries of a trap table.
 const VECTORS: usize = 256;
@@ -33,18 +39,14 @@ pub(super) fn is_guests(address: u64) -> bool {
     is_canonical(address) && !(HYPERVISOR_VIRT_START..HYPERVISOR_VIRT_END).contains(&address)
 }
 
-fn accept(good: bool, errno: Errno) -> Result<usize, Errno> {
-    if good { Ok(0) } else { Err(errno) }
-}
-
 impl Domain {
     pub(super) fn set_trap_table(
         &self,
         memory: &impl GuestMemory,
         list: usize,
     ) -> Result<usize, Errno> {
-        // Without a table, none is set.
         if list == 0 {
+            self.with_processor(|cpu| cpu.gates.clear());
             return Ok(0);
         }
         for index in 0..VECTORS {
@@ -55,7 +57,56 @@ impl Domain {
             if !is_canonical(entry.address) {
                 return Err(Errno::EINVAL);
             }
+            self.with_processor(|cpu| cpu.set_gate(&entry));
         }
+        Ok(0)
+    }
+
+    /// The processor of the vCPU that asks.
+    fn with_processor<T: Default>(&self, change: impl FnOnce(&mut Processor) -> T) -> T {
+        let mut state = self.lock();
+        let vcpu = state.vcpus.get_mut(vcpus::current().0 as usize);
+        vcpu.map_or_else(T::default, |vcpu| change(&mut vcpu.processor))
+    }
+
+    /// `HYPERVISOR_stack_switch`: where the kernel's stack is.
+    pub(super) fn stack_switch(&self, sp: u64) -> Result<usize, Errno> {
+        self.with_processor(|cpu| cpu.kernel_sp = sp);
+        Ok(0)
+    }
+
+    /// `HYPERVISOR_set_callbacks`: three at once.
+    pub(super) fn set_callbacks(&self, addresses: [usize; 3]) -> Result<usize, Errno> {
+        let kinds = [
+            CallbackType::EVENT,
+            CallbackType::FAILSAFE,
+            CallbackType::SYSCALL,
+        ];
+        if addresses.iter().any(|at| !is_canonical(*at as u64)) {
+            return Err(Errno::EINVAL);
+        }
+        for (kind, address) in kinds.into_iter().zip(addresses) {
+            let callback = Callback {
+                address: address as u64,
+                masks: kind == CallbackType::EVENT,
+            };
+            self.with_processor(|cpu| cpu.set_callback(kind.0, Some(callback)));
+        }
+        Ok(0)
+    }
+
+    /// `HYPERVISOR_fpu_taskswitch`.
+    pub(super) fn fpu_taskswitch(&self, set: usize) -> Result<usize, Errno> {
+        self.with_processor(|cpu| cpu.is_unit_away = set != 0);
+        Ok(0)
+    }
+
+    /// `PHYSDEVOP_set_iopl`.
+    pub(super) fn set_iopl(&self, level: u32) -> Result<usize, Errno> {
+        if level > 3 {
+            return Err(Errno::EINVAL);
+        }
+        self.with_processor(|cpu| cpu.io_level = level as u8);
         Ok(0)
     }
 
@@ -88,7 +139,18 @@ impl Domain {
     pub(super) fn set_segment_base(&self, which: usize, base: u64) -> Result<usize, Errno> {
         match which {
             SEGBASE_FS | SEGBASE_GS_USER | SEGBASE_GS_KERNEL => {
-                accept(is_canonical(base), Errno::EINVAL)
+                if !is_canonical(base) {
+                    return Err(Errno::EINVAL);
+                }
+                self.with_processor(|cpu| {
+                    match which {
+                        SEGBASE_FS => cpu.fs_base = base,
+                        SEGBASE_GS_USER => cpu.gs_base_user = base,
+                        _ => cpu.gs_base_kernel = base,
+                    }
+                    cpu.has_news = true;
+                });
+                Ok(0)
             }
             SEGBASE_GS_USER_SEL => Ok(0),
             _ => Err(Errno::EINVAL),
@@ -125,10 +187,22 @@ impl Domain {
                 let known = register.r#type.0 <= CallbackType::SYSCALL32.0
                     && register.r#type != CallbackType(6);
                 if !is_canonical(register.address) {
-                    Err(Errno::EINVAL)
-                } else {
-                    accept(known, Errno::ENOSYS)
+                    return Err(Errno::EINVAL);
                 }
+                if !known {
+                    return Err(Errno::ENOSYS);
+                }
+                let flags = CallbackFlags::from_bits_retain(register.flags);
+                let callback = Callback {
+                    address: register.address,
+                    masks: flags.contains(CallbackFlags::MASK_EVENTS)
+                        || register.r#type == CallbackType::EVENT,
+                };
+                self.with_processor(|cpu| match register.r#type {
+                    CallbackType::NMI => cpu.nmi = Some(callback.address),
+                    kind => cpu.set_callback(kind.0, Some(callback)),
+                });
+                Ok(0)
             }
             CALLBACKOP_UNREGISTER => {
                 let unregister: CallbackUnregister = read(memory, arg)?;
@@ -136,7 +210,14 @@ impl Domain {
                     CallbackType::EVENT | CallbackType::FAILSAFE | CallbackType::SYSCALL => {
                         Err(Errno::EINVAL)
                     }
-                    CallbackType::NMI | CallbackType::SYSENTER | CallbackType::SYSCALL32 => Ok(0),
+                    CallbackType::NMI => {
+                        self.with_processor(|cpu| cpu.nmi = None);
+                        Ok(0)
+                    }
+                    kind @ (CallbackType::SYSENTER | CallbackType::SYSCALL32) => {
+                        self.with_processor(|cpu| cpu.set_callback(kind.0, None));
+                        Ok(0)
+                    }
                     _ => Err(Errno::EINVAL),
                 }
             }
@@ -153,15 +234,29 @@ impl Domain {
         match op {
             XENNMI_REGISTER_CALLBACK => {
                 let callback: XennmiCallback = read(memory, arg)?;
-                accept(is_canonical(callback.handler_address), Errno::EINVAL)
+                let address = callback.handler_address;
+                if !is_canonical(address) {
+                    return Err(Errno::EINVAL);
+                }
+                self.with_processor(|cpu| cpu.nmi = Some(address));
+                Ok(0)
             }
-            XENNMI_UNREGISTER_CALLBACK => Ok(0),
+            XENNMI_UNREGISTER_CALLBACK => {
+                self.with_processor(|cpu| cpu.nmi = None);
+                Ok(0)
+            }
             _ => Err(Errno::ENOSYS),
         }
     }
 
-    /// An NMI that is due at once, and is lost: a process takes none.
+    /// An NMI that is due at once: of a process, which takes none, it is lost.
     pub(super) fn send_nmi(&self, vcpu: VcpuId) -> Result<usize, Errno> {
-        self.vcpu(vcpu).map(|()| 0)
+        self.vcpu(vcpu)?;
+        let mut state = self.lock();
+        if let Some(vcpu) = state.vcpus.get_mut(vcpu.0 as usize) {
+            vcpu.processor.has_nmi = true;
+        }
+        state.ports.kick(vcpu);
+        Ok(0)
     }
 }

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::read;
 use crate::{
     Domain,
-    grants::{Map, Use},
+    grants::{Map, Place, Use},
     memory::{Access, GuestMemory, TABLE_PAGES},
     world::World,
 };
@@ -98,14 +98,14 @@ impl Domain {
         };
         // A part of a page, or another's, cannot be mapped.
         let whole = used.part == (0..PAGE_SIZE) && used.frame_owner == owner;
-        let domains = &state.world.domains;
-        let mapped = match (domains.get(&self.domid), domains.get(&owner)) {
-            (Some(mine), Some(owners)) if whole => {
-                let theirs = &owners.memory;
-                mine.memory.map(op.host_addr, theirs, used.gfn, access)
-            }
-            _ => None,
+        let place = if flags.contains(MapFlags::CONTAINS_PTE) {
+            Place::Entry(op.host_addr)
+        } else {
+            Place::Address(op.host_addr)
         };
+        let mapped = whole
+            .then(|| state.world.map_page(self.domid, &used, place, access))
+            .flatten();
         if mapped.is_none() {
             state.world.release(&used, access);
             op.status = GrantStatus::GENERAL_ERROR;
@@ -115,7 +115,8 @@ impl Domain {
             owner,
             gref: op.r#ref,
             access,
-            address: op.host_addr,
+            gfn: used.gfn,
+            place,
         });
         op.dev_bus_addr = used.gfn.address().unwrap_or(0);
         op.status = GrantStatus::OKAY;

@@ -10,6 +10,7 @@ use crate::{
     Domain, DomainType,
     domain::State,
     memory::{Access, GuestMemory, STATUS_PAGES, TABLE_PAGES},
+    vcpus::Entry,
 };
 
 /// Bytes that come with a record.
@@ -252,11 +253,14 @@ impl State {
 }
 
 /// The registers of a PVH guest's vCPU that is to start: where, and with what.
-pub(super) fn start_of(context: &VcpuHvmContext) -> Result<(u64, u64), Errno> {
+pub(super) fn start_of(context: &VcpuHvmContext) -> Result<Entry, Errno> {
     if context.mode != VCPU_HVM_MODE_64B {
         return Err(Errno::EINVAL);
     }
     let bytes = context.cpu_regs.as_bytes();
     let registers = VcpuHvmX8664::read_from_prefix(bytes).map_err(|_| Errno::EINVAL)?;
-    Ok((registers.0.rip, registers.0.rdi))
+    Ok(Entry::Code {
+        code: registers.0.rip,
+        argument: registers.0.rdi,
+    })
 }

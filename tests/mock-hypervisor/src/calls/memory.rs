@@ -31,7 +31,10 @@ impl Domain {
                 self.own(read(memory, arg)?)?;
                 Ok(self.lock().memory.nr_pages().saturating_sub(1))
             }
-            XENMEM_MAXIMUM_RAM_PAGE => Ok(MAX_MFN as usize),
+            XENMEM_MAXIMUM_RAM_PAGE => {
+                let told = self.lock().memory.machine_to_physical();
+                Ok(told.map_or(MAX_MFN, |(_, len)| len - 1) as usize)
+            }
             XENMEM_POPULATE_PHYSMAP if self.is_pvh() => {
                 let list = self.reservation(memory, arg)?;
                 self.populate(memory, &list)
@@ -49,10 +52,12 @@ impl Domain {
                 memory.copy_out(arg, list.as_bytes()).map(|()| 0)
             }
             XENMEM_MACHPHYS_MAPPING => {
+                let told = self.lock().memory.machine_to_physical();
+                let (v_start, len) = told.unwrap_or((MACH2PHYS_VIRT_START, MAX_MFN + 1));
                 let mapping = MachphysMapping {
-                    v_start: MACH2PHYS_VIRT_START,
-                    v_end: MACH2PHYS_VIRT_START + (MAX_MFN + 1) * 8,
-                    max_mfn: MAX_MFN,
+                    v_start,
+                    v_end: v_start + len * 8,
+                    max_mfn: len - 1,
                 };
                 memory.copy_out(arg, mapping.as_bytes()).map(|()| 0)
             }

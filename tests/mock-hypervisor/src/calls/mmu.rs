@@ -67,7 +67,7 @@ impl Domain {
         let index = memory.ram_index(Gfn(address / PAGE_SIZE as u64));
         let index = index.ok_or(Errno::EINVAL)?;
         if command == MMU_MACHPHYS_UPDATE {
-            // There is no table of the machine's that a guest could look at.
+            memory.tell_machine(Gfn(address / PAGE_SIZE as u64), update.val);
             return Ok(());
         }
         let slot = (address as usize % PAGE_SIZE) / 8;
@@ -118,6 +118,14 @@ impl Domain {
             MmuextCmd::UNPIN_TABLE => {
                 let index = frame(op.arg1)?;
                 memory.unpin(index)
+            }
+            MmuextCmd::NEW_BASEPTR if memory.tables.is_some() => {
+                let index = frame(op.arg1)?;
+                memory.switch_to(index)
+            }
+            MmuextCmd::NEW_USER_BASEPTR if memory.tables.is_some() => {
+                let index = (op.arg1 != 0).then(|| frame(op.arg1)).transpose()?;
+                memory.set_user_root(index)
             }
             MmuextCmd::NEW_BASEPTR | MmuextCmd::NEW_USER_BASEPTR => {
                 if op.cmd == MmuextCmd::NEW_USER_BASEPTR && op.arg1 == 0 {
@@ -170,6 +178,13 @@ impl Domain {
     ) -> Result<usize, Errno> {
         self.own(domid)?;
         let mut state = self.lock();
+        if state.memory.tables.is_some() {
+            let (table, slot) = state.memory.place_of(address as u64).ok_or(Errno::EINVAL)?;
+            return state
+                .memory
+                .write_entry(table, 1, slot, entry as u64)
+                .map(|()| 0);
+        }
         let at = state.memory.index_at(address).ok_or(Errno::EINVAL)?;
         state.memory.see(at, entry as u64).map(|()| 0)
     }

@@ -68,7 +68,7 @@ impl Domain {
             HypercallNr::VCPU_OP => self.vcpu_op(memory, a1, VcpuId(a2 as u32), a3),
             HypercallNr::SET_TIMER_OP => self.set_timer(a1 as u64),
             HypercallNr::MULTICALL => self.multicall(memory, a1, a2),
-            HypercallNr::VM_ASSIST => vm_assist(a1, a2),
+            HypercallNr::VM_ASSIST => self.vm_assist(a1, a2),
             HypercallNr::MMU_UPDATE => self.mmu_update(memory, [a1, a2, a3, a4]),
             HypercallNr::MMUEXT_OP => self.mmuext_op(memory, [a1, a2, a3, a4]),
             HypercallNr::UPDATE_VA_MAPPING => self.update_va_mapping(a1, a2, DomId::SELF),
@@ -85,10 +85,9 @@ impl Domain {
             HypercallNr::NMI_OP => self.nmi_op(memory, a1, a2),
             HypercallNr::HVM_OP => self.hvm_op(memory, a1, a2),
             HypercallNr::PHYSDEV_OP => self.physdev_op(memory, a1, a2),
-            // A process has its own: what is set has no effect.
-            HypercallNr::STACK_SWITCH
-            | HypercallNr::SET_CALLBACKS
-            | HypercallNr::FPU_TASKSWITCH => Ok(0),
+            HypercallNr::STACK_SWITCH => self.stack_switch(a2 as u64),
+            HypercallNr::SET_CALLBACKS => self.set_callbacks([a1, a2, a3]),
+            HypercallNr::FPU_TASKSWITCH => self.fpu_taskswitch(a1),
             // As Xen is started, unless it is asked for them.
             HypercallNr::XENPMU_OP | HypercallNr::ARGO_OP => Err(Errno::EOPNOTSUPP),
             // A release Xen takes nothing from a guest, and the rest is the
@@ -118,6 +117,33 @@ impl Domain {
         } else {
             Err(Errno::EPERM)
         }
+    }
+
+    /// Help that a guest may switch on; of a guest that is no image it changes
+    /// nothing.
+    fn vm_assist(&self, command: usize, help: usize) -> Result<usize, Errno> {
+        const COMMANDS: [usize; 2] = [VMASST_CMD_ENABLE, VMASST_CMD_DISABLE];
+        if !COMMANDS.contains(&command) {
+            return Err(Errno::ENOSYS);
+        }
+        let known = [
+            VmAssist::SEGMENTS_4GB,
+            VmAssist::SEGMENTS_4GB_NOTIFY,
+            VmAssist::WRITABLE_PAGETABLES,
+            VmAssist::ARCHITECTURAL_IOPL,
+            VmAssist::RUNSTATE_UPDATE_FLAG,
+            VmAssist::M2P_STRICT,
+        ];
+        if !known.iter().any(|known| known.0 as usize == help) {
+            return Err(Errno::EINVAL);
+        }
+        let assists = &mut self.lock().assists;
+        if command == VMASST_CMD_ENABLE {
+            *assists |= 1 << help;
+        } else {
+            *assists &= !(1 << help);
+        }
+        Ok(0)
     }
 
     /// Several calls in one. Xen takes any but this one.
@@ -163,27 +189,6 @@ fn is_for_pv(nr: HypercallNr) -> bool {
         HypercallNr::MMUEXT_OP,
     ]
     .contains(&nr)
-}
-
-/// Help that changes nothing here: page tables are not modelled.
-fn vm_assist(command: usize, help: usize) -> Result<usize, Errno> {
-    const COMMANDS: [usize; 2] = [VMASST_CMD_ENABLE, VMASST_CMD_DISABLE];
-    if !COMMANDS.contains(&command) {
-        return Err(Errno::ENOSYS);
-    }
-    let known = [
-        VmAssist::SEGMENTS_4GB,
-        VmAssist::SEGMENTS_4GB_NOTIFY,
-        VmAssist::WRITABLE_PAGETABLES,
-        VmAssist::ARCHITECTURAL_IOPL,
-        VmAssist::RUNSTATE_UPDATE_FLAG,
-        VmAssist::M2P_STRICT,
-    ];
-    if known.iter().any(|known| known.0 as usize == help) {
-        Ok(0)
-    } else {
-        Err(Errno::EINVAL)
-    }
 }
 
 #[cfg(test)]

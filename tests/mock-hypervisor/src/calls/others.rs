@@ -30,10 +30,7 @@ impl Domain {
             }
             PHYSDEVOP_SET_IOPL => {
                 let level: PhysdevSetIopl = read(memory, arg)?;
-                if level.iopl > 3 {
-                    return Err(Errno::EINVAL);
-                }
-                Ok(0)
+                self.set_iopl(level.iopl)
             }
             PHYSDEVOP_SET_IOBITMAP => {
                 let bitmap: PhysdevSetIobitmap = read(memory, arg)?;

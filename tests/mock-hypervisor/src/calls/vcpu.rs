@@ -11,7 +11,11 @@ use hypercall_abi::{
 use zerocopy::IntoBytes;
 
 use super::{cpu::is_guests, read};
-use crate::{Domain, memory::GuestMemory, vcpus};
+use crate::{
+    Domain,
+    memory::GuestMemory,
+    vcpus::{self, Entry},
+};
 
 /// How long a vCPU did what, and where it is told.
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +95,15 @@ impl Domain {
                     return self.initialise(vcpu, start, VcpuContextFlags::empty());
                 }
                 let context: VcpuGuestContext = read(memory, arg)?;
-                let start = Ok((context.user_regs.rip, context.user_regs.rdi));
                 let flags = VcpuContextFlags::from_bits_retain(context.flags);
+                let start = Ok(if self.lock().memory.tables.is_some() {
+                    Entry::Context(Box::new(context))
+                } else {
+                    Entry::Code {
+                        code: context.user_regs.rip,
+                        argument: context.user_regs.rdi,
+                    }
+                });
                 self.initialise(vcpu, start, flags)
             }
             VCPUOP_GET_RUNSTATE_INFO => {

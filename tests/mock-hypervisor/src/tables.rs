@@ -1,0 +1,557 @@
+//! The page tables of a guest that runs as an image: its addresses are what its
+//! tables say, where the mock's other guests see all of their memory in a row.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    ptr::NonNull,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use hypercall_abi::{
+    DomId, Errno, Gfn, PAGE_SIZE,
+    peer::{PeerPtr, PeerSlice},
+};
+
+use crate::{
+    DomainType,
+    frames::{ENTRIES, Frames, Kind, PRESENT, WRITE, XENS_SLOTS, target},
+    memory::{Access, GuestMemory, Memory, SHARED_PAGE, ThisProcess, shared_file},
+};
+
+/// Where a guest sees the machine's table of frames: an address that a process has,
+/// which Xen's own place for it is not.
+pub(crate) const MACHINE_TO_PHYSICAL: u64 = 0x4000_0000_0000;
+
+const USER: u64 = 1 << 2;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+const NO_EXECUTE: u64 = 1 << 63;
+
+/// Words of a page.
+const SLOT_BITS: u32 = 9;
+const PAGE_BITS: u32 = 12;
+
+/// The number of an entry in the table of a level that an address passes.
+pub(crate) const fn slot_of(address: u64, level: u8) -> usize {
+    (address >> (PAGE_BITS + SLOT_BITS * (level as u32 - 1))) as usize & (ENTRIES - 1)
+}
+
+/// How many bytes of addresses an entry of a level stands for.
+pub(crate) const fn reach(level: u8) -> u64 {
+    1 << (PAGE_BITS + SLOT_BITS * (level as u32 - 1))
+}
+
+/// What an address leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    /// The lowest entry.
+    pub(crate) entry: u64,
+    /// Whether all entries on the way let it be written.
+    pub(crate) is_writable: bool,
+    /// Whether all of them let it be run.
+    pub(crate) is_executable: bool,
+}
+
+/// The guest's memory as its tables have it: reached without the world's lock, by
+/// reading what the guest's tables are just now.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Where the hypervisor sees the guest's pages, and how many those are.
+    own: NonNull<u8>,
+    nr_pages: usize,
+    first_mfn: AtomicU64,
+    /// The page of the top table.
+    root: AtomicUsize,
+}
+
+// SAFETY: the pages are there for as long as the process, and are reached as
+// peer memory only.
+unsafe impl Send for View {}
+// SAFETY: as above.
+unsafe impl Sync for View {}
+
+impl View {
+    pub(crate) fn new(own: NonNull<u8>, nr_pages: usize, first_mfn: u64) -> Self {
+        Self {
+            own,
+            nr_pages,
+            first_mfn: AtomicU64::new(first_mfn),
+            root: AtomicUsize::new(usize::MAX),
+        }
+    }
+
+    pub(crate) fn root(&self) -> usize {
+        self.root.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_root(&self, root: usize) {
+        self.root.store(root, Ordering::Release);
+    }
+
+    pub(crate) fn set_first_mfn(&self, mfn: u64) {
+        self.first_mfn.store(mfn, Ordering::Release);
+    }
+
+    /// The page that an entry leads to, if it is one of the guest's or of those
+    /// that Xen has for it.
+    pub(crate) fn page_of(&self, entry: u64) -> Option<usize> {
+        let first = self.first_mfn.load(Ordering::Acquire);
+        let index = usize::try_from(target(entry).0.checked_sub(first)?).ok()?;
+        (index < self.nr_pages).then_some(index)
+    }
+
+    fn page(&self, index: usize) -> PeerSlice<'_> {
+        debug_assert!(index < self.nr_pages);
+        // SAFETY: the callers name a page of the guest's.
+        let page = unsafe { self.own.add(index * PAGE_SIZE) };
+        // SAFETY: memory that whoever else writes does so as peer memory.
+        unsafe { PeerSlice::new(page, PAGE_SIZE) }
+    }
+
+    pub(crate) fn entry(&self, table: usize, slot: usize) -> u64 {
+        let word: Option<PeerPtr<'_, u64>> = self.page(table).at(slot % ENTRIES * 8);
+        word.map_or(0, |word| word.load_acquire().trust())
+    }
+
+    /// The table of `level` that an address passes.
+    fn table_at(&self, address: u64, level: u8) -> Option<usize> {
+        let mut table = self.root();
+        if table == usize::MAX || XENS_SLOTS.contains(&slot_of(address, 4)) {
+            return None;
+        }
+        for above in (level + 1..=4).rev() {
+            let entry = self.entry(table, slot_of(address, above));
+            if entry & PRESENT == 0 {
+                return None;
+            }
+            table = self.page_of(entry)?;
+        }
+        Some(table)
+    }
+
+    /// Where the lowest entry for an address is: a table, and a place in it.
+    pub(crate) fn place_of(&self, address: u64) -> Option<(usize, usize)> {
+        Some((self.table_at(address, 1)?, slot_of(address, 1)))
+    }
+
+    /// The level at which an address is not mapped any further, or 0.
+    pub(crate) fn mapped_to(&self, address: u64) -> u8 {
+        let mut table = self.root();
+        if table == usize::MAX || XENS_SLOTS.contains(&slot_of(address, 4)) {
+            return 4;
+        }
+        for level in (1..=4).rev() {
+            let entry = self.entry(table, slot_of(address, level));
+            if entry & PRESENT == 0 {
+                return level;
+            }
+            match self.page_of(entry) {
+                Some(page) => table = page,
+                None if level == 1 => {}
+                None => return level,
+            }
+        }
+        0
+    }
+
+    /// What an address leads to.
+    pub(crate) fn leaf(&self, address: u64) -> Option<Leaf> {
+        let mut table = self.root();
+        if table == usize::MAX || XENS_SLOTS.contains(&slot_of(address, 4)) {
+            return None;
+        }
+        let mut leaf = Leaf {
+            entry: 0,
+            is_writable: true,
+            is_executable: true,
+        };
+        for level in (1..=4).rev() {
+            leaf.entry = self.entry(table, slot_of(address, level));
+            if leaf.entry & PRESENT == 0 {
+                return None;
+            }
+            leaf.is_writable &= leaf.entry & WRITE != 0;
+            leaf.is_executable &= leaf.entry & NO_EXECUTE == 0;
+            if level > 1 {
+                table = self.page_of(leaf.entry)?;
+            }
+        }
+        Some(leaf)
+    }
+
+    /// Does something to each page of a range of addresses, with the bytes of the
+    /// range that lie in it; what is not the guest's own is left to the process.
+    fn each(
+        &self,
+        address: usize,
+        len: usize,
+        writes: bool,
+        mut visit: impl FnMut(Option<PeerSlice<'_>>, std::ops::Range<usize>) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < len {
+            let at = address.checked_add(done).ok_or(Errno::EFAULT)?;
+            let offset = at % PAGE_SIZE;
+            let part = (PAGE_SIZE - offset).min(len - done);
+            let canonical = (at as u64).cast_signed() >> 47;
+            if canonical != 0 && canonical != -1 {
+                return Err(Errno::EFAULT);
+            }
+            let leaf = self.leaf(at as u64).ok_or(Errno::EFAULT)?;
+            if writes && !leaf.is_writable {
+                return Err(Errno::EFAULT);
+            }
+            let slice = self
+                .page_of(leaf.entry)
+                .and_then(|index| self.page(index).get(offset, part));
+            visit(slice, done..done + part)?;
+            done += part;
+        }
+        Ok(())
+    }
+}
+
+impl GuestMemory for View {
+    fn copy_in(&self, address: usize, target: &mut [u8]) -> Result<(), Errno> {
+        self.each(address, target.len(), false, |page, part| {
+            let at = address + part.start;
+            let target = &mut target[part];
+            match page {
+                Some(page) => {
+                    let _all = page.copy_to(target);
+                    Ok(())
+                }
+                None => ThisProcess.copy_in(at, target),
+            }
+        })
+    }
+
+    fn copy_out(&self, address: usize, source: &[u8]) -> Result<(), Errno> {
+        // All or nothing, as far as the tables are concerned.
+        self.each(address, source.len(), true, |_, _| Ok(()))?;
+        self.each(address, source.len(), true, |page, part| {
+            let at = address + part.start;
+            let source = &source[part];
+            match page {
+                Some(page) => {
+                    let _all = page.copy_from(source);
+                    Ok(())
+                }
+                None => ThisProcess.copy_out(at, source),
+            }
+        })
+    }
+}
+
+/// The machine's table of what frame is which page of its domain's.
+#[derive(Debug)]
+pub(crate) struct MachineToPhysical {
+    pub(crate) file: OwnedFd,
+    words: NonNull<AtomicU64>,
+    len: u64,
+}
+
+// SAFETY: the words are there for as long as the process.
+unsafe impl Send for MachineToPhysical {}
+
+/// What it says of frames that are nobody's.
+const NOBODYS: u64 = u64::MAX;
+
+impl MachineToPhysical {
+    /// One of `len` words, for a domain whose frames are a row.
+    pub(crate) fn new(first_mfn: u64, nr_pages: usize, len: u64) -> Option<Self> {
+        let bytes = usize::try_from(len).ok()?.checked_mul(8)?;
+        let (file, start) = shared_file(bytes)?;
+        let table = Self {
+            file,
+            words: start.cast(),
+            len,
+        };
+        for page in 0..nr_pages as u64 {
+            table.set(first_mfn + page, page);
+        }
+        for mfn in first_mfn + nr_pages as u64..len {
+            table.set(mfn, NOBODYS);
+        }
+        Some(table)
+    }
+
+    pub(crate) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(crate) fn set(&self, mfn: u64, pfn: u64) {
+        if mfn < self.len {
+            // SAFETY: a word of the table.
+            let word = unsafe { self.words.add(mfn as usize) };
+            // SAFETY: as above; it is read and written as an atomic.
+            unsafe { word.as_ref() }.store(pfn, Ordering::Release);
+        }
+    }
+}
+
+/// A page of another domain's.
+#[derive(Clone, Debug)]
+pub(crate) struct Foreign {
+    pub(crate) file: Arc<OwnedFd>,
+    pub(crate) offset: u64,
+}
+
+/// Addresses at which something else is than was until now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stale {
+    pub(crate) start: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What is kept of a guest's tables.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) view: Arc<View>,
+    /// The top table of user mode, if there is one.
+    pub(crate) user_root: Option<usize>,
+    pub(crate) m2p: MachineToPhysical,
+    /// In which places of which tables each table hangs.
+    parents: BTreeMap<usize, Vec<(usize, u16)>>,
+    stale: Vec<Stale>,
+    /// Others' frames that are mapped by a grant.
+    pub(crate) foreign: BTreeMap<u64, Foreign>,
+}
+
+impl Tables {
+    pub(crate) fn new(view: Arc<View>, m2p: MachineToPhysical) -> Self {
+        Self {
+            view,
+            user_root: None,
+            m2p,
+            parents: BTreeMap::new(),
+            stale: Vec::new(),
+            foreign: BTreeMap::new(),
+        }
+    }
+
+    /// A table hangs in a place of another.
+    pub(crate) fn hang(&mut self, table: usize, parent: usize, slot: usize) {
+        let places = self.parents.entry(table).or_default();
+        places.push((parent, slot as u16));
+    }
+
+    /// It does no longer.
+    pub(crate) fn unhang(&mut self, table: usize, parent: usize, slot: usize) {
+        if let Some(places) = self.parents.get_mut(&table) {
+            if let Some(at) = places
+                .iter()
+                .position(|place| *place == (parent, slot as u16))
+            {
+                places.swap_remove(at);
+            }
+            if places.is_empty() {
+                self.parents.remove(&table);
+            }
+        }
+    }
+
+    /// The addresses at which what a table maps begins.
+    fn bases(&self, table: usize, level: u8, root: usize) -> Vec<u64> {
+        if level == 4 {
+            return if table == root { vec![0] } else { Vec::new() };
+        }
+        let Some(places) = self.parents.get(&table) else {
+            return Vec::new();
+        };
+        let mut bases = Vec::new();
+        for (parent, slot) in places {
+            for base in self.bases(*parent, level + 1, root) {
+                bases.push(base + u64::from(*slot) * reach(level + 1));
+            }
+        }
+        bases
+    }
+
+    /// An entry leads elsewhere than until now.
+    pub(crate) fn changed(&mut self, table: usize, level: u8, slot: usize) {
+        let root = self.view.root();
+        for base in self.bases(table, level, root) {
+            let start = base + slot as u64 * reach(level);
+            let bytes = reach(level);
+            match self.stale.last_mut() {
+                Some(last) if last.start + last.bytes == start => last.bytes += bytes,
+                _ => self.stale.push(Stale { start, bytes }),
+            }
+        }
+    }
+
+    /// All addresses may lead elsewhere.
+    pub(crate) fn all_changed(&mut self) {
+        self.stale.clear();
+        self.stale.push(Stale {
+            start: 0,
+            bytes: 1 << 47,
+        });
+    }
+
+    /// What changed since this was asked last.
+    pub(crate) fn take_stale(&mut self) -> Vec<Stale> {
+        std::mem::take(&mut self.stale)
+    }
+
+    /// Whether anything has.
+    pub(crate) fn is_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+}
+
+impl Memory {
+    /// The memory of a PV guest that sees it by tables of its own.
+    pub(crate) fn of_tables(domid: DomId, nr_pages: usize) -> Option<Self> {
+        let mut memory = Self::new(domid, DomainType::Pv, nr_pages)?;
+        memory.frames = Frames::new(nr_pages);
+        for frame in &mut memory.frames.frames {
+            // The guest's tables say what is mapped.
+            frame.uses = 0;
+            frame.mappings = 0;
+        }
+        memory.taken.fill(true);
+        let (first_mfn, all_pages) = (memory.first_mfn(), memory.block.nr_pages);
+        let view = View::new(memory.block.own, all_pages, first_mfn);
+        let m2p = MachineToPhysical::new(first_mfn, nr_pages, first_mfn + all_pages as u64)?;
+        memory.tables = Some(Tables::new(Arc::new(view), m2p));
+        Some(memory)
+    }
+
+    /// All of the guest's memory, as bytes, before the guest runs.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.nr_pages() * PAGE_SIZE;
+        // SAFETY: the block's pages, which nobody else looks at yet.
+        unsafe { std::slice::from_raw_parts_mut(self.block.own.as_ptr(), len) }
+    }
+
+    /// The page that is shared with the guest.
+    pub(crate) fn shared_page(&self) -> usize {
+        self.nr_pages() + SHARED_PAGE
+    }
+
+    /// Where the lowest entry for an address of the guest's is.
+    pub(crate) fn place_of(&self, address: u64) -> Option<(usize, usize)> {
+        self.tables.as_ref()?.view.place_of(address)
+    }
+
+    /// Where the entry at a machine address is: in a lowest table of the guest's.
+    pub(crate) fn place_of_word(&self, machine_address: u64) -> Option<(usize, usize)> {
+        self.tables.as_ref()?;
+        let table = self.ram_index(Gfn(machine_address / PAGE_SIZE as u64))?;
+        let slot = (machine_address as usize % PAGE_SIZE) / 8;
+        let is_lowest = self.kind(table) == Some(Kind::Table(1));
+        (is_lowest && machine_address.is_multiple_of(8)).then_some((table, slot))
+    }
+
+    /// Where the guest finds the machine's table of frames, and its words.
+    pub(crate) fn machine_to_physical(&self) -> Option<(u64, u64)> {
+        let tables = self.tables.as_ref()?;
+        Some((MACHINE_TO_PHYSICAL, tables.m2p.len()))
+    }
+
+    /// What that table says of a frame from now on.
+    pub(crate) fn tell_machine(&self, gfn: Gfn, pfn: u64) {
+        if let Some(tables) = &self.tables {
+            tables.m2p.set(gfn.0, pfn);
+        }
+    }
+
+    /// A page, for another domain to map.
+    pub(crate) fn foreign(&self, gfn: Gfn) -> Option<Foreign> {
+        let index = self.ram_index(gfn)?;
+        Some(Foreign {
+            file: Arc::clone(&self.block.file),
+            offset: (index * PAGE_SIZE) as u64,
+        })
+    }
+
+    /// The top table of user mode.
+    pub(crate) fn set_user_root(&mut self, root: Option<usize>) -> Result<(), Errno> {
+        if let Some(root) = root {
+            self.acquire(root, Kind::Table(4))?;
+        }
+        let before = self
+            .tables
+            .as_mut()
+            .and_then(|tables| std::mem::replace(&mut tables.user_root, root));
+        if let Some(before) = before {
+            self.release(before);
+        }
+        Ok(())
+    }
+
+    /// Whether a frame is one of those that Xen has for the guest, which it may map.
+    pub(crate) fn is_xens(&self, gfn: Gfn) -> bool {
+        let index = self.index_of_gfn(gfn);
+        self.tables.is_some() && index.is_some_and(|index| index >= self.nr_pages())
+    }
+
+    /// Puts a page that was granted where the guest has the entry at `place`.
+    pub(crate) fn map_granted(
+        &mut self,
+        place: (usize, usize),
+        gfn: Gfn,
+        foreign: Option<Foreign>,
+        access: Access,
+    ) -> Result<(), Errno> {
+        let write = if access == Access::Write {
+            WRITE | DIRTY
+        } else {
+            0
+        };
+        let entry = (gfn.0 * PAGE_SIZE as u64) | PRESENT | USER | ACCESSED | write;
+        let (table, slot) = place;
+        if foreign.is_none() {
+            return self.write_entry(table, 1, slot, entry);
+        }
+        let tables = self.tables.as_mut().ok_or(Errno::EINVAL)?;
+        if let Some(foreign) = foreign {
+            tables.foreign.insert(gfn.0, foreign);
+        }
+        self.write_foreign(table, slot, entry)
+    }
+
+    /// Takes away what is mapped there, if it is that frame.
+    pub(crate) fn unmap_granted(&mut self, place: (usize, usize), gfn: Gfn) -> Result<(), Errno> {
+        let (table, slot) = place;
+        let tables = self.tables.as_ref().ok_or(Errno::EINVAL)?;
+        let entry = tables.view.entry(table, slot);
+        if entry & PRESENT == 0 || target(entry) != gfn {
+            return Err(Errno::EINVAL);
+        }
+        self.write_entry(table, 1, slot, 0)
+    }
+
+    fn write_foreign(&mut self, table: usize, slot: usize, entry: u64) -> Result<(), Errno> {
+        // What was there is left, as for an entry of the guest's.
+        self.write_entry(table, 1, slot, 0)?;
+        self.entry(table, slot).store(entry, Ordering::Release);
+        if let Some(tables) = &mut self.tables {
+            tables.changed(table, 1, slot);
+        }
+        Ok(())
+    }
+
+    /// Has the guest see its memory by another top table.
+    pub(crate) fn switch_to(&mut self, root: usize) -> Result<(), Errno> {
+        self.acquire(root, Kind::Table(4))?;
+        let Some(tables) = &mut self.tables else {
+            return Err(Errno::EINVAL);
+        };
+        let before = tables.view.root();
+        tables.view.set_root(root);
+        if before != root {
+            tables.all_changed();
+        }
+        if before != usize::MAX {
+            self.release(before);
+        }
+        Ok(())
+    }
+}
