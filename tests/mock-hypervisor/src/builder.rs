@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ptr::NonNull, sync::OnceLock};
 
 use hypercall_abi::{
-    Mfn, PAGE_SIZE,
+    Mfn, PAGE_SIZE, Port,
     hvm::{HvmParam, HvmStartInfo, XEN_HVM_START_MAGIC_VALUE},
     peer::PeerPtr,
     peer_field,
@@ -52,15 +52,65 @@ fn write_pvh_start(page: &mut [u8], nr_pages: usize, command_line: &str) {
     }
 }
 
+/// What a fresh domain has of its own.
+pub(crate) struct Parts {
+    pub(crate) memory: Memory,
+    pub(crate) ports: Ports,
+    pub(crate) console: Console,
+    pub(crate) console_port: Port,
+    pub(crate) store: Ring,
+    pub(crate) store_port: Port,
+    pub(crate) shared_page: usize,
+    pub(crate) params: Params,
+    pub(crate) vcpus: Vec<Vcpu>,
+}
+
+impl Parts {
+    /// The domain that has them, on a host that started at this time.
+    pub(crate) fn state(self, wall_ns: u64) -> State {
+        State {
+            memory: self.memory,
+            ports: self.ports,
+            grants: Grants::default(),
+            console: self.console,
+            console_port: self.console_port,
+            store: self.store,
+            store_port: self.store_port,
+            shared_page: self.shared_page,
+            params: self.params,
+            vcpus: self.vcpus,
+            watchdogs: Watchdogs::default(),
+            debug_registers: [0; 8],
+            assists: 0,
+            wall_ns,
+            shutdown: None,
+            shutdown_code: None,
+            resume: None,
+            ending: None,
+            is_destroyed: false,
+            calls: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+        }
+    }
+}
+
+/// No upcall before the guest is ready for one.
+pub(crate) fn hold_upcalls(shared: PeerPtr<'static, SharedInfo>) {
+    let vcpus = peer_field!(shared, SharedInfo, vcpu_info);
+    for vcpu in (0..).map_while(|index| vcpus.get(index)) {
+        peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store(1);
+    }
+}
+
 /// A domain's vCPUs, of which the first is up.
-fn vcpus_of(count: u32, now_ns: u64) -> Vec<Vcpu> {
+pub(crate) fn vcpus_of(count: u32, now_ns: u64) -> Vec<Vcpu> {
     let others = (1..count).map(|_| Vcpu::other());
     std::iter::once(Vcpu::first(now_ns)).chain(others).collect()
 }
 
 const MIB: usize = 1 << 20;
 /// What `xl` gives a domain.
-const MAX_EVENT_CHANNELS: u32 = 1023;
+pub(crate) const MAX_EVENT_CHANNELS: u32 = 1023;
 
 impl Xen {
     /// Makes a domain: its memory, start information, shared page, console and
@@ -87,11 +137,7 @@ impl Xen {
         let console = unsafe { PeerPtr::new(own(console_page)?.cast()) };
         // SAFETY: as above.
         let store = unsafe { PeerPtr::new(own(store_page)?.cast()) };
-        // No upcall before the guest is ready for one.
-        let vcpus = peer_field!(shared, SharedInfo, vcpu_info);
-        for vcpu in (0..).map_while(|index| vcpus.get(index)) {
-            peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store(1);
-        }
+        hold_upcalls(shared);
         let most = match config.max_event_channels {
             0 => MAX_EVENT_CHANNELS,
             most => most,
@@ -142,31 +188,18 @@ impl Xen {
         world
             .store
             .tell_console(domid, start.console.mfn, console_port);
-        world.domains.insert(
-            domid,
-            State {
-                memory,
-                ports,
-                grants: Grants::default(),
-                console: Console::new(console, config.console),
-                console_port,
-                store: Ring::new(store),
-                store_port,
-                shared_page: shared_index,
-                params,
-                vcpus: vcpus_of(config.vcpus.max(1), now_ns),
-                watchdogs: Watchdogs::default(),
-                debug_registers: [0; 8],
-                assists: 0,
-                shutdown: None,
-                shutdown_code: None,
-                resume: None,
-                ending: None,
-                is_destroyed: false,
-                calls: BTreeMap::new(),
-                unknown: BTreeMap::new(),
-            },
-        );
+        let parts = Parts {
+            memory,
+            ports,
+            console: Console::new(console, config.console),
+            console_port,
+            store: Ring::new(store),
+            store_port,
+            shared_page: shared_index,
+            params,
+            vcpus: vcpus_of(config.vcpus.max(1), now_ns),
+        };
+        world.domains.insert(domid, parts.state(self.0.started_wall_ns));
         world.push_store_events();
         self.0.rouse(&mut world);
         Ok(Domain {

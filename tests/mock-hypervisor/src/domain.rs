@@ -63,6 +63,12 @@ pub(crate) struct State {
     pub(crate) debug_registers: [u64; 8],
     /// What it switched on, by the numbers of the assists.
     pub(crate) assists: u64,
+    /// When the host started.
+    #[cfg_attr(
+        not(feature = "user"),
+        expect(dead_code, reason = "told by who runs a guest's image")
+    )]
+    pub(crate) wall_ns: u64,
     pub(crate) shutdown: Option<Shutdown>,
     /// The reason that its end is to have, if it was told beforehand.
     pub(crate) shutdown_code: Option<ShutdownReason>,

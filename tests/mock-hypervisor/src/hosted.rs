@@ -133,10 +133,7 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
     let _first: Result<(), &Domain> = DOMAIN.set(domain);
     let _first: Result<(), Handler> = HANDLER.set(handler);
     thread::spawn(move || feed(domain));
-    // Whoever wants to be suspended finds that somebody listens.
-    let please = format!("/local/domain/{}/data/please", domain.domid());
-    let _made = domain.xen().store_write(&please, b"");
-    let _own = domain.xen().store_give(&please, domain.domid());
+    listen(domain);
     for vcpu in 1..domain.vcpus {
         thread::spawn(move || domain.run_vcpu(VcpuId(vcpu)));
     }
@@ -166,6 +163,13 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
     domain.end(ShutdownReason::CRASH, String::new())
 }
 
+/// Whoever wants to be suspended finds that somebody listens.
+pub(crate) fn listen(domain: &Domain) {
+    let please = format!("/local/domain/{}/data/please", domain.domid());
+    let _made = domain.xen().store_write(&please, b"");
+    let _own = domain.xen().store_give(&please, domain.domid());
+}
+
 /// Gives the domain the disks that it is to have.
 fn attach_disks(domain: &Domain) {
     let all = env::var("PV_GUEST_DISKS").unwrap_or_default();
@@ -184,30 +188,39 @@ fn attach_disks(domain: &Domain) {
                 std::process::exit(2);
             }
         };
-        let config = DiskConfig {
-            vdev: XVDA + 16 * index as u32,
-            medium: Medium::File(file),
-            sectors: 0,
-            info,
-            ..DiskConfig::default()
-        };
-        domain.xen().attach_disk(domain.domid(), config);
+        attach_disk(domain, index, file, info);
     }
+}
+
+/// Gives the domain a file for a disk.
+pub(crate) fn attach_disk(domain: &Domain, index: usize, file: std::fs::File, info: VdiskInfo) {
+    let config = DiskConfig {
+        vdev: XVDA + 16 * index as u32,
+        medium: Medium::File(file),
+        sectors: 0,
+        info,
+        ..DiskConfig::default()
+    };
+    domain.xen().attach_disk(domain.domid(), config);
 }
 
 /// Gives the domain the network that it is to have: one that a port of the host's
 /// leads into, whose number is said.
 fn attach_nic(domain: &Domain) {
-    let Ok(port) = env::var("PV_GUEST_NET") else {
-        return;
-    };
+    if let Ok(port) = env::var("PV_GUEST_NET") {
+        attach_nic_at(domain, &port);
+    }
+}
+
+/// Gives it one at this port.
+pub(crate) fn attach_nic_at(domain: &Domain, port: &str) {
     let config = NicConfig::default();
     let mac = config.mac;
     let bridge = config.bridge.clone();
     domain.xen().attach_nic(domain.domid(), config);
     cfg_if::cfg_if! {
         if #[cfg(feature = "user-net")] {
-            let started = crate::user_net::start(domain.xen().tap(&bridge), mac, &port);
+            let started = crate::user_net::start(domain.xen().tap(&bridge), mac, port);
             match started {
                 Ok(address) => eprintln!("mock: http://{address}/ leads to the guest's port 80"),
                 Err(error) => {
@@ -224,7 +237,7 @@ fn attach_nic(domain: &Domain) {
 
 /// A toolstack that suspends and resumes the guest when it writes `suspend` to
 /// `data/please` in the store, and then writes `done` there.
-fn suspend_on_request(domain: &Domain) {
+pub(crate) fn suspend_on_request(domain: &Domain) {
     let path = format!("/local/domain/{}/data/please", domain.domid());
     let xen = domain.xen();
     let told = match xen.store_read(&path).as_deref() {
@@ -261,7 +274,7 @@ fn spoil(domain: &Domain, kind: &str) {
 }
 
 /// Hands standard input to the console.
-fn feed(domain: &Domain) {
+pub(crate) fn feed(domain: &Domain) {
     let mut buffer = [0; 512];
     while let Ok(len @ 1..) = io::stdin().read(&mut buffer) {
         domain.console_input(&buffer[..len]);

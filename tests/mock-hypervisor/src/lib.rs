@@ -20,6 +20,8 @@ mod store;
 mod suspend;
 #[cfg_attr(not(feature = "user"), path = "no_tables.rs")]
 mod tables;
+#[cfg(all(feature = "user", target_os = "linux", target_arch = "x86_64"))]
+pub mod user;
 #[cfg(feature = "user-net")]
 mod user_net;
 mod vcpus;

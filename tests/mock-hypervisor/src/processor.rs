@@ -42,11 +42,10 @@ pub(crate) struct Processor {
     pub(crate) io_level: u8,
     /// Whether the floating-point unit was taken away.
     pub(crate) is_unit_away: bool,
-    pub(crate) fs_base: u64,
-    pub(crate) gs_base_kernel: u64,
-    pub(crate) gs_base_user: u64,
-    /// Whether a base was set that the registers do not have yet.
-    pub(crate) has_news: bool,
+    /// Bases that were set, and that the registers do not have yet.
+    pub(crate) fs_base: Option<u64>,
+    pub(crate) gs_base_kernel: Option<u64>,
+    pub(crate) gs_base_user: Option<u64>,
 }
 
 impl Processor {

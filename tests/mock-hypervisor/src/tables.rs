@@ -314,6 +314,8 @@ pub(crate) struct Tables {
     pub(crate) view: Arc<View>,
     /// The top table of user mode, if there is one.
     pub(crate) user_root: Option<usize>,
+    /// The kernel's, while user mode runs.
+    pub(crate) kernel_root: usize,
     pub(crate) m2p: MachineToPhysical,
     /// In which places of which tables each table hangs.
     parents: BTreeMap<usize, Vec<(usize, u16)>>,
@@ -327,6 +329,7 @@ impl Tables {
         Self {
             view,
             user_root: None,
+            kernel_root: usize::MAX,
             m2p,
             parents: BTreeMap::new(),
             stale: Vec::new(),

@@ -83,6 +83,12 @@ pub(crate) fn current() -> VcpuId {
     CURRENT.get()
 }
 
+/// This thread is a vCPU from now on.
+#[cfg(feature = "user")]
+pub(crate) fn set_current(vcpu: VcpuId) {
+    CURRENT.set(vcpu);
+}
+
 /// The code of a vCPU that a guest starts.
 type Code = extern "C-unwind" fn(u64);
 
@@ -205,6 +211,17 @@ impl Domain {
             let host = &self.xen.0;
             host.end_vcpus(&mut state.world, self.domid, end);
         }
+    }
+
+    /// The first vCPU is about to run.
+    #[cfg(feature = "user")]
+    pub(crate) fn begin_first(&self) {
+        let me = (self.domid, VcpuId(0));
+        let mut state = self.lock();
+        if let Some(vcpu) = state.vcpus.first_mut() {
+            vcpu.has_begun = true;
+        }
+        self.xen.0.enter(&mut state.world, me);
     }
 
     /// Waits until a vCPU is brought up, and says what it starts with. `None`: it

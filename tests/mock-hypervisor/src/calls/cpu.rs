@@ -29,7 +29,7 @@ const VECTORS: usize = 256;
 const DESCRIPTORS_PER_PAGE: usize = PAGE_SIZE / 8;
 
 /// An address that a processor takes.
-pub(super) fn is_canonical(address: u64) -> bool {
+pub(crate) fn is_canonical(address: u64) -> bool {
     let top = address.cast_signed() >> 47;
     top == 0 || top == -1
 }
@@ -144,11 +144,10 @@ impl Domain {
                 }
                 self.with_processor(|cpu| {
                     match which {
-                        SEGBASE_FS => cpu.fs_base = base,
-                        SEGBASE_GS_USER => cpu.gs_base_user = base,
-                        _ => cpu.gs_base_kernel = base,
+                        SEGBASE_FS => cpu.fs_base = Some(base),
+                        SEGBASE_GS_USER => cpu.gs_base_user = Some(base),
+                        _ => cpu.gs_base_kernel = Some(base),
                     }
-                    cpu.has_news = true;
                 });
                 Ok(0)
             }

@@ -21,6 +21,8 @@ use hypercall_abi::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
+#[cfg(feature = "user")]
+pub(crate) use self::{cpu::is_canonical, version::VERSION};
 pub(crate) use self::{
     hvm::{Params, memory_ranges},
     sched::{Timers, Watchdogs},

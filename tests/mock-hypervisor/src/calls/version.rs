@@ -7,7 +7,7 @@ use super::read;
 use crate::{Domain, memory::GuestMemory};
 
 /// The version that the mock is modelled on: 4.20.
-const VERSION: usize = 4 << 16 | 20;
+pub(crate) const VERSION: usize = 4 << 16 | 20;
 /// What it says behind that: no Xen does.
 const EXTRAVERSION: &str = "-mock";
 const CAPABILITIES: &str = "xen-3.0-x86_64 ";

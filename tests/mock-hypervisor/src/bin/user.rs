@@ -1,0 +1,94 @@
+//! Runs a PV guest's image as a Linux process.
+
+use std::{fs::File, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, ValueEnum};
+use mock_hypervisor::user::{self, Options, Trace};
+
+/// Runs the image of a PV guest of Xen's in this process, without Xen and without
+/// any rights. The exit status is 0 if the guest powers off, else 64 and the reason
+/// (65 reboot, 67 crash, 68 watchdog).
+///
+/// It is no prison: the guest can do whatever this user can. Run only images that
+/// you would run as programs.
+#[derive(Debug, Parser)]
+#[command(name = "user-hypervisor", version)]
+struct Cli {
+    /// The kernel: an ELF file with Xen's notes
+    kernel: PathBuf,
+    /// A file that is loaded behind it
+    #[arg(long, value_name = "FILE")]
+    ramdisk: Option<PathBuf>,
+    /// Its command line
+    #[arg(long, value_name = "S", default_value = "")]
+    cmdline: String,
+    /// Its memory
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    memory: usize,
+    /// Its vCPUs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    vcpus: u32,
+    /// A disk for it, xvda and on: FILE, or FILE:ro to read only
+    #[arg(long, value_name = "FILE")]
+    disk: Vec<String>,
+    /// Give it a network, and have this port of this machine lead to its port 80; 0
+    /// is any
+    #[arg(long, value_name = "PORT")]
+    net: Option<String>,
+    /// Tell what it does, on standard error
+    #[arg(long, value_delimiter = ',', value_name = "WHAT")]
+    trace: Vec<What>,
+}
+
+/// What is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Hypercalls and their answers
+    Hypercalls,
+    /// Exceptions, callbacks, and returns from them
+    Traps,
+    /// Changes of page tables
+    Mmu,
+}
+
+fn options(cli: Cli) -> Result<Options, String> {
+    let read = |path: &PathBuf| {
+        user::read_file(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
+    let mut disks = Vec::new();
+    for disk in &cli.disk {
+        let (path, is_read_only) = match disk.strip_suffix(":ro") {
+            Some(path) => (path, true),
+            None => (disk.as_str(), false),
+        };
+        let file = File::options().read(true).write(!is_read_only).open(path);
+        let file = file.map_err(|error| format!("cannot open {path}: {error}"))?;
+        disks.push((file, is_read_only));
+    }
+    Ok(Options {
+        kernel: read(&cli.kernel)?,
+        ramdisk: cli.ramdisk.as_ref().map(read).transpose()?,
+        command_line: cli.cmdline,
+        memory_mib: cli.memory,
+        vcpus: cli.vcpus,
+        disks,
+        port: cli.net,
+        trace: Trace {
+            hypercalls: cli.trace.contains(&What::Hypercalls),
+            traps: cli.trace.contains(&What::Traps),
+            mmu: cli.trace.contains(&What::Mmu),
+        },
+    })
+}
+
+fn main() -> ExitCode {
+    let why = match options(Cli::parse()) {
+        Ok(options) => match user::run(options) {
+            Ok(never) => match never {},
+            Err(error) => error.to_string(),
+        },
+        Err(why) => why,
+    };
+    eprintln!("xen: {why}");
+    ExitCode::from(2)
+}

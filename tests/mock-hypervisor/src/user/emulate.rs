@@ -1,0 +1,451 @@
+//! Instructions that a PV guest's kernel may use although it has no privileges: Xen
+//! does them in its place, and so does this; or refuses them as Xen does.
+
+use hypercall_abi::{Errno, HypercallNr, peer_field, sched::SCHEDOP_BLOCK, xen::ArchVcpuInfo};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+
+use super::{
+    registers::Registers,
+    vcpu::{Cpu, Mode, set_gs_base},
+};
+use crate::{frames::Kind, tables::MACHINE_TO_PHYSICAL};
+
+/// The longest instruction.
+const MOST_BYTES: usize = 15;
+/// What a PV guest reads of its control registers: paging and protection.
+const CR0: u64 = 0x8005_003b;
+const TASK_SWITCHED: u64 = 1 << 3;
+/// Physical address extensions, the save area of vectors, and bases by instruction.
+pub(super) const CR4: u64 = 1 << 5 | 1 << 9 | 1 << 10;
+/// Registers of the model.
+const MSR_FS_BASE: u32 = 0xc000_0100;
+const MSR_GS_BASE: u32 = 0xc000_0101;
+const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+const MSR_EFER: u32 = 0xc000_0080;
+/// System calls, long mode on, and no-execute.
+const EFER: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
+/// The machine's table where Xen has it.
+const XENS_MACHINE_TABLE: std::ops::Range<u64> = hypercall_abi::xen::traps::MACH2PHYS_VIRT_START
+    ..hypercall_abi::xen::traps::MACH2PHYS_VIRT_END;
+/// "ud2", "xen": what Xen takes for a prefix.
+const FORCED: [u8; 5] = [0x0f, 0x0b, b'x', b'e', b'n'];
+const CPUID: [u8; 2] = [0x0f, 0xa2];
+/// The selectors that a guest has from Xen.
+const FLAT: [u16; 4] = [0xe023, 0xe02b, 0xe033, 0];
+
+impl Cpu {
+    fn decode(&self, registers: &Registers) -> Option<Instruction> {
+        let mut bytes = [0; MOST_BYTES];
+        let mut len = 0;
+        for (offset, byte) in bytes.iter_mut().enumerate() {
+            let at = registers.rip.wrapping_add(offset as u64);
+            if self.monitor.read(at, std::slice::from_mut(byte)).is_err() {
+                break;
+            }
+            len += 1;
+        }
+        let code = bytes.get(..len)?;
+        let mut decoder = Decoder::with_ip(64, code, registers.rip, DecoderOptions::NONE);
+        let instruction = decoder.decode();
+        (!instruction.is_invalid()).then_some(instruction)
+    }
+
+    /// `cpuid` behind the prefix that makes it Xen's.
+    pub(super) fn forced(&mut self, registers: &mut Registers) -> bool {
+        let mut code = [0; FORCED.len() + CPUID.len()];
+        if self.monitor.read(registers.rip, &mut code).is_err()
+            || !code.starts_with(&FORCED)
+            || !code.ends_with(&CPUID)
+        {
+            return false;
+        }
+        self.cpuid(registers);
+        registers.rip = registers.rip.wrapping_add(code.len() as u64);
+        true
+    }
+
+    fn cpuid(&self, registers: &mut Registers) {
+        let (leaf, part) = (registers.rax as u32, registers.rcx as u32);
+        let told = self.monitor.cpuid(self.id, leaf, part);
+        [registers.rax, registers.rbx, registers.rcx, registers.rdx] = told.map(u64::from);
+    }
+
+    /// Whether the guest's mode has the ports and the interrupt flag.
+    fn has_ports(&self) -> bool {
+        const ARCHITECTURAL_IOPL: u64 = 1 << 4;
+        let state = self.monitor.domain.lock();
+        let level = state
+            .vcpus
+            .get(self.id.0 as usize)
+            .map_or(0, |vcpu| vcpu.processor.io_level);
+        let needed = match self.mode {
+            Mode::User => 3,
+            Mode::Kernel if state.assists & ARCHITECTURAL_IOPL != 0 => 0,
+            Mode::Kernel => 1,
+        };
+        level >= needed
+    }
+
+    /// Does the instruction at which the guest was stopped; false: it is the
+    /// guest's own fault.
+    pub(super) fn emulate(&mut self, registers: &mut Registers) -> bool {
+        let Some(instruction) = self.decode(registers) else {
+            return false;
+        };
+        let next = instruction.next_ip();
+        let is_kernel = self.mode == Mode::Kernel;
+        let done = match instruction.mnemonic() {
+            Mnemonic::Cpuid => {
+                self.cpuid(registers);
+                true
+            }
+            Mnemonic::Rdtsc => {
+                // SAFETY: every processor that runs this has it.
+                let now = unsafe { core::arch::x86_64::_rdtsc() };
+                (registers.rax, registers.rdx) = (now & 0xffff_ffff, now >> 32);
+                true
+            }
+            Mnemonic::Cli | Mnemonic::Sti => self.has_ports(),
+            Mnemonic::In
+            | Mnemonic::Insb
+            | Mnemonic::Insw
+            | Mnemonic::Insd
+            | Mnemonic::Out
+            | Mnemonic::Outsb
+            | Mnemonic::Outsw
+            | Mnemonic::Outsd => self.has_ports() && port(&instruction, registers),
+            _ if !is_kernel => false,
+            Mnemonic::Hlt => {
+                registers.rip = next;
+                self.block();
+                return true;
+            }
+            Mnemonic::Wbinvd | Mnemonic::Invlpg => true,
+            Mnemonic::Clts => {
+                self.with_processor(|cpu| cpu.is_unit_away = false);
+                true
+            }
+            Mnemonic::Mov => self.mov(&instruction, registers),
+            Mnemonic::Rdmsr => self.read_msr(registers),
+            Mnemonic::Wrmsr => self.write_msr(registers),
+            Mnemonic::Iretq => return self.native_iret(registers),
+            Mnemonic::Retf => return self.native_far_return(&instruction, registers),
+            // lgdt, lidt, lldt, ltr, swapgs, sysret, rdpmc and all others: as on Xen.
+            _ => false,
+        };
+        if done {
+            registers.rip = next;
+        }
+        done
+    }
+
+    fn block(&self) {
+        let (nr, op) = (HypercallNr::SCHED_OP, SCHEDOP_BLOCK);
+        let monitor = self.monitor;
+        let _slept = monitor.domain.dispatch(&*monitor.view, nr, [op, 0, 0, 0, 0]);
+    }
+
+    /// Control registers, debug registers and selectors.
+    fn mov(&mut self, instruction: &Instruction, registers: &mut Registers) -> bool {
+        let (target, source) = (instruction.op0_register(), instruction.op1_register());
+        if target.is_cr() && source.is_gpr() {
+            return self.write_control(target.number(), *registers.general(source.number()));
+        }
+        if source.is_cr() && target.is_gpr() {
+            let Some(value) = self.read_control(source.number()) else {
+                return false;
+            };
+            *registers.general(target.number()) = value;
+            return true;
+        }
+        if target.is_dr() && source.is_gpr() {
+            let value = *registers.general(source.number());
+            return self.call(HypercallNr::SET_DEBUGREG, [target.number(), value as usize]) == 0;
+        }
+        if source.is_dr() && target.is_gpr() {
+            let value = self.call(HypercallNr::GET_DEBUGREG, [source.number(), 0]);
+            *registers.general(target.number()) = value as u64;
+            return true;
+        }
+        if target.is_segment_register() && instruction.op1_kind() == OpKind::Register {
+            let selector = *registers.general(source.number()) as u16;
+            return self.load_selector(target, selector);
+        }
+        false
+    }
+
+    fn load_selector(&mut self, target: Register, selector: u16) -> bool {
+        if !FLAT.contains(&selector) || target == Register::CS {
+            return false;
+        }
+        // What it would load is flat: a base of 0.
+        match target {
+            Register::FS => self.fs_base = 0,
+            Register::GS => set_gs_base(0),
+            _ => {}
+        }
+        true
+    }
+
+    fn call(&self, nr: HypercallNr, [a1, a2]: [usize; 2]) -> isize {
+        let monitor = self.monitor;
+        monitor.domain.dispatch(&*monitor.view, nr, [a1, a2, 0, 0, 0])
+    }
+
+    fn read_control(&self, number: usize) -> Option<u64> {
+        match number {
+            0 => {
+                let away = self.with_processor(|cpu| cpu.is_unit_away);
+                Some(if away { CR0 | TASK_SWITCHED } else { CR0 & !TASK_SWITCHED })
+            }
+            2 => {
+                let arch = peer_field!(self.info()?, hypercall_abi::xen::VcpuInfo, arch);
+                Some(peer_field!(arch, ArchVcpuInfo, cr2).load().trust())
+            }
+            3 => {
+                let state = self.monitor.domain.lock();
+                let root = state.memory.tables.as_ref()?.view.root();
+                state.memory.gfn_of_index(root).address()
+            }
+            4 => Some(self.cr4),
+            _ => None,
+        }
+    }
+
+    fn write_control(&mut self, number: usize, value: u64) -> bool {
+        match number {
+            0 => {
+                let changed = (value ^ CR0) & !TASK_SWITCHED;
+                if changed != 0 {
+                    return false;
+                }
+                let away = value & TASK_SWITCHED != 0;
+                self.with_processor(|cpu| cpu.is_unit_away = away);
+                true
+            }
+            2 => {
+                if let Some(info) = self.info() {
+                    let arch = peer_field!(info, hypercall_abi::xen::VcpuInfo, arch);
+                    peer_field!(arch, ArchVcpuInfo, cr2).store(value);
+                }
+                true
+            }
+            3 => {
+                let mut state = self.monitor.domain.lock();
+                let root = state
+                    .memory
+                    .ram_index(hypercall_abi::Gfn(value / hypercall_abi::PAGE_SIZE as u64));
+                root.is_some_and(|root| state.memory.switch_to(root).is_ok())
+            }
+            4 => {
+                // What is on stays on: the processor is the host's.
+                self.cr4 = value | CR4;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn read_msr(&mut self, registers: &mut Registers) -> bool {
+        let value = match registers.rcx as u32 {
+            MSR_EFER => EFER,
+            MSR_FS_BASE => self.fs_base,
+            MSR_GS_BASE => gs_base(),
+            MSR_KERNEL_GS_BASE => self.other_gs_base,
+            _ => return false,
+        };
+        (registers.rax, registers.rdx) = (value & 0xffff_ffff, value >> 32);
+        true
+    }
+
+    fn write_msr(&mut self, registers: &mut Registers) -> bool {
+        let value = (registers.rax & 0xffff_ffff) | (registers.rdx << 32);
+        if !crate::calls::is_canonical(value) {
+            return false;
+        }
+        match registers.rcx as u32 {
+            MSR_FS_BASE => self.fs_base = value,
+            MSR_GS_BASE => set_gs_base(value),
+            MSR_KERNEL_GS_BASE => self.other_gs_base = value,
+            // It may be written as it is.
+            MSR_EFER => return value == EFER,
+            _ => return false,
+        }
+        true
+    }
+
+    /// `iretq` with the selectors of Xen's, which the process's processor does not
+    /// know.
+    fn native_iret(&mut self, registers: &mut Registers) -> bool {
+        let mut words = [0; 5];
+        if !self.words(registers.rsp, &mut words) {
+            return false;
+        }
+        let [rip, cs, rflags, rsp, ss] = words;
+        if !is_flat(cs) || !is_flat(ss) {
+            return false;
+        }
+        (registers.rip, registers.rflags, registers.rsp) = (rip, rflags, rsp);
+        true
+    }
+
+    fn native_far_return(&mut self, instruction: &Instruction, registers: &mut Registers) -> bool {
+        if instruction.code() != Code::Retfq && instruction.code() != Code::Retfq_imm16 {
+            return false;
+        }
+        let mut words = [0; 2];
+        if !self.words(registers.rsp, &mut words) || !is_flat(words[1]) {
+            return false;
+        }
+        let more = match instruction.code() {
+            Code::Retfq_imm16 => u64::from(instruction.immediate16()),
+            _ => 0,
+        };
+        registers.rip = words[0];
+        registers.rsp = registers.rsp.wrapping_add(16 + more);
+        true
+    }
+
+    fn words<const N: usize>(&self, address: u64, words: &mut [u64; N]) -> bool {
+        use zerocopy::IntoBytes;
+        self.monitor.read(address, words.as_mut_bytes()).is_ok()
+    }
+
+    /// A load from where Xen has the machine's table, which no process can map.
+    pub(super) fn load_of_machine(&mut self, registers: &mut Registers, address: u64) -> bool {
+        if !XENS_MACHINE_TABLE.contains(&address) {
+            return false;
+        }
+        let Some(instruction) = self.decode(registers) else {
+            return false;
+        };
+        let offset = address - XENS_MACHINE_TABLE.start;
+        let bytes = instruction.memory_size().size();
+        if instruction.mnemonic() != Mnemonic::Mov
+            || instruction.op0_kind() != OpKind::Register
+            || !matches!(bytes, 4 | 8)
+            || offset % 8 + bytes as u64 > 8
+        {
+            return false;
+        }
+        let Some(word) = self.machine_word(offset / 8) else {
+            return false;
+        };
+        let word = word >> (offset % 8 * 8);
+        let value = if bytes == 4 { word & 0xffff_ffff } else { word };
+        *registers.general(instruction.op0_register().number()) = value;
+        registers.rip = instruction.next_ip();
+        true
+    }
+
+    fn machine_word(&self, index: u64) -> Option<u64> {
+        let state = self.monitor.domain.lock();
+        let len = state.memory.tables.as_ref()?.m2p.len();
+        drop(state);
+        if index >= len {
+            return None;
+        }
+        let place = (MACHINE_TO_PHYSICAL + index * 8) as usize;
+        let place = std::ptr::with_exposed_provenance::<u64>(place);
+        // SAFETY: a word of the table, which the monitor mapped there.
+        Some(unsafe { place.read_volatile() })
+    }
+
+    /// A write to a lowest page table, if the guest asked for help with those.
+    pub(super) fn write_of_table(&mut self, registers: &mut Registers, address: u64) -> bool {
+        const WRITABLE_PAGETABLES: u64 = 1 << 2;
+        if self.monitor.domain.lock().assists & WRITABLE_PAGETABLES == 0 {
+            return false;
+        }
+        let Some(instruction) = self.decode(registers) else {
+            return false;
+        };
+        if instruction.memory_size().size() != 8
+            || !address.is_multiple_of(8)
+            || instruction.op0_kind() != OpKind::Memory
+        {
+            return false;
+        }
+        let mut state = self.monitor.domain.lock();
+        let Some(table) = state.memory.tables.as_ref().and_then(|tables| {
+            let leaf = tables.view.leaf(address)?;
+            tables.view.page_of(leaf.entry)
+        }) else {
+            return false;
+        };
+        if table >= state.memory.nr_pages() || state.memory.kind(table) != Some(Kind::Table(1)) {
+            return false;
+        }
+        let slot = (address as usize % hypercall_abi::PAGE_SIZE) / 8;
+        let before = state
+            .memory
+            .entry(table, slot)
+            .load(std::sync::atomic::Ordering::Acquire);
+        let operand = match instruction.op1_kind() {
+            OpKind::Register => *registers.general(instruction.op1_register().number()),
+            OpKind::Immediate32to64 => instruction.immediate32to64().cast_unsigned(),
+            OpKind::Immediate8to64 => instruction.immediate8to64().cast_unsigned(),
+            _ => return false,
+        };
+        const ZERO: u64 = 1 << 6;
+        let entry = match instruction.mnemonic() {
+            Mnemonic::Mov => operand,
+            Mnemonic::And => before & operand,
+            Mnemonic::Or => before | operand,
+            Mnemonic::Xchg => {
+                *registers.general(instruction.op1_register().number()) = before;
+                operand
+            }
+            Mnemonic::Cmpxchg if registers.rax == before => {
+                registers.rflags |= ZERO;
+                operand
+            }
+            Mnemonic::Cmpxchg => {
+                registers.rflags &= !ZERO;
+                registers.rax = before;
+                registers.rip = instruction.next_ip();
+                return true;
+            }
+            _ => return false,
+        };
+        let written: Result<(), Errno> = state.memory.write_entry(table, 1, slot, entry);
+        drop(state);
+        if written.is_ok() {
+            registers.rip = instruction.next_ip();
+        }
+        written.is_ok()
+    }
+
+    /// What a step is called in the debug register.
+    pub(super) fn note_step(&self, registers: &Registers) {
+        const STEP: u64 = 1 << 14;
+        const ALWAYS: u64 = 0xffff_0ff0;
+        if registers.rflags & super::registers::TRAP != 0 {
+            let mut state = self.monitor.domain.lock();
+            state.debug_registers[6] = ALWAYS | STEP;
+        }
+    }
+}
+
+fn is_flat(selector: u64) -> bool {
+    FLAT.contains(&((selector as u16) | 3)) || selector == 0
+}
+
+fn gs_base() -> u64 {
+    let base;
+    // SAFETY: reads a register.
+    unsafe { std::arch::asm!("rdgsbase {}", out(reg) base) };
+    base
+}
+
+/// A port at which there is nothing: reads are all ones.
+fn port(instruction: &Instruction, registers: &mut Registers) -> bool {
+    match instruction.code() {
+        Code::In_AL_imm8 | Code::In_AL_DX => registers.rax |= 0xff,
+        Code::In_AX_imm8 | Code::In_AX_DX => registers.rax |= 0xffff,
+        Code::In_EAX_imm8 | Code::In_EAX_DX => registers.rax = 0xffff_ffff,
+        code if code.mnemonic() == Mnemonic::Out => {}
+        _ => return false,
+    }
+    true
+}

@@ -1,0 +1,304 @@
+//! A vCPU: comes in by a signal, is served, and goes on.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use hypercall_abi::{Errno, HypercallNr, VcpuId, callback::CallbackType, peer_field, xen::{VcpuGuestContext, VcpuInfo}};
+
+use super::{
+    bounce::Why,
+    faults::Fault,
+    monitor::Monitor,
+    registers::Registers,
+    signals::{KICK, MONITOR_START},
+    timer::Timer,
+};
+use crate::processor::Callback;
+
+/// In which of its modes the guest is: both are the processor's user mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    Kernel,
+    User,
+}
+
+/// What others know of a vCPU's thread.
+#[derive(Debug, Default)]
+pub(super) struct Thread {
+    id: AtomicI32,
+    /// It runs the guest's code, or is about to.
+    runs: AtomicBool,
+}
+
+impl Thread {
+    /// Has it look whether an upcall is due.
+    pub(super) fn kick(&self) {
+        if self.runs.load(Ordering::SeqCst) {
+            let (process, thread) = (std::process::id(), self.id.load(Ordering::Relaxed));
+            // SAFETY: a signal for which there is a handler.
+            unsafe { libc::syscall(libc::SYS_tgkill, process, thread, KICK) };
+        }
+    }
+
+    fn is_me(&self) {
+        // SAFETY: asks for the thread's number.
+        let id = unsafe { libc::gettid() };
+        self.id.store(id, Ordering::Relaxed);
+    }
+}
+
+/// All that the monitor keeps of a vCPU on its own thread.
+#[derive(Debug)]
+pub(super) struct Cpu {
+    /// The monitor runs, not the guest.
+    pub(super) is_inside: bool,
+    pub(super) monitor: &'static Monitor,
+    pub(super) id: VcpuId,
+    pub(super) mode: Mode,
+    pub(super) fs_base: u64,
+    /// The base of `gs` that the other mode has.
+    pub(super) other_gs_base: u64,
+    pub(super) cr4: u64,
+    first_gs_base: u64,
+    /// What it is to start with.
+    start: Option<Box<Registers>>,
+    timer: Option<Timer>,
+    /// The access that was to go on last, and how often in a row it was to.
+    pub(super) again: (u64, u64, u32),
+    /// Whether a non-maskable interrupt is being handled.
+    pub(super) in_nmi: bool,
+}
+
+impl Cpu {
+    pub(super) fn new(monitor: &'static Monitor, id: VcpuId, start: Registers) -> Self {
+        Self {
+            is_inside: false,
+            monitor,
+            id,
+            mode: Mode::Kernel,
+            fs_base: 0,
+            other_gs_base: 0,
+            first_gs_base: 0,
+            cr4: super::emulate::CR4,
+            start: Some(Box::new(start)),
+            timer: None,
+            again: (0, 0, 0),
+            in_nmi: false,
+        }
+    }
+
+    /// Takes over what else a vCPU is to start with than its registers.
+    pub(super) fn start_with(&mut self, context: &VcpuGuestContext) {
+        self.fs_base = context.fs_base;
+        self.first_gs_base = context.gs_base_kernel;
+        self.other_gs_base = context.gs_base_user;
+        self.with_processor(|cpu| {
+            for entry in context.trap_ctxt.iter().filter(|entry| entry.address != 0) {
+                cpu.set_gate(entry);
+            }
+            cpu.kernel_sp = context.kernel_sp;
+            for (kind, address, masks) in [
+                (CallbackType::EVENT, context.event_callback_eip, true),
+                (CallbackType::FAILSAFE, context.failsafe_callback_eip, false),
+                (CallbackType::SYSCALL, context.syscall_callback_eip, false),
+            ] {
+                if address != 0 {
+                    cpu.set_callback(kind.0, Some(Callback { address, masks }));
+                }
+            }
+        });
+    }
+
+    fn thread(&self) -> &'static Thread {
+        &self.monitor.threads[self.id.0 as usize]
+    }
+
+    /// Serves a signal; answers what the base of `fs` is to be.
+    pub(super) fn enter(
+        &mut self,
+        signal: libc::c_int,
+        context: &mut libc::ucontext_t,
+        fs_base: u64,
+    ) -> u64 {
+        let mut registers = Registers::of(context);
+        if signal == KICK && registers.rip >= MONITOR_START {
+            let Some(first) = self.start.take() else {
+                // The thread has not begun yet.
+                return fs_base;
+            };
+            registers = *first;
+            self.begin(context);
+        } else {
+            self.thread().runs.store(false, Ordering::SeqCst);
+            self.fs_base = fs_base;
+            match signal {
+                KICK => self.monitor.domain.tick(),
+                libc::SIGSYS => self.system_call(&mut registers),
+                _ => self.fault(&mut registers, Fault::of(context)),
+            }
+        }
+        self.leave(&mut registers);
+        registers.put(context);
+        self.fs_base
+    }
+
+    /// The vCPU's first steps.
+    fn begin(&mut self, context: &mut libc::ucontext_t) {
+        crate::vcpus::set_current(self.id);
+        self.thread().is_me();
+        self.timer = Timer::new(KICK).ok();
+        let state = context.uc_mcontext.fpregs;
+        if !state.is_null() {
+            // SAFETY: the kernel passes a valid context, with this part of it.
+            let state = unsafe { &mut *state };
+            // As `fninit` leaves it, with exceptions masked.
+            (state.cwd, state.swd, state.ftw, state.mxcsr) = (0x37f, 0, 0, 0x1f80);
+            // SAFETY: plain numbers, of which zero is one.
+            state._st = unsafe { std::mem::zeroed() };
+            // SAFETY: as above.
+            state._xmm = unsafe { std::mem::zeroed() };
+        }
+        set_gs_base(self.first_gs_base);
+    }
+
+    fn system_call(&mut self, registers: &mut Registers) {
+        const INT_80: [u8; 2] = [0xcd, 0x80];
+        let mut code = [0; 2];
+        let at = registers.rip.wrapping_sub(2);
+        if self.monitor.read(at, &mut code).is_ok() && code == INT_80 {
+            registers.rip = at;
+            return self.interrupt(registers, 0x80);
+        }
+        if self.mode == Mode::User {
+            return self.call_back(registers, CallbackType::SYSCALL);
+        }
+        self.hypercall(registers);
+    }
+
+    /// A hypercall, by whatever way it came.
+    pub(super) fn hypercall(&mut self, registers: &mut Registers) {
+        let nr = u32::try_from(registers.rax).map_or(HypercallNr(u32::MAX), HypercallNr);
+        if nr == HypercallNr::IRET {
+            return self.iret(registers);
+        }
+        let args = [
+            registers.rdi,
+            registers.rsi,
+            registers.rdx,
+            registers.r10,
+            registers.r8,
+        ];
+        self.monitor.trace.call(self.id, nr, args);
+        let monitor = self.monitor;
+        let answer = monitor
+            .domain
+            .dispatch(&*monitor.view, nr, args.map(|arg| arg as usize));
+        self.monitor.trace.answer(self.id, nr, answer);
+        registers.rax = answer as u64;
+    }
+
+    /// Before the guest goes on: what it changed becomes so, and what is due is
+    /// delivered.
+    fn leave(&mut self, registers: &mut Registers) {
+        loop {
+            let due = self.look();
+            match due {
+                None => break,
+                Some(why) => {
+                    self.thread().runs.store(false, Ordering::SeqCst);
+                    self.deliver(registers, why);
+                }
+            }
+        }
+    }
+
+    /// Does what is to be done before the guest goes on, and says what it is to
+    /// be told first.
+    fn look(&mut self) -> Option<Why> {
+        let domain = self.monitor.domain;
+        let mut state = domain.lock();
+        let host = &domain.xen.0;
+        let now_ns = host.now_ns(&state.world);
+        let next_ns = state.world.next_ns();
+        let state = &mut *state;
+        if state
+            .memory
+            .tables
+            .as_ref()
+            .is_some_and(crate::tables::Tables::is_stale)
+            && let Err(error) = self.monitor.space.sync(&mut state.memory)
+        {
+            super::report::fail(&format!("the guest's memory cannot be mapped: {error}"));
+        }
+        let info = state.ports.vcpu_info(self.id)?;
+        self.monitor.clock.tell(self.id, state, info, now_ns);
+        let vcpu = state.vcpus.get_mut(self.id.0 as usize)?;
+        self.take_bases(&mut vcpu.processor);
+        if vcpu.processor.has_nmi && !self.in_nmi && vcpu.processor.nmi.is_some() {
+            vcpu.processor.has_nmi = false;
+            return Some(Why::Nmi);
+        }
+        // First: whoever makes something pending from here on sends a signal, which
+        // comes when the guest goes on.
+        self.thread().runs.store(true, Ordering::SeqCst);
+        let pending = peer_field!(info, VcpuInfo, evtchn_upcall_pending);
+        let mask = peer_field!(info, VcpuInfo, evtchn_upcall_mask);
+        if pending.load_acquire().trust() != 0 && mask.load_acquire().trust() == 0 {
+            return Some(Why::Events);
+        }
+        if let Some(timer) = &mut self.timer {
+            timer.set(next_ns, now_ns);
+        }
+        None
+    }
+
+    fn take_bases(&mut self, processor: &mut crate::processor::Processor) {
+        if let Some(base) = processor.fs_base.take() {
+            self.fs_base = base;
+        }
+        let (mine, others) = match self.mode {
+            Mode::Kernel => (&mut processor.gs_base_kernel, &mut processor.gs_base_user),
+            Mode::User => (&mut processor.gs_base_user, &mut processor.gs_base_kernel),
+        };
+        if let Some(base) = others.take() {
+            self.other_gs_base = base;
+        }
+        if let Some(base) = mine.take() {
+            set_gs_base(base);
+        }
+    }
+
+    /// Goes to the guest's other mode, with its tables and its `gs`.
+    pub(super) fn toggle(&mut self, mode: Mode) -> Result<(), Errno> {
+        if self.mode == mode {
+            return Ok(());
+        }
+        let domain = self.monitor.domain;
+        let mut state = domain.lock();
+        let tables = state.memory.tables.as_mut().ok_or(Errno::EINVAL)?;
+        let user = tables.user_root.ok_or(Errno::EINVAL)?;
+        let kernel = tables.view.root();
+        if mode == Mode::User {
+            tables.kernel_root = kernel;
+        }
+        let root = match mode {
+            Mode::Kernel => tables.kernel_root,
+            Mode::User => user,
+        };
+        if root != kernel {
+            tables.view.set_root(root);
+            tables.all_changed();
+        }
+        drop(state);
+        self.mode = mode;
+        let base: u64;
+        // SAFETY: reads a register.
+        unsafe { std::arch::asm!("rdgsbase {}", out(reg) base) };
+        set_gs_base(std::mem::replace(&mut self.other_gs_base, base));
+        Ok(())
+    }
+}
+
+pub(super) fn set_gs_base(base: u64) {
+    // SAFETY: the monitor uses no `gs`; the base is canonical.
+    unsafe { std::arch::asm!("wrgsbase {}", in(reg) base) };
+}
