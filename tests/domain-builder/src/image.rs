@@ -55,8 +55,8 @@ impl Image {
         if !file.starts_with(&elf::ELFMAG) {
             return Err(Refused::NotElf("it is no ELF file"));
         }
-        let header = FileHeader64::<LittleEndian>::parse(file)
-            .map_err(|_| Refused::OtherProcessor)?;
+        let header =
+            FileHeader64::<LittleEndian>::parse(file).map_err(|_| Refused::OtherProcessor)?;
         let e = header.endian().map_err(|_| Refused::OtherProcessor)?;
         if header.e_machine(e) != elf::EM_X86_64 {
             return Err(Refused::OtherProcessor);

@@ -107,9 +107,7 @@ impl Plan {
         let (tables, end) = loop {
             let pages = first_table + count + 1 + LEAST_PADDING_PAGES;
             let end = (base + pages * PAGE).next_multiple_of(REGION_BYTES);
-            let ranges: Vec<_> = std::iter::once(base..end)
-                .chain(own_list.clone())
-                .collect();
+            let ranges: Vec<_> = std::iter::once(base..end).chain(own_list.clone()).collect();
             let tables = tables_of(&ranges, first_table);
             if tables.len() as u64 <= count {
                 break (tables, end);

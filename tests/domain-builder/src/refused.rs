@@ -45,7 +45,10 @@ impl fmt::Display for Refused {
         match self {
             Self::NotElf(why) => f.write_str(why),
             Self::Compressed(by) => {
-                write!(f, "it is compressed by {by}, or has a loader: unpack the kernel first")
+                write!(
+                    f,
+                    "it is compressed by {by}, or has a loader: unpack the kernel first"
+                )
             }
             Self::OtherProcessor => f.write_str("it is no program for 64-bit x86"),
             Self::NoNotes => f.write_str(
@@ -61,10 +64,16 @@ impl fmt::Display for Refused {
                 write!(f, "it was made for Xen {version:?}, and this is xen-3.0")
             }
             Self::OtherLoader(loader) => {
-                write!(f, "it wants the loader {loader:?}, and this is the generic one")
+                write!(
+                    f,
+                    "it wants the loader {loader:?}, and this is the generic one"
+                )
             }
             Self::Feature(name) => {
-                write!(f, "it requires {name:?}, which an ordinary PV guest has not")
+                write!(
+                    f,
+                    "it requires {name:?}, which an ordinary PV guest has not"
+                )
             }
             Self::BadSegment(what, address) => {
                 write!(f, "its segment at physical {address:#x} {what}")

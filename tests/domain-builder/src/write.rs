@@ -63,7 +63,8 @@ impl Plan {
             let from = usize::try_from(segment.file_offset).unwrap_or(usize::MAX);
             let len = usize::try_from(segment.file_bytes).unwrap_or(usize::MAX);
             let bytes = request.kernel.get(from..).and_then(|rest| rest.get(..len));
-            let bytes = bytes.ok_or(Refused::BadSegment("is outside of the file", segment.start))?;
+            let bytes =
+                bytes.ok_or(Refused::BadSegment("is outside of the file", segment.start))?;
             put(memory, segment.start, bytes)?;
         }
         if let Some(bytes) = request.ramdisk {

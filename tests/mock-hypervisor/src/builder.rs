@@ -199,7 +199,9 @@ impl Xen {
             params,
             vcpus: vcpus_of(config.vcpus.max(1), now_ns),
         };
-        world.domains.insert(domid, parts.state(self.0.started_wall_ns));
+        world
+            .domains
+            .insert(domid, parts.state(self.0.started_wall_ns));
         world.push_store_events();
         self.0.rouse(&mut world);
         Ok(Domain {

@@ -142,12 +142,10 @@ impl Domain {
                 if !is_canonical(base) {
                     return Err(Errno::EINVAL);
                 }
-                self.with_processor(|cpu| {
-                    match which {
-                        SEGBASE_FS => cpu.fs_base = Some(base),
-                        SEGBASE_GS_USER => cpu.gs_base_user = Some(base),
-                        _ => cpu.gs_base_kernel = Some(base),
-                    }
+                self.with_processor(|cpu| match which {
+                    SEGBASE_FS => cpu.fs_base = Some(base),
+                    SEGBASE_GS_USER => cpu.gs_base_user = Some(base),
+                    _ => cpu.gs_base_kernel = Some(base),
                 });
                 Ok(0)
             }

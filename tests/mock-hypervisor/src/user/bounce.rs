@@ -89,7 +89,10 @@ impl Cpu {
         let gate: Option<Gate> = self.with_processor(|cpu| cpu.gates.get(&vector).copied());
         self.monitor.trace.trap(self.id, vector, registers.rip);
         let Some(gate) = gate else {
-            let what = format!("exception {vector} ({}), for which it has set no handler", name(vector));
+            let what = format!(
+                "exception {vector} ({}), for which it has set no handler",
+                name(vector)
+            );
             report::crash(self, registers, &what);
         };
         let error = error.map(u64::from);

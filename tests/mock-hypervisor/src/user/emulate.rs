@@ -25,8 +25,8 @@ const MSR_EFER: u32 = 0xc000_0080;
 /// System calls, long mode on, and no-execute.
 const EFER: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
 /// The machine's table where Xen has it.
-const XENS_MACHINE_TABLE: std::ops::Range<u64> = hypercall_abi::xen::traps::MACH2PHYS_VIRT_START
-    ..hypercall_abi::xen::traps::MACH2PHYS_VIRT_END;
+const XENS_MACHINE_TABLE: std::ops::Range<u64> =
+    hypercall_abi::xen::traps::MACH2PHYS_VIRT_START..hypercall_abi::xen::traps::MACH2PHYS_VIRT_END;
 /// "ud2", "xen": what Xen takes for a prefix.
 const FORCED: [u8; 5] = [0x0f, 0x0b, b'x', b'e', b'n'];
 const CPUID: [u8; 2] = [0x0f, 0xa2];
@@ -142,7 +142,9 @@ impl Cpu {
     fn block(&self) {
         let (nr, op) = (HypercallNr::SCHED_OP, SCHEDOP_BLOCK);
         let monitor = self.monitor;
-        let _slept = monitor.domain.dispatch(&*monitor.view, nr, [op, 0, 0, 0, 0]);
+        let _slept = monitor
+            .domain
+            .dispatch(&*monitor.view, nr, [op, 0, 0, 0, 0]);
     }
 
     /// Control registers, debug registers and selectors.
@@ -189,14 +191,20 @@ impl Cpu {
 
     fn call(&self, nr: HypercallNr, [a1, a2]: [usize; 2]) -> isize {
         let monitor = self.monitor;
-        monitor.domain.dispatch(&*monitor.view, nr, [a1, a2, 0, 0, 0])
+        monitor
+            .domain
+            .dispatch(&*monitor.view, nr, [a1, a2, 0, 0, 0])
     }
 
     fn read_control(&self, number: usize) -> Option<u64> {
         match number {
             0 => {
                 let away = self.with_processor(|cpu| cpu.is_unit_away);
-                Some(if away { CR0 | TASK_SWITCHED } else { CR0 & !TASK_SWITCHED })
+                Some(if away {
+                    CR0 | TASK_SWITCHED
+                } else {
+                    CR0 & !TASK_SWITCHED
+                })
             }
             2 => {
                 let arch = peer_field!(self.info()?, hypercall_abi::xen::VcpuInfo, arch);

@@ -140,8 +140,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     let tables = state.memory.tables.as_ref().ok_or_else(no_memory)?;
     let view = Arc::clone(&tables.view);
     let space = Space::new(tables)?;
-    let threads: &'static [Thread] =
-        Box::leak((0..vcpus).map(|_| Thread::default()).collect());
+    let threads: &'static [Thread] = Box::leak((0..vcpus).map(|_| Thread::default()).collect());
     state.ports.kick_by(Box::new(|vcpu| {
         if let Some(thread) = threads.get(vcpu.0 as usize) {
             thread.kick();
@@ -214,7 +213,11 @@ fn run_other(monitor: &'static Monitor, vcpu: VcpuId) {
         return;
     };
     let state = monitor.domain.lock();
-    let root = state.memory.tables.as_ref().map(|tables| tables.view.root());
+    let root = state
+        .memory
+        .tables
+        .as_ref()
+        .map(|tables| tables.view.root());
     let frame = hypercall_abi::Gfn(context.ctrlreg[3] / PAGE_SIZE as u64);
     if root.is_none() || state.memory.ram_index(frame) != root {
         drop(state);

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use hypercall_abi::{
     Errno, VcpuId,
-    arch_x86::leaves::{
-        XEN_CPUID_SIGNATURE_EBX, XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX,
-    },
+    arch_x86::leaves::{XEN_CPUID_SIGNATURE_EBX, XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX},
     peer::PeerPtr,
     xen::VcpuInfo,
 };
@@ -105,10 +103,7 @@ impl Cpu {
     }
 
     /// What the guest set of this vCPU.
-    pub(super) fn with_processor<T: Default>(
-        &self,
-        visit: impl FnOnce(&mut Processor) -> T,
-    ) -> T {
+    pub(super) fn with_processor<T: Default>(&self, visit: impl FnOnce(&mut Processor) -> T) -> T {
         let mut state = self.monitor.domain.lock();
         let vcpu = state.vcpus.get_mut(self.id.0 as usize);
         vcpu.map_or_else(T::default, |vcpu| visit(&mut vcpu.processor))

@@ -72,11 +72,7 @@ pub(super) fn fail(what: &str) -> ! {
 
 /// Ends the process for a fault of the monitor itself, or of a guest that wrote into
 /// it.
-pub(super) fn die_of(
-    signal: libc::c_int,
-    info: &libc::siginfo_t,
-    context: &libc::ucontext_t,
-) -> ! {
+pub(super) fn die_of(signal: libc::c_int, info: &libc::siginfo_t, context: &libc::ucontext_t) -> ! {
     let rip = context.uc_mcontext.gregs[libc::REG_RIP as usize].cast_unsigned();
     // SAFETY: there is an address for faults; it is not used for others.
     let address = unsafe { info.si_addr() }.addr();

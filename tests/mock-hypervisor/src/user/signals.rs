@@ -125,16 +125,7 @@ pub(super) fn area(cpu: Cpu) -> io::Result<NonNull<UnsafeCell<Area>>> {
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
     );
     // SAFETY: the kernel chooses where.
-    let start = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            2 * AREA_BYTES,
-            both,
-            flags,
-            -1,
-            0,
-        )
-    };
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), 2 * AREA_BYTES, both, flags, -1, 0) };
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -194,9 +185,7 @@ fn prepare(area: NonNull<UnsafeCell<Area>>) -> io::Result<()> {
     // SAFETY: as above.
     let signals = unsafe { signals.assume_init() };
     // SAFETY: changes this thread's mask.
-    let done = unsafe {
-        libc::pthread_sigmask(libc::SIG_BLOCK, &signals, std::ptr::null_mut())
-    };
+    let done = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &signals, std::ptr::null_mut()) };
     check(done, "cannot mask signals")?;
     static BLOCK: u8 = SYSCALL_DISPATCH_FILTER_BLOCK;
     // SAFETY: from now on, `syscall` at the guest's addresses is a signal.

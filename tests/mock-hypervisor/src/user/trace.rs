@@ -59,7 +59,10 @@ impl Trace {
     pub(super) fn trap(&self, vcpu: VcpuId, vector: u8, rip: u64) {
         if self.traps {
             let name = super::bounce::name(vector);
-            say(vcpu, format_args!("exception {vector} ({name}) at {rip:#x}"));
+            say(
+                vcpu,
+                format_args!("exception {vector} ({name}) at {rip:#x}"),
+            );
         }
     }
 

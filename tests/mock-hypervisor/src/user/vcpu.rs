@@ -2,7 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use hypercall_abi::{Errno, HypercallNr, VcpuId, callback::CallbackType, peer_field, xen::{VcpuGuestContext, VcpuInfo}};
+use hypercall_abi::{
+    Errno, HypercallNr, VcpuId,
+    callback::CallbackType,
+    peer_field,
+    xen::{VcpuGuestContext, VcpuInfo},
+};
 
 use super::{
     bounce::Why,
