@@ -63,7 +63,7 @@ pub(crate) struct View {
     /// Where the hypervisor sees the guest's pages, and how many those are.
     own: NonNull<u8>,
     nr_pages: usize,
-    first_mfn: AtomicU64,
+    first_mfn: u64,
     /// The page of the top table.
     root: AtomicUsize,
 }
@@ -79,7 +79,7 @@ impl View {
         Self {
             own,
             nr_pages,
-            first_mfn: AtomicU64::new(first_mfn),
+            first_mfn,
             root: AtomicUsize::new(usize::MAX),
         }
     }
@@ -92,15 +92,10 @@ impl View {
         self.root.store(root, Ordering::Release);
     }
 
-    pub(crate) fn set_first_mfn(&self, mfn: u64) {
-        self.first_mfn.store(mfn, Ordering::Release);
-    }
-
     /// The page that an entry leads to, if it is one of the guest's or of those
     /// that Xen has for it.
     pub(crate) fn page_of(&self, entry: u64) -> Option<usize> {
-        let first = self.first_mfn.load(Ordering::Acquire);
-        let index = usize::try_from(target(entry).0.checked_sub(first)?).ok()?;
+        let index = usize::try_from(target(entry).0.checked_sub(self.first_mfn)?).ok()?;
         (index < self.nr_pages).then_some(index)
     }
 
@@ -136,26 +131,6 @@ impl View {
     /// Where the lowest entry for an address is: a table, and a place in it.
     pub(crate) fn place_of(&self, address: u64) -> Option<(usize, usize)> {
         Some((self.table_at(address, 1)?, slot_of(address, 1)))
-    }
-
-    /// The level at which an address is not mapped any further, or 0.
-    pub(crate) fn mapped_to(&self, address: u64) -> u8 {
-        let mut table = self.root();
-        if table == usize::MAX || XENS_SLOTS.contains(&slot_of(address, 4)) {
-            return 4;
-        }
-        for level in (1..=4).rev() {
-            let entry = self.entry(table, slot_of(address, level));
-            if entry & PRESENT == 0 {
-                return level;
-            }
-            match self.page_of(entry) {
-                Some(page) => table = page,
-                None if level == 1 => {}
-                None => return level,
-            }
-        }
-        0
     }
 
     /// What an address leads to.

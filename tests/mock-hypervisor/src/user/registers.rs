@@ -38,9 +38,6 @@ pub(super) struct Registers {
     pub(super) rflags: u64,
 }
 
-/// How many those are.
-pub(super) const COUNT: usize = size_of::<Registers>() / 8;
-
 impl Registers {
     /// Those of a signal's context.
     pub(super) fn of(context: &libc::ucontext_t) -> Self {

@@ -135,10 +135,8 @@ pub(super) fn area(cpu: Cpu) -> io::Result<NonNull<UnsafeCell<Area>>> {
     // SAFETY: as above.
     let guard = unsafe { start.byte_add(GUARD_AT) };
     // SAFETY: a page of the area that nothing uses.
-    check(
-        unsafe { libc::mprotect(guard, PAGE, libc::PROT_NONE) },
-        "cannot protect a stack",
-    )?;
+    let done = unsafe { libc::mprotect(guard, PAGE, libc::PROT_NONE) };
+    check(done, "cannot protect a stack")?;
     let area = start.cast::<UnsafeCell<Area>>();
     let fresh = Area { monitor_fs: 0, cpu };
     // SAFETY: fresh memory that is large enough.
@@ -162,8 +160,10 @@ fn prepare(area: NonNull<UnsafeCell<Area>>) -> io::Result<()> {
     // SAFETY: reads a register; that the processor lets programs do so was
     // looked up before the first vCPU was made.
     unsafe { std::arch::asm!("rdfsbase {}", out(reg) fs_base) };
-    // SAFETY: the area is this thread's, and no signal comes to it yet.
-    unsafe { (*area.as_ref().get()).monitor_fs = fs_base };
+    // SAFETY: the area is this thread's, and there for as long as the process.
+    let words = unsafe { area.as_ref() }.get();
+    // SAFETY: no signal comes to it yet that would use it.
+    unsafe { (*words).monitor_fs = fs_base };
     // SAFETY: within the area.
     let stack = unsafe { area.cast::<u8>().add(STACK_AT) };
     let stack = libc::stack_t {
