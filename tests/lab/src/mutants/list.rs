@@ -373,8 +373,8 @@ pub(super) const ALL: &[Mutant] = &[
     bug(
         "a grant is unmapped by any address (XSA-234)",
         "grants.rs",
-        "if address != map.address || state.memory.unmap(address).is_none() {",
-        "if state.memory.unmap(map.address).is_none() {",
+        "if address != map.place.word() || unmap_page(&mut state.memory, &map).is_none() {",
+        "if unmap_page(&mut state.memory, &map).is_none() {",
     ),
 ];
 
