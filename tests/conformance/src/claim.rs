@@ -143,6 +143,19 @@ pub(crate) fn on_processor(guest: &Guest, test: fn(&Guest) -> Verdict) -> Verdic
     test(guest)
 }
 
+/// What runs a PV kernel's image as a process says behind its version.
+const USER: &str = "-user";
+
+/// Claims of what only a processor's privileged part can do, which nobody lends to a
+/// process; but for that, the image is the same there.
+pub(crate) fn with_privileges(guest: &Guest, test: fn(&Guest) -> Verdict) -> Verdict {
+    let told = guest.hypervisor().extraversion;
+    if told.is_some_and(|text| text.as_str() == USER) {
+        return skip("a process has no segments, no CR0 and no debug registers of its own");
+    }
+    on_processor(guest, test)
+}
+
 /// Why a claim about Xen cannot be tried, where there is no Xen.
 pub(crate) const NO_XEN: &str = "no Xen";
 

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use crate::fresh;
+
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -43,8 +45,21 @@ pub(crate) enum Build {
 
 const KERNEL_TARGET: &str = "x86_64-unknown-none";
 
+/// Whether it is the path of a kernel, and not a package of the workspace.
+pub(crate) fn is_foreign(name: &str) -> bool {
+    name.contains('/')
+}
+
 /// Builds a guest, and says where it is.
 pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
+    if is_foreign(name) {
+        return match build {
+            Build::Kernel => {
+                fs::canonicalize(name).with_context(|| format!("there is no kernel {name}"))
+            }
+            Build::Process => bail!("{name} is a kernel already: run it on another platform"),
+        };
+    }
     let names = names()?;
     if !names.iter().any(|known| known == name) {
         bail!(
@@ -59,14 +74,37 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
     let path = match build {
         Build::Process => target_dir().join("debug").join(name),
         Build::Kernel => {
-            ensure_kernel_target();
             cargo.args(["--release", "--target", KERNEL_TARGET]);
             target_dir().join(KERNEL_TARGET).join("release").join(name)
         }
     };
-    let status = cargo.status().context("cannot run cargo")?;
-    if !status.success() {
-        bail!("{name} does not build");
+    if !fresh::is_fresh(&path) {
+        if build == Build::Kernel {
+            ensure_kernel_target();
+        }
+        let status = cargo.status().context("cannot run cargo")?;
+        if !status.success() {
+            bail!("{name} does not build");
+        }
+    }
+    Ok(path)
+}
+
+/// Builds what runs a kernel's image as a process, and says where it is.
+pub(crate) fn build_user_hypervisor() -> Result<PathBuf> {
+    const NAME: &str = "user-hypervisor";
+    let path = target_dir().join("release").join(NAME);
+    if !fresh::is_fresh(&path) {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .current_dir(root())
+            .args(["build", "--quiet", "--release"])
+            .args(["--package", "mock-hypervisor", "--features", "user"])
+            .args(["--bin", NAME]);
+        let status = cargo.status().context("cannot run cargo")?;
+        if !status.success() {
+            bail!("{NAME} does not build");
+        }
     }
     Ok(path)
 }

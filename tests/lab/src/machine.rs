@@ -17,11 +17,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     dom0,
+    job::Debug,
     job_disk::{self, JOB_DISK_BYTES},
     net, packages,
     packages::XenVersion,
     qmp::Qmp,
-    run::Debug,
 };
 
 const XEN_OPTIONS: &str = "dom0_mem=512M,max:512M dom0_max_vcpus=1 console=com1 com1=115200,8n1 \

@@ -8,8 +8,10 @@ mod crowd;
 mod disk;
 mod dom0;
 mod exit;
+mod fresh;
 mod fuzz;
 mod guest;
+mod job;
 mod job_disk;
 mod linux;
 mod machine;
@@ -18,6 +20,7 @@ mod mutants;
 mod names;
 mod net;
 mod packages;
+mod process;
 mod qmp;
 mod relay;
 mod report;
@@ -36,18 +39,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::{
     crowd::Crowd,
     disk::Disk,
     exit::Ended,
+    job::{Debug, Job, Platform, Show, Tools, With},
     machine::{Pace, Start},
     matrix::Column,
     net::Net,
     packages::XenVersion,
-    run::{Debug, Job, Platform, Show, With},
     say::say,
     spoil::Spoil,
 };
@@ -72,7 +75,7 @@ enum Action {
         #[arg(
             long,
             value_delimiter = ',',
-            default_value = "mock,mock-pvh,qemu,xen-pv,xen-pvh"
+            default_value = "user,mock,mock-pvh,qemu,xen-pv,xen-pvh"
         )]
         on: Vec<Platform>,
         /// The versions of Xen, where it is a real one
@@ -128,12 +131,12 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct RunOptions {
-    /// The guest: a package in examples/, conformance, or (to compare with, on
-    /// xen-pv and xen-pvh) linux
+    /// The guest: a package in examples/, conformance, the path of a kernel
+    /// (./kernel), or (to compare with, on xen-pv and xen-pvh) linux
     #[arg(default_value = "tour")]
     example: String,
     /// What to run it on
-    #[arg(long, default_value = "mock")]
+    #[arg(long, default_value = "user")]
     on: Platform,
     /// Which Xen, where it is a real one
     #[arg(long, default_value = "4.20")]
@@ -184,6 +187,8 @@ struct RunOptions {
     /// Let the guest wait for gdb, and say how to attach it
     #[arg(long)]
     gdb: bool,
+    #[command(flatten)]
+    tools: Tools,
     /// Show what the hypervisor says, too
     #[arg(short, long)]
     verbose: bool,
@@ -245,6 +250,9 @@ fn run_guest(options: RunOptions) -> Result<u8> {
             .collect(),
         false => options.disk,
     };
+    if let Some(option) = options.tools.refused_on(options.on) {
+        bail!("{option} is for --on user, not for {}", options.on.name());
+    }
     let net = Net::of(&options.example, options.net)?;
     let job = Job {
         guest: options.example,
@@ -283,6 +291,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
             Show::Live
         },
         debug: if options.gdb { Debug::Gdb } else { Debug::Off },
+        tools: options.tools,
     };
     let report = run::run(&job)?;
     if report.ended != Ended::Shutdown(0) {

@@ -7,10 +7,9 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Result, bail};
 
 use crate::{
-    crowd::Crowd,
-    machine::{Pace, Start},
+    job::{Job, Platform, Report, With},
     packages::{XenVersion, progress},
-    run::{Debug, Job, Platform, Report, Show, With, run},
+    run::run,
     spoil::Spoil,
 };
 
@@ -184,22 +183,13 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 
 fn job(column: Column, command_line: String) -> Job {
     Job {
-        guest: "conformance".to_owned(),
-        platform: column.platform,
         xen: column.xen,
-        memory_mib: 32,
         vcpus: 2,
         command_line,
-        disks: Vec::new(),
-        net: None,
         with: With::Toolstack,
-        crowd: Crowd::DEFAULT,
         spoil: Some(Spoil::Witness),
         timeout: TIMEOUT,
-        start: Start::Restored,
-        pace: Pace::Clock,
-        show: Show::Kept,
-        debug: Debug::Off,
+        ..Job::new("conformance", column.platform)
     }
 }
 

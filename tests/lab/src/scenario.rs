@@ -6,10 +6,11 @@ use crate::{
     crowd::Crowd,
     disk,
     exit::Ended,
-    machine::{Pace, Start},
+    job::{Job, Platform, Report, With},
+    machine::Start,
     matrix::Column,
     net::Net,
-    run::{Debug, Job, Platform, Report, Show, With, run},
+    run::run,
     spoil::Spoil,
 };
 
@@ -97,6 +98,13 @@ const fn spoilt(name: &'static str, spoil: Spoil, says: &'static [&'static str])
     }
 }
 
+const MOCKS: &[Platform] = &[Platform::User, Platform::Mock];
+const MOCKS_AND_XENS: &[Platform] = &[
+    Platform::User,
+    Platform::Mock,
+    Platform::XenPv,
+    Platform::XenPvh,
+];
 const XENS: &[Platform] = &[Platform::XenPv, Platform::XenPvh];
 
 /// All of them.
@@ -154,7 +162,7 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
-        only_on: &[Platform::Mock],
+        only_on: MOCKS,
         ..scenario(
             "a disk of the mock's",
             "disk",
@@ -168,7 +176,7 @@ pub(crate) const ALL: &[Scenario] = &[
         command_line: "requests=7",
         with: With::Visitor,
         timeout_s: 90,
-        only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
+        only_on: MOCKS_AND_XENS,
         ..scenario(
             "a web server",
             "web",
@@ -200,7 +208,7 @@ pub(crate) const ALL: &[Scenario] = &[
         with: With::Visitor,
         large_mb: 20,
         timeout_s: 90,
-        only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
+        only_on: MOCKS_AND_XENS,
         ..scenario(
             "a web server with a large file",
             "web",
@@ -211,7 +219,7 @@ pub(crate) const ALL: &[Scenario] = &[
         command_line: "quiet=3",
         with: With::Crowd,
         timeout_s: 90,
-        only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
+        only_on: MOCKS_AND_XENS,
         ..scenario(
             "a web server with 200 clients",
             "web",
@@ -229,7 +237,7 @@ pub(crate) const ALL: &[Scenario] = &[
             stay: Duration::from_secs(5),
         },
         timeout_s: 90,
-        only_on: &[Platform::Mock],
+        only_on: MOCKS,
         ..scenario(
             "a web server with more clients than sockets",
             "web",
@@ -317,7 +325,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         ended: Expected::Shutdown(4),
-        only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
+        only_on: MOCKS_AND_XENS,
         ..fault("watchdog", "fault=watchdog", &["fault: watchdog"])
     },
     fault("null", "fault=null", &["FATAL: page fault: write at 0x0"]),
@@ -334,7 +342,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ),
     Scenario {
         // Who the guest is, and where its console, is what it cannot believe.
-        mute_on: &[Platform::Mock, Platform::XenPv],
+        mute_on: &[Platform::User, Platform::Mock, Platform::XenPv],
         ..spoilt(
             "wrong magic",
             Spoil::Magic,
@@ -354,7 +362,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         ended: Expected::Shutdown(0),
-        mute_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
+        mute_on: MOCKS_AND_XENS,
         ..spoilt("no console", Spoil::Console, &[" 0 failed"])
     },
     Scenario {
@@ -379,11 +387,8 @@ impl Scenario {
         let disks = disk::sample_for(self.guest, platform.name(), self.large_mb);
         let disks = disks.map_err(|error| format!("{error:#}"))?;
         let job = Job {
-            guest: self.guest.to_owned(),
-            platform,
             xen: column.xen,
             memory_mib: self.memory_mib,
-            vcpus: 1,
             command_line: self.command_line.to_owned(),
             disks: disks.into_iter().collect(),
             net: Net::of(self.guest, None).map_err(|error| format!("{error:#}"))?,
@@ -392,9 +397,7 @@ impl Scenario {
             spoil: self.spoil,
             timeout: Duration::from_secs(self.timeout_s),
             start: self.start,
-            pace: Pace::Clock,
-            show: Show::Kept,
-            debug: Debug::Off,
+            ..Job::new(self.guest, platform)
         };
         let report = run(&job).map_err(|error| format!("{error:#}"))?;
         let said = said(&report);

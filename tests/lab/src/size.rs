@@ -6,12 +6,10 @@ use anyhow::{Context, Result, bail};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::{
-    crowd::Crowd,
     exit::Ended,
     guest::{self, Build},
-    machine::{Pace, Start},
-    packages::XenVersion,
-    run::{Debug, Job, Platform, Show, With, run},
+    job::{Job, Platform},
+    run::run,
     say::say,
 };
 
@@ -46,22 +44,9 @@ fn stripped_bytes(kernel: &[u8]) -> Result<u64> {
 fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
     let boots = |memory_mib| -> Result<bool> {
         let job = Job {
-            guest: guest.to_owned(),
-            platform,
-            xen: XenVersion::default(),
             memory_mib,
-            vcpus: 1,
-            command_line: String::new(),
-            disks: Vec::new(),
-            net: None,
-            with: With::Nobody,
-            crowd: Crowd::DEFAULT,
-            spoil: None,
             timeout: Duration::from_secs(15),
-            start: Start::Restored,
-            pace: Pace::Clock,
-            show: Show::Kept,
-            debug: Debug::Off,
+            ..Job::new(guest, platform)
         };
         Ok(run(&job)?.ended == Ended::Shutdown(0))
     };

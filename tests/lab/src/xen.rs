@@ -16,13 +16,14 @@ use crate::{
     disk::{self, Access, Disk},
     exit::Ended,
     guest::{self, Build, Tool},
+    job::{Debug, Job, Report, Show, With},
     job_disk::{self, Lent},
     linux,
     machine::{Parts, Start, run_folder},
     names::Names,
     packages,
     relay::Relay,
-    run::{Debug, Job, Report, Show, Watchdog, With, announce, feed, invite, show},
+    run::{Watchdog, announce, feed, invite, show},
     spoil,
 };
 
@@ -408,7 +409,7 @@ fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{crowd::Crowd, machine::Pace, run::Platform};
+    use crate::job::Platform;
 
     #[test]
     fn the_guests_words_and_xens_are_told_apart() {
@@ -465,22 +466,9 @@ mod tests {
     #[test]
     fn a_command_line_cannot_leave_its_quotes() {
         let job = Job {
-            guest: "hello".into(),
-            platform: Platform::XenPvh,
-            xen: packages::XenVersion::default(),
-            memory_mib: 8,
-            vcpus: 1,
             command_line: "a\"\nextra=\"b".into(),
             disks: vec!["x:ro".parse().unwrap(), "y".parse().unwrap()],
-            net: None,
-            with: With::Nobody,
-            crowd: Crowd::DEFAULT,
-            spoil: None,
-            timeout: Duration::ZERO,
-            start: Start::Cold,
-            pace: Pace::Clock,
-            show: Show::Kept,
-            debug: Debug::Off,
+            ..Job::new("hello", Platform::XenPvh)
         };
         let text = configuration(&job, "guest", &job.command_line);
         assert!(text.contains("cmdline=\"a  extra= b\"\n"));

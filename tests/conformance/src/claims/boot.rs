@@ -11,7 +11,9 @@ use hypercall_abi::{
 };
 use pv_guest::{Guest, memory::MemoryKind};
 
-use crate::claim::{Group, Stop, Verdict, claims, ensure, everywhere, on_pv, on_pvh, on_xen, same};
+use crate::claim::{
+    Group, Stop, Verdict, claims, ensure, everywhere, on_pv, on_pvh, on_xen, same, with_privileges,
+};
 
 pub(super) const GROUP: Group = Group {
     name: "boot",
@@ -159,7 +161,11 @@ fn the_tables_are_those_of_the_register(guest: &Guest) -> Verdict {
     same(witness.cr3 & !(PAGE - 1), gfn.0 * PAGE)
 }
 
-fn the_segments_are_flat(_: &Guest) -> Verdict {
+fn the_segments_are_flat(guest: &Guest) -> Verdict {
+    with_privileges(guest, segments_are_flat)
+}
+
+fn segments_are_flat(_: &Guest) -> Verdict {
     const KERNEL_CODE: u64 = 0xe033;
     const KERNEL_DATA: u64 = 0xe02b;
     let witness = witness()?;

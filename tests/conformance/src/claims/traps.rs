@@ -8,6 +8,7 @@ use pv_guest::{Guest, GuestType, trap};
 use crate::{
     claim::{
         Group, IS_PROCESS, Stop, Verdict, claims, ensure, everywhere, on_processor, on_xen, same,
+        with_privileges,
     },
     probe::{self, Caught, Probe, Then},
 };
@@ -35,8 +36,8 @@ pub(super) const GROUP: Group = Group {
         everywhere(a_trap_keeps_the_flags): "arch-x86/xen.h: HYPERVISOR_iret",
         everywhere(traps_in_a_row_all_come): "arch-x86/xen.h: HYPERVISOR_iret",
         everywhere(an_unmasked_division_stops_the_next_wait): "Intel SDM 3, 7.15: vector 16",
-        on_processor(the_floating_point_unit_can_be_taken_away): "xen.h: fpu_taskswitch",
-        on_processor(a_watched_address_is_told): "xen.h: set_debugreg",
+        with_privileges(the_floating_point_unit_can_be_taken_away): "xen.h: fpu_taskswitch",
+        with_privileges(a_watched_address_is_told): "xen.h: set_debugreg",
     },
 };
 

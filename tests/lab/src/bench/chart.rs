@@ -7,7 +7,7 @@ use super::{
     Device,
     figures::{Figures, Kind, Unit, Who},
 };
-use crate::{machine::Pace, run::Platform};
+use crate::{job::Platform, machine::Pace};
 
 const WIDTH: u32 = 760;
 const ROW: u32 = 46;

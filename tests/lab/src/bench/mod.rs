@@ -11,11 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    crowd::Crowd,
+    job::{Job, Platform, With},
     linux,
-    machine::{Pace, Start},
-    packages::XenVersion,
-    run::{Debug, Job, Platform, Show, With, run},
+    machine::Pace,
+    run::run,
     say::say,
 };
 use figures::{Figures, Who};
@@ -116,26 +115,17 @@ fn measure(device: Device, pace: Pace, platform: Platform, who: Who) -> Result<S
         // Who runs when is not ours to say there.
         Pace::Clock => "",
     };
+    let guest = match who {
+        Who::Ours => "load",
+        Who::Linux => linux::NAME,
+    };
     let job = Job {
-        guest: match who {
-            Who::Ours => "load".to_owned(),
-            Who::Linux => linux::NAME.to_owned(),
-        },
-        platform,
-        xen: XenVersion::default(),
         memory_mib: MEMORY_MIB,
-        vcpus: 1,
         command_line: format!("bench={}{count}", device.phases()),
-        disks: Vec::new(),
-        net: None,
         with: With::Bench,
-        crowd: Crowd::DEFAULT,
-        spoil: None,
         timeout: TIMEOUT,
-        start: Start::Restored,
         pace,
-        show: Show::Kept,
-        debug: Debug::Off,
+        ..Job::new(guest, platform)
     };
     let report = run(&job).with_context(|| format!("{} on {}", job.guest, platform.name()))?;
     Ok(report.console)

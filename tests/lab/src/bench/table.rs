@@ -97,7 +97,7 @@ pub(crate) fn markdown(device: Device, all: &Figures) -> String {
 }
 
 /// What a request costs, ours and Linux's side by side.
-fn costs(device: Device, all: &Figures, column: (Pace, crate::run::Platform)) -> String {
+fn costs(device: Device, all: &Figures, column: (Pace, crate::job::Platform)) -> String {
     let what = match device {
         Device::Block => "a request",
         Device::Net => "a packet",

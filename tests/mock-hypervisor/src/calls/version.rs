@@ -8,8 +8,10 @@ use crate::{Domain, memory::GuestMemory};
 
 /// The version that the mock is modelled on: 4.20.
 pub(crate) const VERSION: usize = 4 << 16 | 20;
-/// What it says behind that: no Xen does.
+/// What it says behind that, as no Xen does: to a guest that sees its memory in a
+/// row, and to an image with tables of its own.
 const EXTRAVERSION: &str = "-mock";
+const EXTRAVERSION_OF_IMAGES: &str = "-user";
 const CAPABILITIES: &str = "xen-3.0-x86_64 ";
 /// What an ordinary domain is told where it may not know.
 const DENIED: &str = "<denied>";
@@ -46,7 +48,13 @@ impl Domain {
         let out = |bytes: &[u8]| memory.copy_out(arg, bytes).map(|()| 0);
         match op {
             XENVER_VERSION => Ok(VERSION),
-            XENVER_EXTRAVERSION => out(&field::<XEN_EXTRAVERSION_LEN>(EXTRAVERSION)),
+            XENVER_EXTRAVERSION => {
+                let text = match self.lock().memory.tables {
+                    Some(_) => EXTRAVERSION_OF_IMAGES,
+                    None => EXTRAVERSION,
+                };
+                out(&field::<XEN_EXTRAVERSION_LEN>(text))
+            }
             XENVER_COMPILE_INFO => out(CompileInfo {
                 compiler: field("a mock"),
                 compile_by: field("nobody"),

@@ -1,0 +1,104 @@
+//! Whether a program is newer than all that it is made of: then cargo, which takes
+//! longer than a small guest, need not be asked.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use crate::guest;
+
+/// What else a program is made of, in the root of the workspace.
+const COMMON: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/config.toml"];
+/// With these, cargo might make another one.
+const VARIABLES: [&str; 4] = [
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "RUSTC",
+    "RUSTC_WRAPPER",
+];
+
+/// Whether cargo would find nothing to do: by the list of sources that it wrote
+/// beside the program. Another compiler goes unseen: `cargo clean` then.
+pub(crate) fn is_fresh(program: &Path) -> bool {
+    if VARIABLES
+        .iter()
+        .any(|name| std::env::var_os(name).is_some())
+    {
+        return false;
+    }
+    let Some(built) = modified(program) else {
+        return false;
+    };
+    let Ok(list) = fs::read_to_string(program.with_extension("d")) else {
+        return false;
+    };
+    let sources = sources(&list);
+    let folders: BTreeSet<_> = sources.iter().filter_map(|path| path.parent()).collect();
+    let manifests: BTreeSet<_> = folders.into_iter().filter_map(manifest).collect();
+    let root = guest::root();
+    let common = COMMON.iter().map(|name| root.join(name));
+    !sources.is_empty()
+        && (sources.iter().cloned().chain(manifests).chain(common))
+            .all(|path| modified(&path).is_some_and(|time| time < built))
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
+}
+
+/// The manifest of the package that a folder is of.
+fn manifest(folder: &Path) -> Option<PathBuf> {
+    let mut manifests = folder.ancestors().map(|folder| folder.join("Cargo.toml"));
+    manifests.find(|path| path.exists())
+}
+
+/// The paths behind the colon: a space in one has a backslash before it.
+fn sources(list: &str) -> Vec<PathBuf> {
+    let line = list.lines().next().unwrap_or("");
+    let Some((_, sources)) = line.split_once(": ") else {
+        return Vec::new();
+    };
+    const SPACE: &str = "\u{0}";
+    let sources = sources.replace("\\ ", SPACE);
+    let paths = sources.split_ascii_whitespace();
+    paths.map(|path| path.replace(SPACE, " ").into()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_read() {
+        let list = "/t/a: /w/x.rs /w/with\\ space.rs\n\n/w/x.rs:\n";
+        let expected: [&Path; 2] = ["/w/x.rs".as_ref(), "/w/with space.rs".as_ref()];
+        assert_eq!(sources(list), expected);
+        assert!(sources("").is_empty() && sources("/t/a:\n").is_empty());
+    }
+
+    #[test]
+    fn what_was_never_built_is_not_fresh() {
+        assert!(!is_fresh(Path::new("/nowhere/program")));
+        let folder = tempfile();
+        let (program, source) = (folder.join("p"), folder.join("s.rs"));
+        fs::write(&program, "").unwrap();
+        fs::write(
+            program.with_extension("d"),
+            format!("p: {}\n", source.display()),
+        )
+        .unwrap();
+        assert!(!is_fresh(&program), "a source is gone");
+        fs::write(&source, "").unwrap();
+        assert!(!is_fresh(&program), "a source is newer");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    fn tempfile() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("lab-fresh-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+}

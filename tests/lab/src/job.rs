@@ -1,0 +1,212 @@
+//! What is to be run, and what came of it.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::ValueEnum;
+
+use crate::{
+    crowd::Crowd,
+    disk::Disk,
+    exit::Ended,
+    machine::{Pace, Start},
+    net::Net,
+    packages::XenVersion,
+    spoil::Spoil,
+};
+
+/// What a guest runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Platform {
+    /// The kernel's own image, as a Linux process.
+    User,
+    /// The kernel's source with a mock of the hypervisor, as a Linux process.
+    Mock,
+    /// The same, as a PVH guest.
+    MockPvh,
+    /// A real Xen in QEMU, as a PV guest.
+    XenPv,
+    /// A real Xen in QEMU, as a PVH guest.
+    XenPvh,
+    /// QEMU, without Xen.
+    Qemu,
+}
+
+impl Platform {
+    /// Its name, as on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Mock => "mock",
+            Self::MockPvh => "mock-pvh",
+            Self::XenPv => "xen-pv",
+            Self::XenPvh => "xen-pvh",
+            Self::Qemu => "qemu",
+        }
+    }
+
+    /// How its guests are virtualized, as Xen's tools call it.
+    pub(crate) const fn guest_type(self) -> &'static str {
+        match self {
+            Self::User | Self::Mock | Self::XenPv => "pv",
+            Self::MockPvh | Self::XenPvh | Self::Qemu => "pvh",
+        }
+    }
+
+    /// Whether it is a real Xen.
+    pub(crate) const fn is_xen(self) -> bool {
+        matches!(self, Self::XenPv | Self::XenPvh)
+    }
+}
+
+/// Who sees the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// The terminal, live; and its input goes to the guest.
+    Live,
+    /// The terminal, live, with what the hypervisor says too.
+    Verbose,
+    /// Nobody: it is kept.
+    Kept,
+}
+
+/// Who else is there (on a real Xen).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum With {
+    /// Nobody
+    #[default]
+    Nobody,
+    /// A second guest of the same image, with `pair=back` for a command line;
+    /// each is told the other's number
+    Peer,
+    /// The same, as a Linux process in domain 0
+    Linux,
+    /// Somebody in domain 0 who answers in the guest's part of the store
+    Echo,
+    /// That, and others who work there
+    Store,
+    /// Linux in domain 0, which looks at the sample disk when the guest has ended
+    Check,
+    /// A visitor on this machine, who fetches all files that a guest serves
+    Visitor,
+    /// Many visitors at once, each of whom checks every answer: see --clients and
+    /// --seconds. The guest is to end by itself: --cmdline quiet=5
+    Crowd,
+    /// A Linux guest on the same bridge, which fetches all files, too
+    Neighbour,
+    /// Trouble with the guest's disk, which is a blank one: it grows, fails, goes
+    /// and comes back
+    Trouble,
+    /// What a benchmark needs: a RAM disk, a server, and one who counts
+    Bench,
+    /// A toolstack that suspends and resumes the guest when it asks for it
+    Toolstack,
+}
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) guest: String,
+    pub(crate) platform: Platform,
+    /// Which Xen, where it is a real one.
+    pub(crate) xen: XenVersion,
+    pub(crate) memory_mib: u32,
+    pub(crate) vcpus: u32,
+    pub(crate) command_line: String,
+    /// Its disks.
+    pub(crate) disks: Vec<Disk>,
+    /// Its network.
+    pub(crate) net: Option<Net>,
+    /// Who else is there.
+    pub(crate) with: With,
+    /// What a crowd is, if it is that.
+    pub(crate) crowd: Crowd,
+    /// How the loader's information is spoilt.
+    pub(crate) spoil: Option<Spoil>,
+    pub(crate) timeout: Duration,
+    pub(crate) start: Start,
+    pub(crate) pace: Pace,
+    pub(crate) show: Show,
+    pub(crate) debug: Debug,
+    /// What is told of it, where it runs as a process.
+    pub(crate) tools: Tools,
+}
+
+/// What `user` tells of a guest.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Tools {
+    /// Tell what the guest does, as a story (user only): hypercalls, traps, mmu
+    #[arg(long, value_delimiter = ',', value_name = "WHAT")]
+    pub(crate) trace: Vec<String>,
+    /// Write which lines of the guest ran, as lcov's tools read it (user only)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) coverage: Option<PathBuf>,
+}
+
+impl Tools {
+    /// What of this the platform cannot do.
+    pub(crate) fn refused_on(&self, platform: Platform) -> Option<&'static str> {
+        match platform {
+            Platform::User => None,
+            _ if !self.trace.is_empty() => Some("--trace"),
+            _ => self.coverage.as_ref().map(|_| "--coverage"),
+        }
+    }
+}
+
+/// Whether a debugger is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Debug {
+    /// No.
+    Off,
+    /// Yes: the guest waits for it, and has all the time it wants.
+    Gdb,
+}
+
+impl Job {
+    /// A guest with nothing but its memory, which nobody looks at.
+    pub(crate) fn new(guest: &str, platform: Platform) -> Self {
+        Self {
+            guest: guest.to_owned(),
+            platform,
+            xen: XenVersion::default(),
+            memory_mib: 32,
+            vcpus: 1,
+            command_line: String::new(),
+            disks: Vec::new(),
+            net: None,
+            with: With::Nobody,
+            crowd: Crowd::DEFAULT,
+            spoil: None,
+            timeout: Duration::from_secs(30),
+            start: Start::Restored,
+            pace: Pace::Clock,
+            show: Show::Kept,
+            debug: Debug::Off,
+            tools: Tools::default(),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) ended: Ended,
+    /// The guest's console.
+    pub(crate) console: String,
+    /// What Xen said meanwhile.
+    pub(crate) hypervisor_log: Vec<String>,
+    /// What the log tells of a guest that could not speak for itself.
+    pub(crate) diagnosis: Option<String>,
+    /// What its visitors complain of.
+    pub(crate) complaint: Option<String>,
+}
+
+impl Report {
+    /// The exit status of the lab.
+    pub(crate) fn status(&self) -> u8 {
+        match self.ended.status() {
+            0 => self.complaint.is_some().into(),
+            status => status,
+        }
+    }
+}
