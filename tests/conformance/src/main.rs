@@ -4,7 +4,9 @@
 //! Words on the command line have it do something else instead:
 //! `fault=panic|null|stack|loop|return|write-text|execute-data|watchdog|reboot`
 //! dies that way, to be looked at from outside; `measure` tells figures about
-//! time; `pair=front` and `pair=back` work with each other. `ports=2level`,
+//! time; `pair=front` and `pair=back` work with each other; `registers=N` looks at
+//! all registers N times while events come, and `ipis=N` sends as many to another
+//! vCPU. `ports=2level`,
 //! `upcall=apic` and `grants=2` have the claims tried with the other of two
 //! interfaces; [`suite`] has the words that choose among them. `spoil.S` has other
 //! entries, which spoil what the loader hands over.
@@ -20,6 +22,7 @@ mod pair;
 mod probe;
 mod second;
 mod suite;
+mod torture;
 
 extern crate alloc;
 
@@ -98,6 +101,18 @@ fn main(guest: Guest) -> Result<(), Error> {
     }
     if has_option(&guest, "measure") {
         return measure::run(&guest);
+    }
+    for (what, test) in [
+        ("registers", torture::registers as fn(&Guest, u64) -> _),
+        ("ipis", torture::ipis as fn(&Guest, u64) -> _),
+    ] {
+        if let Some(count) = suite::value(&guest, what) {
+            let count = count
+                .parse()
+                .map_err(|_| Error::Failed("this word wants a number behind it"))?;
+            let _ports = guest.start_ports(choice(&guest), delivery(&guest))?;
+            return torture::run(&guest, count, test);
+        }
     }
     // Errors show in the claims about them.
     let _ports = guest.start_ports(choice(&guest), delivery(&guest));

@@ -5,8 +5,9 @@ use core::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
+use event_channels::Ports;
 use hypercall_abi::{
-    Port, VcpuId, event_channel,
+    Errno, Port, VcpuId, event_channel,
     hvm::VcpuHvmX8664,
     peer_field,
     platform::{Clock, Park},
@@ -36,12 +37,18 @@ pub(crate) enum Order {
     Poll,
     /// To try to set the first one's timer.
     SetTimerOfFirst,
+    /// To send on a port again and again, until it is told to rest.
+    Pace,
+    /// To answer each event of a port's by one of another, until it is told to rest.
+    Answer,
 }
 
 /// What the two tell each other.
 struct Letter {
     order: AtomicU32,
     port: AtomicU32,
+    /// The port of an answer.
+    back: AtomicU32,
     /// How often it came up.
     starts: AtomicU32,
     /// How much it did.
@@ -53,13 +60,21 @@ struct Letter {
 static LETTER: Letter = Letter {
     order: AtomicU32::new(0),
     port: AtomicU32::new(0),
+    back: AtomicU32::new(0),
     starts: AtomicU32::new(0),
     done: AtomicU32::new(0),
     answer: AtomicU64::new(0),
 };
 
 /// Where it finds its platform: written once, before it starts.
-struct Place(UnsafeCell<Option<Current>>);
+struct Place(UnsafeCell<Option<Own>>);
+
+/// What it works with.
+#[derive(Clone, Copy)]
+struct Own {
+    platform: Current,
+    ports: &'static Ports<Current>,
+}
 
 // SAFETY: written while there is one vCPU, and only read from then on.
 unsafe impl Sync for Place {}
@@ -67,7 +82,7 @@ unsafe impl Sync for Place {}
 static PLATFORM: Place = Place(UnsafeCell::new(None));
 
 impl Place {
-    fn get(&self) -> Option<Current> {
+    fn get(&self) -> Option<Own> {
         // SAFETY: nobody writes it any more, or nobody else is there yet.
         unsafe { *self.0.get() }
     }
@@ -75,7 +90,7 @@ impl Place {
 
 /// Its code.
 extern "C-unwind" fn code(argument: u64) {
-    let Some(platform) = PLATFORM.get() else {
+    let Some(Own { platform, ports }) = PLATFORM.get() else {
         return;
     };
     LETTER.answer.store(argument, Ordering::Relaxed);
@@ -90,6 +105,11 @@ extern "C-unwind" fn code(argument: u64) {
             sched::poll(&platform, &[port], None)
         } else if order == Order::SetTimerOfFirst as u32 {
             vcpu::stop_singleshot_timer(&platform, VcpuId(0))
+        } else if order == Order::Pace as u32 {
+            pace(&platform, port)
+        } else if order == Order::Answer as u32 {
+            let back = Port(LETTER.back.load(Ordering::Acquire));
+            answer_each(&platform, ports, port, back)
         } else {
             Ok(())
         };
@@ -100,8 +120,56 @@ extern "C-unwind" fn code(argument: u64) {
         // Of its own: they must be as they were when it comes up again.
         done += 1;
         LETTER.done.store(done, Ordering::Release);
-        let _refused: Result<(), hypercall_abi::Errno> = vcpu::down(&platform, SECOND);
+        let _refused: Result<(), Errno> = vcpu::down(&platform, SECOND);
     }
+}
+
+fn is_to_rest() -> bool {
+    LETTER.order.load(Ordering::Acquire) == Order::Rest as u32
+}
+
+/// How long it is between two events of a pace.
+const PACE_NS: u64 = 20_000;
+
+fn pace(platform: &Current, port: Port) -> Result<(), Errno> {
+    let mut next_ns = platform.now_ns();
+    while !is_to_rest() {
+        // Whoever took the last one masked it.
+        event_channel::unmask(platform, port)?;
+        event_channel::send(platform, port)?;
+        next_ns = (next_ns + PACE_NS).max(platform.now_ns());
+        while platform.now_ns() < next_ns {
+            core::hint::spin_loop();
+        }
+    }
+    Ok(())
+}
+
+fn answer_each(
+    platform: &Current,
+    ports: &Ports<Current>,
+    port: Port,
+    back: Port,
+) -> Result<(), Errno> {
+    while !is_to_rest() {
+        sched::poll(platform, &[port], None)?;
+        // One that came while it was masked is told only now.
+        event_channel::unmask(platform, port)?;
+        if ports.dispatch(SECOND).events > 0 {
+            event_channel::send(platform, back)?;
+        }
+    }
+    Ok(())
+}
+
+/// Has it end what it does without an end; an event on its port lets it see that.
+pub(crate) fn rest() {
+    LETTER.order.store(Order::Rest as u32, Ordering::Release);
+}
+
+/// Where it is to answer.
+pub(crate) fn answer_on(port: Port) {
+    LETTER.back.store(port.0, Ordering::Release);
 }
 
 /// How often it came up, how much it did, and what it was answered.
@@ -152,18 +220,17 @@ pub(crate) fn ensure(guest: &Guest, argument: u64) -> Verdict {
 
 /// Says what it starts with.
 pub(crate) fn initialise(guest: &Guest, argument: u64) -> Result<(), Stop> {
-    let platform = *guest.platform();
+    let (platform, ports) = (*guest.platform(), guest.ports()?);
     let start = (code as *const ()).addr() as u64;
     if PLATFORM.get().is_none() {
         // SAFETY: it has not started.
-        unsafe { *PLATFORM.0.get() = Some(platform) };
+        unsafe { *PLATFORM.0.get() = Some(Own { platform, ports }) };
     }
     // SAFETY: the code expects this argument and no more.
     unsafe { context::initialise(guest, start, argument) }?;
     // Where events for it are told.
     let shared = guest.shared_info().ok_or("no shared page")?;
     let words = peer_field!(shared, SharedInfo, vcpu_info).get(SECOND.0 as usize);
-    let ports = guest.ports()?;
     ports
         .add_vcpu(SECOND, words.ok_or("no words for it")?)
         .map_err(|_| "it cannot be given events")?;

@@ -37,7 +37,7 @@ fn all() -> impl Iterator<Item = Case> {
     claims.chain(calls::cases())
 }
 
-fn value<'a>(guest: &'a Guest, key: &str) -> Option<&'a str> {
+pub(crate) fn value<'a>(guest: &'a Guest, key: &str) -> Option<&'a str> {
     let mut words = guest.command_line().split_whitespace();
     words.find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
 }

@@ -137,6 +137,9 @@ pub(crate) struct Tools {
     /// Tell what the guest does, as a story (user only): hypercalls, traps, mmu
     #[arg(long, value_delimiter = ',', value_name = "WHAT")]
     pub(crate) trace: Vec<String>,
+    /// Interrupt the guest at random moments (user only): it must not show
+    #[arg(long)]
+    pub(crate) jitter: bool,
     /// Write which lines of the guest ran, as lcov's tools read it (user only)
     #[arg(long, value_name = "FILE")]
     pub(crate) coverage: Option<PathBuf>,
@@ -148,6 +151,7 @@ impl Tools {
         match platform {
             Platform::User => None,
             _ if !self.trace.is_empty() => Some("--trace"),
+            _ if self.jitter => Some("--jitter"),
             _ => self.coverage.as_ref().map(|_| "--coverage"),
         }
     }

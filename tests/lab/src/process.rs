@@ -90,6 +90,9 @@ pub(crate) fn user(job: &Job) -> Result<Report> {
     if !job.tools.trace.is_empty() {
         command.args(["--trace", &job.tools.trace.join(",")]);
     }
+    if job.tools.jitter {
+        command.arg("--jitter");
+    }
     if let Some(file) = &job.tools.coverage {
         command.arg("--coverage").arg(file);
     }

@@ -35,6 +35,10 @@ struct Cli {
     /// is any
     #[arg(long, value_name = "PORT")]
     net: Option<String>,
+    /// Interrupt it at random moments, more than ten thousand times a second: it must
+    /// not show
+    #[arg(long)]
+    jitter: bool,
     /// Tell what it does, on standard error
     #[arg(long, value_delimiter = ',', value_name = "WHAT")]
     trace: Vec<What>,
@@ -73,6 +77,7 @@ fn options(cli: Cli) -> Result<Options, String> {
         vcpus: cli.vcpus,
         disks,
         port: cli.net,
+        jitter: cli.jitter,
         trace: Trace {
             hypercalls: cli.trace.contains(&What::Hypercalls),
             traps: cli.trace.contains(&What::Traps),

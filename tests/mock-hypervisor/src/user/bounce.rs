@@ -159,7 +159,10 @@ impl Cpu {
         ]);
         let top = stack.wrapping_sub(words.len() as u64 * 8);
         if self.monitor.write(top, words.as_bytes()).is_err() {
-            let what = format!("{what}, for which its stack at {top:#x} has no room");
+            let what = format!(
+                "{what}, for which its stack at {top:#x} has no room: a stack overflow, or a stack \
+                 pointer that leads nowhere"
+            );
             report::crash(self, registers, &what);
         }
         if target.masks {

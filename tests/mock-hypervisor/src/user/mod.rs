@@ -13,6 +13,7 @@ mod bounce;
 mod clock;
 mod emulate;
 mod faults;
+mod jitter;
 mod monitor;
 mod registers;
 mod report;
@@ -84,6 +85,8 @@ pub struct Options {
     pub disks: Vec<(File, bool)>,
     /// A port of the host's that leads to its port 80.
     pub port: Option<String>,
+    /// Interrupt it at random moments.
+    pub jitter: bool,
     /// What is told of what it does.
     pub trace: Trace,
 }
@@ -181,6 +184,9 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         thread::Builder::new()
             .name(format!("vCPU {}", vcpu.0))
             .spawn(move || run_other(monitor, vcpu))?;
+    }
+    if options.jitter {
+        jitter::start(threads);
     }
     domain.begin_first();
     let first = Cpu::new(monitor, VcpuId(0), built.registers);

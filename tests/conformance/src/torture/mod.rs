@@ -1,0 +1,102 @@
+//! Two vCPUs that give each other no rest: what events interrupt goes on as if
+//! nothing had been, and no event is lost.
+
+use alloc::{format, string::String};
+
+use event_channels::{Channel, Wait};
+use hypercall_abi::{VcpuId, platform::Clock};
+use pv_guest::{Current, Error, Guest, println};
+
+use crate::{
+    claim::Stop,
+    second::{self, Order, PATIENCE_NS, SECOND},
+};
+
+/// What came of it, in a line.
+type Told = Result<String, Stop>;
+
+/// Does one of them, and says how it was.
+pub(crate) fn run(guest: &Guest, count: u64, test: fn(&Guest, u64) -> Told) -> Result<(), Error> {
+    match test(guest, count) {
+        Ok(told) => println!("{told}"),
+        Err(Stop::Skipped(why)) => println!("skipped ({why})"),
+        Err(Stop::Failed(why)) => {
+            println!("FAILED: {why}");
+            return Err(Error::Failed("the torture found something"));
+        }
+    }
+    Ok(())
+}
+
+/// A port of a vCPU's, which rings.
+fn bell(guest: &Guest, vcpu: VcpuId) -> Result<Channel<'static, Current>, Stop> {
+    let bell = Channel::ipi(guest.ports()?, vcpu).map_err(|_| "no port")?;
+    bell.unmask().map_err(|_| "a port cannot be unmasked")?;
+    Ok(bell)
+}
+
+/// Sends to the other vCPU, which answers, again and again.
+pub(crate) fn ipis(guest: &Guest, count: u64) -> Told {
+    second::ensure(guest, 0)?;
+    let (there, back) = (bell(guest, SECOND)?, bell(guest, VcpuId(0))?);
+    second::answer_on(back.port());
+    second::begin(guest, Order::Answer, there.port())?;
+    let mut answered = 0;
+    let started_ns = guest.platform().now_ns();
+    while answered < count {
+        there.notify().map_err(|_| "it cannot be sent on")?;
+        let deadline = guest.platform().now_ns() + PATIENCE_NS;
+        if back.wait_blocking(Some(deadline)) != Wait::Event {
+            break;
+        }
+        answered += 1;
+    }
+    let took_ns = guest.platform().now_ns() - started_ns;
+    second::rest();
+    there.notify().map_err(|_| "it cannot be sent on")?;
+    second::finish(guest)?;
+    if answered < count {
+        return Err(format!("event {answered} of {count} was not answered").into());
+    }
+    Ok(format!(
+        "ipis: {count} went and came, none was lost, {} ns each way",
+        took_ns / count.max(1) / 2
+    ))
+}
+
+/// Looks whether all registers stay what they are, while the other vCPU sends.
+pub(crate) fn registers(guest: &Guest, count: u64) -> Told {
+    second::ensure(guest, 0)?;
+    let bell = bell(guest, VcpuId(0))?;
+    let checks = state::Checks::new(guest)?;
+    second::begin(guest, Order::Pace, bell.port())?;
+    let checked = checks.run(count);
+    second::rest();
+    second::finish(guest)?;
+    let parts = checked?;
+    Ok(format!(
+        "registers: {count} loops with {parts}, {} upcalls, no difference",
+        bell.events()
+    ))
+}
+
+/// A process's registers are its host's business.
+#[cfg(not(target_os = "none"))]
+mod state {
+    use super::{Guest, Stop};
+
+    pub(super) struct Checks;
+
+    impl Checks {
+        pub(super) fn new(_: &Guest) -> Result<Self, Stop> {
+            Err(Stop::Skipped("a process has its host's processor".into()))
+        }
+
+        pub(super) fn run(&self, _: u64) -> Result<&'static str, Stop> {
+            Ok("nothing")
+        }
+    }
+}
+
+#[cfg(target_os = "none")]
+mod state;
