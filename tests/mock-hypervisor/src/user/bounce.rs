@@ -46,7 +46,10 @@ impl Cpu {
         match why {
             Why::Events => self.call_back(registers, CallbackType::EVENT),
             Why::Nmi => {
-                let handler = self.with_processor(|cpu| cpu.nmi).unwrap_or(0);
+                let handler = self.with_processor(|cpu| {
+                    cpu.has_nmi = false;
+                    cpu.nmi.unwrap_or(0)
+                });
                 self.in_nmi = true;
                 self.monitor.trace.trap(self.id, NMI, registers.rip);
                 let target = Target {

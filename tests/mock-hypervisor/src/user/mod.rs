@@ -11,6 +11,7 @@
 
 mod bounce;
 mod clock;
+mod direct;
 mod emulate;
 mod faults;
 mod jitter;
@@ -191,6 +192,8 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     domain.begin_first();
     let first = Cpu::new(monitor, VcpuId(0), built.registers);
     let area = SendArea(signals::area(first)?);
+    // SAFETY: it is there for as long as the process.
+    direct::begin(unsafe { area.0.as_ref() });
     let thread = thread::Builder::new()
         .name("vCPU 0".to_owned())
         .spawn(move || signals::run(area.get()))?;
@@ -218,6 +221,7 @@ fn run_other(monitor: &'static Monitor, vcpu: VcpuId) {
     let Some(Entry::Context(context)) = monitor.domain.wait_for_start(vcpu) else {
         return;
     };
+    direct::end();
     let state = monitor.domain.lock();
     let root = state
         .memory
@@ -261,25 +265,6 @@ struct Built {
     registers: Registers,
 }
 
-/// The code of a hypercall: its number goes where the call has it, and a trap
-/// follows.
-fn write_hypercalls(page: &mut [u8]) {
-    const SLOT_BYTES: usize = 32;
-    for (nr, slot) in page.chunks_exact_mut(SLOT_BYTES).enumerate() {
-        // push rcx; push r11; mov eax, nr; syscall; pop r11; pop rcx; ret
-        let [a, b, c, d] = (nr as u32).to_le_bytes();
-        let code = [
-            0x51, 0x41, 0x53, 0xb8, a, b, c, d, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3,
-        ];
-        // iret does not return: push rcx; push r11; push rax; mov eax, 23; syscall
-        let iret = [0x51, 0x41, 0x53, 0x50, 0xb8, a, b, c, d, 0x0f, 0x05];
-        const IRET: usize = 23;
-        slot.fill(0xcc);
-        let code: &[u8] = if nr == IRET { &iret } else { &code };
-        slot[..code.len()].copy_from_slice(code);
-    }
-}
-
 fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
     let xen = Xen::new(Time::Real);
     let nr_pages = options.memory_mib.max(1).saturating_mul(MIB / PAGE_SIZE);
@@ -316,7 +301,7 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
     if let Some(page) = plan.hypercall_page {
         let start = (page - plan.virt_base) as usize;
         if let Some(page) = memory.bytes_mut().get_mut(start..start + PAGE_SIZE) {
-            write_hypercalls(page);
+            direct::write_page(page);
         }
     }
     let root = plan.root() as usize;

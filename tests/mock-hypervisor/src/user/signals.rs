@@ -2,9 +2,11 @@
 //! signal stack in an area of its own, by which the handler knows whose signal it
 //! is: no register and no segment base of the guest's is asked.
 
-use std::{arch::global_asm, cell::UnsafeCell, io, mem::MaybeUninit, ptr::NonNull};
+use std::{
+    arch::global_asm, cell::UnsafeCell, io, mem::MaybeUninit, ptr::NonNull, sync::atomic::Ordering,
+};
 
-use super::vcpu::Cpu;
+use super::{direct::Call, vcpu::Cpu};
 
 /// Of the area of a vCPU, which begins at a multiple of this.
 pub(super) const AREA_BYTES: usize = 256 << 10;
@@ -29,7 +31,8 @@ const SYSCALL_DISPATCH_FILTER_BLOCK: u8 = 1;
 #[repr(C)]
 pub(super) struct Area {
     /// The monitor's own base of `fs`.
-    monitor_fs: u64,
+    pub(super) monitor_fs: u64,
+    pub(super) call: Call,
     pub(super) cpu: Cpu,
 }
 
@@ -73,15 +76,25 @@ extern "C" fn on_signal(
     // SAFETY: only this thread uses its area, and its handler is not entered
     // again while it runs: what may interrupt it is masked, and a fault of its own
     // is told below, without this reference.
-    let is_inside = unsafe { (*area.get()).cpu.is_inside };
-    if is_inside {
-        super::report::die_of(signal, info, context);
+    let inside = unsafe { &raw const (*area.get()).call.inside };
+    // SAFETY: as above.
+    let inside = unsafe { &*inside };
+    if inside.load(Ordering::Relaxed) != 0 {
+        if signal != KICK {
+            super::report::die_of(signal, info, context);
+        }
+        // A direct call, which will look: signals mask this one.
+        // SAFETY: as above.
+        let kicked = unsafe { &*(&raw const (*area.get()).call.kicked) };
+        kicked.store(1, Ordering::Relaxed);
+        return fs_base;
     }
     // SAFETY: as above.
-    let cpu = unsafe { &mut (*area.get()).cpu };
-    cpu.is_inside = true;
-    let fs_base = cpu.enter(signal, context, fs_base);
-    cpu.is_inside = false;
+    let Area { cpu, call, .. } = unsafe { &mut *area.get() };
+    call.inside.store(1, Ordering::Relaxed);
+    call.kicked.store(0, Ordering::Relaxed);
+    let fs_base = cpu.enter(signal, context, call, fs_base);
+    call.inside.store(0, Ordering::Relaxed);
     fs_base
 }
 
@@ -138,7 +151,11 @@ pub(super) fn area(cpu: Cpu) -> io::Result<NonNull<UnsafeCell<Area>>> {
     let done = unsafe { libc::mprotect(guard, PAGE, libc::PROT_NONE) };
     check(done, "cannot protect a stack")?;
     let area = start.cast::<UnsafeCell<Area>>();
-    let fresh = Area { monitor_fs: 0, cpu };
+    let fresh = Area {
+        monitor_fs: 0,
+        call: Call::default(),
+        cpu,
+    };
     // SAFETY: fresh memory that is large enough.
     unsafe { area.write(UnsafeCell::new(fresh)) };
     NonNull::new(area).ok_or_else(|| io::Error::other("an area at 0"))

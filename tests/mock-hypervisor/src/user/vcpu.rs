@@ -11,6 +11,7 @@ use hypercall_abi::{
 
 use super::{
     bounce::Why,
+    direct::{self, Call, DONE, LOOK},
     faults::Fault,
     monitor::Monitor,
     registers::Registers,
@@ -54,8 +55,6 @@ impl Thread {
 /// All that the monitor keeps of a vCPU on its own thread.
 #[derive(Debug)]
 pub(super) struct Cpu {
-    /// The monitor runs, not the guest.
-    pub(super) is_inside: bool,
     pub(super) monitor: &'static Monitor,
     pub(super) id: VcpuId,
     pub(super) mode: Mode,
@@ -69,6 +68,8 @@ pub(super) struct Cpu {
     timer: Option<Timer>,
     /// The access that was to go on last, and how often in a row it was to.
     pub(super) again: (u64, u64, u32),
+    /// What the last direct call was answered that had to look.
+    answer: u64,
     /// Whether a non-maskable interrupt is being handled.
     pub(super) in_nmi: bool,
 }
@@ -76,7 +77,6 @@ pub(super) struct Cpu {
 impl Cpu {
     pub(super) fn new(monitor: &'static Monitor, id: VcpuId, start: Registers) -> Self {
         Self {
-            is_inside: false,
             monitor,
             id,
             mode: Mode::Kernel,
@@ -87,6 +87,7 @@ impl Cpu {
             start: Some(Box::new(start)),
             timer: None,
             again: (0, 0, 0),
+            answer: 0,
             in_nmi: false,
         }
     }
@@ -122,12 +123,19 @@ impl Cpu {
         &mut self,
         signal: libc::c_int,
         context: &mut libc::ucontext_t,
+        call: &Call,
         fs_base: u64,
     ) -> u64 {
         let mut registers = Registers::of(context);
+        let is_over = direct::is_over(registers.rip);
+        if is_over && signal == KICK && !call.ends_by_trap() {
+            registers = call.registers;
+        }
         if signal == KICK && registers.rip >= MONITOR_START {
             let Some(first) = self.start.take() else {
-                // The thread has not begun yet.
+                // The thread has not begun yet; or a direct call begins, or ends by a
+                // trap.
+                call.kicked.store(1, Ordering::Relaxed);
                 return fs_base;
             };
             registers = *first;
@@ -179,11 +187,33 @@ impl Cpu {
         self.hypercall(registers);
     }
 
+    /// A hypercall that came without a trap: whether it is [`DONE`], or what is to be
+    /// called for by one.
+    pub(super) fn call_directly(&mut self, registers: &mut Registers, fs_base: u64) -> u64 {
+        self.thread().runs.store(false, Ordering::Relaxed);
+        self.fs_base = fs_base;
+        if self.mode == Mode::User {
+            return registers.rax;
+        }
+        self.hypercall(registers);
+        self.answer = registers.rax;
+        if self.look().is_some() {
+            self.thread().runs.store(false, Ordering::Relaxed);
+            return LOOK;
+        }
+        DONE
+    }
+
     /// A hypercall, by whatever way it came.
     pub(super) fn hypercall(&mut self, registers: &mut Registers) {
         let nr = u32::try_from(registers.rax).map_or(HypercallNr(u32::MAX), HypercallNr);
         if nr == HypercallNr::IRET {
             return self.iret(registers);
+        }
+        if registers.rax == LOOK {
+            self.monitor.domain.tick();
+            registers.rax = self.answer;
+            return;
         }
         let args = [
             registers.rdi,
@@ -239,7 +269,6 @@ impl Cpu {
         let vcpu = state.vcpus.get_mut(self.id.0 as usize)?;
         self.take_bases(&mut vcpu.processor);
         if vcpu.processor.has_nmi && !self.in_nmi && vcpu.processor.nmi.is_some() {
-            vcpu.processor.has_nmi = false;
             return Some(Why::Nmi);
         }
         // First: whoever makes something pending from here on sends a signal, which
