@@ -6,7 +6,7 @@
 //! dies that way, to be looked at from outside; `measure` tells figures about
 //! time; `pair=front` and `pair=back` work with each other; `registers=N` looks at
 //! all registers N times while events come, and `ipis=N` sends as many to another
-//! vCPU. `ports=2level`,
+//! vCPU; `costs` tells what the ways to the hypervisor cost. `ports=2level`,
 //! `upcall=apic` and `grants=2` have the claims tried with the other of two
 //! interfaces; [`suite`] has the words that choose among them. `spoil.S` has other
 //! entries, which spoil what the loader hands over.
@@ -16,6 +16,7 @@
 mod calls;
 mod claim;
 mod claims;
+mod costs;
 mod faults;
 mod measure;
 mod pair;
@@ -101,6 +102,10 @@ fn main(guest: Guest) -> Result<(), Error> {
     }
     if has_option(&guest, "measure") {
         return measure::run(&guest);
+    }
+    if has_option(&guest, "costs") {
+        let _ports = guest.start_ports(choice(&guest), delivery(&guest))?;
+        return costs::run(&guest);
     }
     for (what, test) in [
         ("registers", torture::registers as fn(&Guest, u64) -> _),

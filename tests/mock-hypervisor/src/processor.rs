@@ -49,6 +49,14 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
+    /// Whether there is something that its registers do not have yet, or that it is to
+    /// be told.
+    #[cfg(feature = "user")]
+    pub(crate) fn has_news(&self) -> bool {
+        let bases = [self.fs_base, self.gs_base_kernel, self.gs_base_user];
+        self.has_nmi || bases.iter().any(Option::is_some)
+    }
+
     /// `HYPERVISOR_set_trap_table`, an entry.
     pub(crate) fn set_gate(&mut self, entry: &TrapInfo) {
         let gate = Gate {

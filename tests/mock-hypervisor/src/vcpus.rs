@@ -37,7 +37,7 @@ pub(crate) enum Entry {
 #[derive(Debug)]
 pub(crate) struct Vcpu {
     entry: Option<Entry>,
-    is_up: bool,
+    pub(crate) is_up: bool,
     /// Whether its code runs, or would if it were up.
     pub(crate) has_begun: bool,
     /// Whether it is one of those that run or sleep.

@@ -44,23 +44,24 @@ impl Domain {
         nr: HypercallNr,
         args: [usize; 5],
     ) -> isize {
-        self.gate();
-        if self.lock().is_destroyed {
+        let answer = match self.begin(nr, args[0]) {
+            Ok(()) => self.serve(memory, nr, args),
             // What ends lets go of nothing any more.
-            return Errno::ESRCH.to_answer();
-        }
-        self.xen.0.take_turns(self.actor());
-        *self.lock().calls.entry(nr.0).or_default() += 1;
-        self.tick();
-        let [a1, a2, a3, a4, _] = args;
-        let refused = {
-            let world = &mut self.lock().world;
-            self.xen.0.mishaps(world, self.actor(), nr, a1)
+            Err(Errno::ESRCH) => return Errno::ESRCH.to_answer(),
+            Err(refused) => Err(refused),
         };
-        // It may have been the end.
-        self.gate();
-        let answer = match nr {
-            _ if refused.is_err() => refused.map(|()| 0),
+        self.finish(memory, nr, args[0], answer)
+    }
+
+    /// Does what a call asks for, and nothing before or after that.
+    pub(crate) fn serve(
+        &self,
+        memory: &impl GuestMemory,
+        nr: HypercallNr,
+        args: [usize; 5],
+    ) -> Result<usize, Errno> {
+        let [a1, a2, a3, a4, _] = args;
+        match nr {
             _ if self.domain_type == DomainType::Pvh && is_for_pv(nr) => Err(Errno::ENOSYS),
             HypercallNr::XEN_VERSION => self.xen_version(memory, a1, a2),
             HypercallNr::SCHED_OP => self.sched_op(memory, a1, a2, a3),
@@ -101,15 +102,43 @@ impl Domain {
             | HypercallNr::KEXEC_OP
             | HypercallNr::HYPFS_OP => Err(Errno::EPERM),
             _ => Err(Errno::ENOSYS),
-        };
-        self.tell_areas(memory);
+        }
+    }
+
+    /// What comes after a call: whoever is told how it was, and where vCPUs stay.
+    pub(crate) fn finish(
+        &self,
+        memory: &impl GuestMemory,
+        nr: HypercallNr,
+        op: usize,
+        answer: Result<usize, Errno>,
+    ) -> isize {
         if answer == Err(Errno::ENOSYS) {
-            *self.lock().unknown.entry((nr.0, a1)).or_default() += 1;
+            *self.lock().unknown.entry((nr.0, op)).or_default() += 1;
         }
         let answer = answer.map_or_else(Errno::to_answer, usize::cast_signed);
+        self.tell_areas(memory);
         self.xen.0.note(self.actor(), nr.0, answer);
         self.gate();
         answer
+    }
+
+    /// What comes before a call: those whose turn it is, what is due, and mishaps.
+    fn begin(&self, nr: HypercallNr, op: usize) -> Result<(), Errno> {
+        self.gate();
+        if self.lock().is_destroyed {
+            return Err(Errno::ESRCH);
+        }
+        self.xen.0.take_turns(self.actor());
+        *self.lock().calls.entry(nr.0).or_default() += 1;
+        self.tick();
+        let refused = {
+            let world = &mut self.lock().world;
+            self.xen.0.mishaps(world, self.actor(), nr, op)
+        };
+        // It may have been the end.
+        self.gate();
+        refused
     }
 
     /// An unprivileged domain may only name itself.

@@ -40,6 +40,12 @@ enum Area {
 }
 
 impl RunTimes {
+    /// Whether there is something to tell.
+    #[cfg(feature = "user")]
+    pub(crate) const fn has_news(&self) -> bool {
+        self.news
+    }
+
     pub(crate) fn new(state: RunState, now_ns: u64) -> Self {
         Self {
             state,

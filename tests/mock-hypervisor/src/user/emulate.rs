@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{frames::Kind, tables::MACHINE_TO_PHYSICAL};
 
+const PAGE: u64 = hypercall_abi::PAGE_SIZE as u64;
 /// The longest instruction.
 const MOST_BYTES: usize = 15;
 /// What a PV guest reads of its control registers: paging and protection.
@@ -21,6 +22,8 @@ pub(super) const CR4: u64 = 1 << 5 | 1 << 9 | 1 << 10;
 const MSR_FS_BASE: u32 = 0xc000_0100;
 const MSR_GS_BASE: u32 = 0xc000_0101;
 const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+/// Where leaf 2 of Xen's says that a hypercall page is asked for.
+const MSR_HYPERCALL_PAGE: u32 = 0x4000_0000;
 const MSR_EFER: u32 = 0xc000_0080;
 /// System calls, long mode on, and no-execute.
 const EFER: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
@@ -275,10 +278,31 @@ impl Cpu {
             MSR_FS_BASE => self.fs_base = value,
             MSR_GS_BASE => set_gs_base(value),
             MSR_KERNEL_GS_BASE => self.other_gs_base = value,
+            MSR_HYPERCALL_PAGE => return self.fill_hypercall_page(value),
             // It may be written as it is.
             MSR_EFER => return value == EFER,
             _ => return false,
         }
+        true
+    }
+
+    /// Writes the code of hypercalls into a page of the guest's; the lowest bits are
+    /// its number, of which there is one.
+    fn fill_hypercall_page(&self, value: u64) -> bool {
+        let (number, frame) = (value & (PAGE - 1), hypercall_abi::Gfn(value / PAGE));
+        let mut state = self.monitor.domain.lock();
+        let memory = &mut state.memory;
+        let page = memory.ram_index(frame);
+        let Some(page) = page.filter(|page| memory.kind(*page) == Some(Kind::Writable)) else {
+            return false;
+        };
+        let start = page * hypercall_abi::PAGE_SIZE;
+        let bytes = memory.bytes_mut();
+        let page = bytes.get_mut(start..start + hypercall_abi::PAGE_SIZE);
+        let Some(page) = page.filter(|_| number == 0) else {
+            return false;
+        };
+        super::direct::write_page(page);
         true
     }
 

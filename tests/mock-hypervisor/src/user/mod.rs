@@ -179,6 +179,8 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
             thread::sleep(TICK);
             domain.tick();
             crate::hosted::suspend_on_request(domain);
+            // They are told the time.
+            threads.iter().for_each(Thread::kick);
         }
     });
     for vcpu in (1..vcpus).map(VcpuId) {

@@ -38,6 +38,12 @@ impl Timer {
         })
     }
 
+    /// Whether it is to ring then already, as far as is known without a clock; whoever
+    /// hears it ring looks at one.
+    pub(super) fn is_for(&self, at_ns: Option<u64>) -> bool {
+        self.at_ns == at_ns
+    }
+
     /// Has it ring when it is `at_ns`, now being `now_ns`; or not.
     pub(super) fn set(&mut self, at_ns: Option<u64>, now_ns: u64) {
         // One that has rung rings no more.

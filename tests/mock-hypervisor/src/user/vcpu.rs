@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use hypercall_abi::{
     Errno, HypercallNr, VcpuId,
     callback::CallbackType,
+    peer::PeerPtr,
     peer_field,
     xen::{VcpuGuestContext, VcpuInfo},
 };
@@ -195,19 +196,28 @@ impl Cpu {
         if self.mode == Mode::User {
             return registers.rax;
         }
-        self.hypercall(registers);
+        let (nr, args) = called(registers);
+        self.monitor.trace.call(self.id, nr, args);
+        let domain = self.monitor.domain;
+        let answer = domain.serve(&*self.monitor.view, nr, args.map(|arg| arg as usize));
+        let is_as_before = self.is_as_before(nr, answer);
+        let answer = match is_as_before {
+            true => answer.map_or_else(Errno::to_answer, usize::cast_signed),
+            false => domain.finish(&*self.monitor.view, nr, args[0] as usize, answer),
+        };
+        self.monitor.trace.answer(self.id, nr, answer);
+        registers.rax = answer as u64;
         self.answer = registers.rax;
-        if self.look().is_some() {
-            self.thread().runs.store(false, Ordering::Relaxed);
-            return LOOK;
+        if is_as_before || self.look().is_none() {
+            return DONE;
         }
-        DONE
+        self.thread().runs.store(false, Ordering::Relaxed);
+        LOOK
     }
 
     /// A hypercall, by whatever way it came.
     pub(super) fn hypercall(&mut self, registers: &mut Registers) {
-        let nr = u32::try_from(registers.rax).map_or(HypercallNr(u32::MAX), HypercallNr);
-        if nr == HypercallNr::IRET {
+        if registers.rax == u64::from(HypercallNr::IRET.0) {
             return self.iret(registers);
         }
         if registers.rax == LOOK {
@@ -215,13 +225,7 @@ impl Cpu {
             registers.rax = self.answer;
             return;
         }
-        let args = [
-            registers.rdi,
-            registers.rsi,
-            registers.rdx,
-            registers.r10,
-            registers.r8,
-        ];
+        let (nr, args) = called(registers);
         self.monitor.trace.call(self.id, nr, args);
         let monitor = self.monitor;
         let answer = monitor
@@ -244,6 +248,30 @@ impl Cpu {
                 }
             }
         }
+    }
+
+    /// Whether a call changed nothing of what is to be looked after before the guest
+    /// goes on: in the common case that is quickly told, without a clock. Then it is
+    /// counted, and all that comes after it.
+    fn is_as_before(&mut self, nr: HypercallNr, answer: Result<usize, Errno>) -> bool {
+        let domain = self.monitor.domain;
+        let mut guard = domain.lock();
+        let next_ns = guard.world.next_ns();
+        let state = &mut *guard;
+        *state.calls.entry(nr.0).or_default() += 1;
+        let stale = (state.memory.tables.as_ref()).is_none_or(crate::tables::Tables::is_stale);
+        let vcpu = state.vcpus.get(self.id.0 as usize);
+        let Some((vcpu, info)) = vcpu.zip(state.ports.vcpu_info(self.id)) else {
+            return false;
+        };
+        let goes_on = vcpu.is_up && state.ending.is_none() && !vcpu.run_times.has_news();
+        let timer = self.timer.as_ref().is_some_and(|it| it.is_for(next_ns));
+        if !goes_on || stale || vcpu.processor.has_news() || !timer || answer == Err(Errno::ENOSYS)
+        {
+            return false;
+        }
+        self.thread().runs.store(true, Ordering::SeqCst);
+        !is_due(info)
     }
 
     /// Does what is to be done before the guest goes on, and says what it is to
@@ -274,9 +302,7 @@ impl Cpu {
         // First: whoever makes something pending from here on sends a signal, which
         // comes when the guest goes on.
         self.thread().runs.store(true, Ordering::SeqCst);
-        let pending = peer_field!(info, VcpuInfo, evtchn_upcall_pending);
-        let mask = peer_field!(info, VcpuInfo, evtchn_upcall_mask);
-        if pending.load_acquire().trust() != 0 && mask.load_acquire().trust() == 0 {
+        if is_due(info) {
             return Some(Why::Events);
         }
         if let Some(timer) = &mut self.timer {
@@ -330,6 +356,26 @@ impl Cpu {
         set_gs_base(std::mem::replace(&mut self.other_gs_base, base));
         Ok(())
     }
+}
+
+/// The call that a guest's registers say, and its arguments.
+fn called(registers: &Registers) -> (HypercallNr, [u64; 5]) {
+    let nr = u32::try_from(registers.rax).map_or(HypercallNr(u32::MAX), HypercallNr);
+    let args = [
+        registers.rdi,
+        registers.rsi,
+        registers.rdx,
+        registers.r10,
+        registers.r8,
+    ];
+    (nr, args)
+}
+
+/// Whether an upcall is due.
+fn is_due(info: PeerPtr<'static, VcpuInfo>) -> bool {
+    let pending = peer_field!(info, VcpuInfo, evtchn_upcall_pending);
+    let mask = peer_field!(info, VcpuInfo, evtchn_upcall_mask);
+    pending.load_acquire().trust() != 0 && mask.load_acquire().trust() == 0
 }
 
 pub(super) fn set_gs_base(base: u64) {
