@@ -18,6 +18,7 @@ mod claim;
 mod claims;
 mod costs;
 mod faults;
+mod hypercall_page;
 mod measure;
 mod pair;
 mod probe;

@@ -129,7 +129,7 @@ fn is_to_rest() -> bool {
 }
 
 /// How long it is between two events of a pace.
-const PACE_NS: u64 = 20_000;
+pub(crate) const PACE_NS: u64 = 20_000;
 
 fn pace(platform: &Current, port: Port) -> Result<(), Errno> {
     let mut next_ns = platform.now_ns();

@@ -321,7 +321,18 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         vcpus: 2,
-        timeout_s: 120,
+        timeout_s: 90,
+        jitter: true,
+        command_line: "registers=500000",
+        only_on: &[Platform::User],
+        ..scenario(
+            "all registers, under events from another vCPU",
+            "conformance",
+            &["registers: 500000 loops", "no difference"],
+        )
+    },
+    Scenario {
+        timeout_s: 300,
         jitter: true,
         command_line: "registers=10000000",
         only_on: &[Platform::User],

@@ -4,10 +4,15 @@
 use alloc::{boxed::Box, format};
 use core::arch::{asm, naked_asm};
 
-use hypercall_abi::xen::traps::{SegmentBase, set_segment_base};
+use hypercall_abi::{
+    HypercallNr,
+    version::XENVER_VERSION,
+    xen::traps::{SegmentBase, set_segment_base},
+};
 use pv_guest::{Guest, GuestType};
 
 use super::Stop;
+use crate::hypercall_page::HypercallPage;
 
 /// As `xsave` writes it: enough for vectors of 512 bits.
 const EXTENDED_BYTES: usize = 2816;
@@ -46,6 +51,9 @@ struct Place {
     found: u64,
     parts: u64,
     rdi: u64,
+    rax: u64,
+    /// A call by the hypercall page, amid all that.
+    slot: u64,
 }
 
 static mut PLACE: Place = Place {
@@ -53,6 +61,8 @@ static mut PLACE: Place = Place {
     found: 0,
     parts: 0,
     rdi: 0,
+    rax: 0,
+    slot: 0,
 };
 
 /// Sets all that is wanted, waits for some instructions, and writes what is found.
@@ -93,6 +103,9 @@ unsafe extern "C" fn exchange(wanted: *const State, found: *mut State, parts: u6
         "mov r15, [rdi + {general} + 120]",
         "mov rdi, [rdi + {general} + 56]",
         "popfq",
+        "mov [rip + {place} + 32], rax",
+        "call [rip + {place} + 40]",
+        "mov rax, [rip + {place} + 32]",
         ".rept 48",
         "nop",
         ".endr",
@@ -197,6 +210,8 @@ impl State {
         for word in &mut state.general {
             *word = noise.next();
         }
+        // The call's argument, in rdi: what is told by its answer alone.
+        state.general[7] = XENVER_VERSION as u64;
         state.flags = noise.next() & FLAGS | 2;
         state
     }
@@ -265,6 +280,10 @@ impl Checks {
             set_segment_base(platform, SegmentBase::Fs, fs as u64)?;
             set_segment_base(platform, SegmentBase::GsKernel, gs as u64)?;
         }
+        let page = HypercallPage::new(guest)?;
+        let slot = page.slot(HypercallNr::XEN_VERSION) as u64;
+        // SAFETY: nobody else uses it.
+        unsafe { (&raw mut PLACE.slot).write(slot) };
         Ok(Self {
             parts: read_parts(),
             words,
@@ -272,7 +291,11 @@ impl Checks {
     }
 
     /// Looks so often; says at what.
-    pub(super) fn run(&self, count: u64) -> Result<&'static str, Stop> {
+    pub(super) fn run(
+        &self,
+        count: u64,
+        mut between: impl FnMut() -> Result<(), Stop>,
+    ) -> Result<&'static str, Stop> {
         let mut noise = Noise(0xd1b5_4a32_d192_ed03);
         let mut found = State::empty();
         let (mut wanted, mut first) = (State::empty(), State::empty());
@@ -283,6 +306,7 @@ impl Checks {
                 self.exchange(&wanted, &mut first);
                 self.check_first(&wanted, &first)?;
             }
+            between()?;
             self.exchange(&wanted, &mut found);
             if let Some(difference) = found.difference(&first) {
                 return Err(format!("loop {index}: {difference}").into());
