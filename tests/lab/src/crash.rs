@@ -6,9 +6,8 @@
 
 use std::ops::Range;
 
+use guest_names::Names;
 use object::{Object, ObjectSymbol};
-
-use crate::names::Names;
 
 /// The pages under a kernel's stacks, by its symbols.
 pub(crate) fn guards(kernel: &[u8]) -> Vec<Range<u64>> {

@@ -17,7 +17,6 @@ mod linux;
 mod machine;
 mod matrix;
 mod mutants;
-mod names;
 mod net;
 mod packages;
 mod process;

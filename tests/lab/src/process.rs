@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use guest_names::Names;
 
 use crate::{
     disk::Access,
@@ -15,7 +16,6 @@ use crate::{
     guest::{self, Build},
     job::{Debug, Job, Report, Show},
     machine::{run_folder, spawn},
-    names::Names,
     run::{Watchdog, announce, collect, finish},
     spoil,
 };

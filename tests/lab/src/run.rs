@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use guest_names::Names;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
     guest::{self, Build},
     job::{Debug, Job, Platform, Report, Show, With},
     machine::{run_folder, spawn},
-    names::Names,
     packages, process, spoil,
     visitor::Visitor,
     xen,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use guest_names::Names;
 
 use crate::{
     crash,
@@ -20,7 +21,6 @@ use crate::{
     job_disk::{self, Lent},
     linux,
     machine::{Parts, Start, run_folder},
-    names::Names,
     packages,
     relay::Relay,
     run::{Watchdog, announce, feed, invite, show},

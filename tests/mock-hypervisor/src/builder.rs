@@ -213,6 +213,7 @@ impl Xen {
             upcall: OnceLock::new(),
             start_info: start_page,
             shared_info: shared_page,
+            at_end: OnceLock::new(),
         })
     }
 }

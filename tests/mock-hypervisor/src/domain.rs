@@ -104,7 +104,12 @@ pub struct Domain {
     pub(crate) upcall: OnceLock<Upcall>,
     pub(crate) start_info: NonNull<StartInfo>,
     pub(crate) shared_info: NonNull<SharedInfo>,
+    /// What is to be done before its process ends.
+    pub(crate) at_end: OnceLock<AtEnd>,
 }
+
+/// A function for the end.
+pub(crate) type AtEnd = Box<dyn Fn() + Send + Sync>;
 
 impl std::fmt::Debug for Domain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -356,6 +361,9 @@ impl Domain {
             }
             OnShutdown::ExitProcess => {
                 eprint!("{told}");
+                if let Some(at_end) = self.at_end.get() {
+                    at_end();
+                }
                 std::process::exit(exit_status(reason))
             }
         }

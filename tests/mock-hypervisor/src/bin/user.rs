@@ -3,7 +3,7 @@
 use std::{fs::File, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
-use mock_hypervisor::user::{self, Options, Trace};
+use mock_hypervisor::user::{self, Options, Stop, Trace};
 
 /// Runs the image of a PV guest of Xen's in this process, without Xen and without
 /// any rights. The exit status is 0 if the guest powers off, else 64 and the reason
@@ -35,6 +35,14 @@ struct Cli {
     /// is any
     #[arg(long, value_name = "PORT")]
     net: Option<String>,
+    /// Write which lines of its source ran, as lcov's tools read it; the kernel needs
+    /// debug information
+    #[arg(long, value_name = "FILE")]
+    coverage: Option<PathBuf>,
+    /// Run it under gdb, with its symbols: from its first call on, or from the start
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "call",
+          value_name = "FROM")]
+    gdb: Option<From>,
     /// Interrupt it at random moments, more than ten thousand times a second: it must
     /// not show
     #[arg(long)]
@@ -42,6 +50,15 @@ struct Cli {
     /// Tell what it does, on standard error
     #[arg(long, value_delimiter = ',', value_name = "WHAT")]
     trace: Vec<What>,
+}
+
+/// Where gdb gets the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum From {
+    /// At its first call: it has changed its code by then, if it does
+    Call,
+    /// Before its first instruction
+    Start,
 }
 
 /// What is told.
@@ -71,12 +88,18 @@ fn options(cli: Cli) -> Result<Options, String> {
     }
     Ok(Options {
         kernel: read(&cli.kernel)?,
+        kernel_path: cli.kernel,
         ramdisk: cli.ramdisk.as_ref().map(read).transpose()?,
         command_line: cli.cmdline,
         memory_mib: cli.memory,
         vcpus: cli.vcpus,
         disks,
         port: cli.net,
+        coverage: cli.coverage,
+        gdb: cli.gdb.map(|from| match from {
+            From::Call => Stop::Call,
+            From::Start => Stop::Start,
+        }),
         jitter: cli.jitter,
         trace: Trace {
             hypercalls: cli.trace.contains(&What::Hypercalls),

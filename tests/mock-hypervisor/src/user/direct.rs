@@ -236,10 +236,14 @@ unsafe extern "C" {
 
 /// Where the assembly leads; answers what the base of `fs` is to be.
 extern "C" fn on_call(area: &UnsafeCell<Area>, fs_base: u64) -> u64 {
-    // SAFETY: this thread's area, of whose parts nobody else has a reference: a
-    // signal that comes now sees that a call is served, and touches two atomics.
-    let (cpu, call) = unsafe { (&mut (*area.get()).cpu, &mut (*area.get()).call) };
-    call.exit = cpu.call_directly(&mut call.registers, fs_base);
+    // SAFETY: this thread's area, of these parts of which nobody else has a reference:
+    // a signal that comes now sees that a call is served, and touches two atomics.
+    let cpu = unsafe { &mut (*area.get()).cpu };
+    // SAFETY: as above.
+    let registers = unsafe { &mut (*area.get()).call.registers };
+    let exit = cpu.call_directly(registers, fs_base);
+    // SAFETY: as above.
+    unsafe { (*area.get()).call.exit = exit };
     cpu.fs_base
 }
 

@@ -31,7 +31,7 @@ const EFER: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
 const XENS_MACHINE_TABLE: std::ops::Range<u64> =
     hypercall_abi::xen::traps::MACH2PHYS_VIRT_START..hypercall_abi::xen::traps::MACH2PHYS_VIRT_END;
 /// "ud2", "xen": what Xen takes for a prefix.
-const FORCED: [u8; 5] = [0x0f, 0x0b, b'x', b'e', b'n'];
+pub(super) const FORCED: [u8; 5] = [0x0f, 0x0b, b'x', b'e', b'n'];
 const CPUID: [u8; 2] = [0x0f, 0xa2];
 /// The selectors that a guest has from Xen.
 const FLAT: [u16; 4] = [0xe023, 0xe02b, 0xe033, 0];

@@ -2,6 +2,8 @@
 //! emulated, what the process's mappings are behind with is made up for, and the
 //! rest is the guest's.
 
+use hypercall_abi::PAGE_SIZE;
+
 use super::{
     registers::Registers,
     report,
@@ -54,11 +56,33 @@ impl Cpu {
                 self.pass_breakpoint(registers);
                 self.exception(registers, 1, None);
             }
+            3 if self.covers(registers) => {}
             vector @ (10 | 11 | 12 | 17) => {
                 self.exception(registers, vector, Some(fault.error));
             }
             vector => self.exception(registers, vector, None),
         }
+    }
+
+    /// Takes a breakpoint of the coverage's away, if that is what was met.
+    fn covers(&self, registers: &mut Registers) -> bool {
+        let at = registers.rip.wrapping_sub(1);
+        let coverage = self.monitor.coverage.as_ref();
+        let Some(code) = coverage.and_then(|coverage| coverage.take(at)) else {
+            return false;
+        };
+        let mut state = self.monitor.domain.lock();
+        let place = state.memory.tables.as_ref().and_then(|tables| {
+            let page = tables.view.page_of(tables.view.leaf(at)?.entry)?;
+            Some(page * PAGE_SIZE + at as usize % PAGE_SIZE)
+        });
+        let byte = place.and_then(|place| state.memory.bytes_mut().get_mut(place));
+        let Some(byte) = byte else {
+            return false;
+        };
+        *byte = code;
+        registers.rip = at;
+        true
     }
 
     /// The one-byte breakpoint is told behind it; on processors that are virtual

@@ -11,9 +11,11 @@
 
 mod bounce;
 mod clock;
+mod coverage;
 mod direct;
 mod emulate;
 mod faults;
+mod gdb;
 mod jitter;
 mod monitor;
 mod registers;
@@ -29,6 +31,8 @@ use std::{
     fs::File,
     io,
     io::{Read, Write},
+    ops::Range,
+    path::PathBuf,
     ptr::NonNull,
     sync::{Arc, OnceLock},
     thread,
@@ -43,15 +47,16 @@ use hypercall_abi::{
     xen::{SharedInfo, StartInfo},
 };
 
-pub use self::trace::Trace;
 use self::{
     clock::Clock,
+    coverage::Coverage,
     monitor::Monitor,
     registers::Registers,
     signals::Area,
     space::Space,
     vcpu::{Cpu, Thread},
 };
+pub use self::{gdb::Stop, trace::Trace};
 use crate::{
     Domain, DomainType, OnShutdown, Time, Xen,
     builder::{MAX_EVENT_CHANNELS, Parts, hold_upcalls, vcpus_of},
@@ -74,6 +79,8 @@ const FIRST_FLAGS: u64 = registers::INTERRUPTS | 2;
 pub struct Options {
     /// The kernel's file.
     pub kernel: Vec<u8>,
+    /// Where it came from, with its debug information.
+    pub kernel_path: PathBuf,
     /// A file for it, in its memory.
     pub ramdisk: Option<Vec<u8>>,
     /// Its command line.
@@ -86,6 +93,10 @@ pub struct Options {
     pub disks: Vec<(File, bool)>,
     /// A port of the host's that leads to its port 80.
     pub port: Option<String>,
+    /// Where to write which of its lines ran.
+    pub coverage: Option<PathBuf>,
+    /// Run it under gdb, which gets it there.
+    pub gdb: Option<Stop>,
     /// Interrupt it at random moments.
     pub jitter: bool,
     /// What is told of what it does.
@@ -135,6 +146,9 @@ fn no_memory() -> Error {
 /// The image is refused, or something is missing on this host: before the guest has
 /// begun.
 pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
+    if options.gdb.is_some() && !gdb::watches() {
+        return Err(gdb::start(&options.kernel_path).into());
+    }
     let clock = Clock::start();
     ensure_bases()?;
     let vcpus = options.vcpus.max(1);
@@ -169,10 +183,16 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         space,
         clock,
         trace: options.trace,
+        kernel: options.kernel_path,
+        coverage: built.coverage,
+        is_debugged: gdb::watches(),
         threads,
     }));
+    let _first = domain.at_end.set(Box::new(|| report::farewell(monitor)));
     signals::install()?;
-    thread::spawn(move || crate::hosted::feed(domain));
+    if !gdb::has_input() {
+        thread::spawn(move || crate::hosted::feed(domain));
+    }
     crate::hosted::listen(domain);
     thread::spawn(move || {
         loop {
@@ -187,6 +207,14 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         thread::Builder::new()
             .name(format!("vCPU {}", vcpu.0))
             .spawn(move || run_other(monitor, vcpu))?;
+    }
+    if gdb::watches() {
+        let mut state = domain.lock();
+        monitor.space.fill(&mut state.memory, built.mapped)?;
+        drop(state);
+        if options.gdb == Some(Stop::Start) {
+            gdb::stop();
+        }
     }
     if options.jitter {
         jitter::start(threads);
@@ -265,6 +293,9 @@ fn ensure_bases() -> io::Result<()> {
 struct Built {
     domain: &'static Domain,
     registers: Registers,
+    coverage: Option<Coverage>,
+    /// The addresses at which it begins.
+    mapped: Range<u64>,
 }
 
 fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
@@ -306,6 +337,11 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
             direct::write_page(page);
         }
     }
+    let coverage = options.coverage.as_ref().map(|report| {
+        let image = plan.virt_base..plan.mapped.end;
+        Coverage::plant(&options.kernel_path, image, memory.bytes_mut(), report)
+    });
+    let coverage = coverage.transpose()?;
     let root = plan.root() as usize;
     memory
         .pin(root, 4)
@@ -346,6 +382,7 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
         upcall: OnceLock::new(),
         start_info: start_page,
         shared_info: shared_own,
+        at_end: OnceLock::new(),
     };
     let registers = Registers {
         rip: plan.entry,
@@ -357,6 +394,8 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
     Ok(Built {
         domain: Box::leak(Box::new(domain)),
         registers,
+        coverage,
+        mapped: plan.mapped.clone(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What all vCPUs have in common: the domain that they are, and what they see of it.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use hypercall_abi::{
     Errno, VcpuId,
@@ -11,6 +11,7 @@ use hypercall_abi::{
 
 use super::{
     clock::Clock,
+    coverage::Coverage,
     space::Space,
     trace::Trace,
     vcpu::{Cpu, Thread},
@@ -37,6 +38,10 @@ pub(super) struct Monitor {
     pub(super) space: Space,
     pub(super) clock: Clock,
     pub(super) trace: Trace,
+    /// The kernel's file, for the names in it.
+    pub(super) kernel: PathBuf,
+    pub(super) is_debugged: bool,
+    pub(super) coverage: Option<Coverage>,
     pub(super) threads: &'static [Thread],
 }
 

@@ -1,11 +1,37 @@
 //! How a guest that cannot go on is told of, and a monitor that cannot.
 
-use hypercall_abi::sched::ShutdownReason;
+use guest_names::Names;
+use hypercall_abi::{HypercallNr, sched::ShutdownReason};
 
-use super::{registers::Registers, signals::MONITOR_START, vcpu::Cpu};
+use super::{
+    coverage::Coverage, monitor::Monitor, registers::Registers, signals::MONITOR_START, vcpu::Cpu,
+};
 
+/// What a call's operation is at most.
+const MOST_OP: usize = 0xfff;
 /// The most frames of a backtrace.
 const MOST_FRAMES: usize = 32;
+
+/// What is to be said when the guest has ended, however it did.
+pub(super) fn farewell(monitor: &Monitor) {
+    let unknown = monitor.domain.unknown_calls();
+    if !unknown.is_empty() {
+        let mut text = "xen: calls that there are not here (ENOSYS):\n".to_owned();
+        for ((nr, op), count) in unknown {
+            let times = if count == 1 { "time" } else { "times" };
+            // Where the first argument is an address, it is no operation.
+            let op = (op <= MOST_OP).then(|| format!(", operation {op}"));
+            let nr = HypercallNr(nr);
+            text += &format!("  {nr:?}{}: {count} {times}\n", op.unwrap_or_default());
+        }
+        eprint!("{text}");
+    }
+    match monitor.coverage.as_ref().map(Coverage::write) {
+        None => {}
+        Some(Ok((ran, all))) => eprintln!("xen: {ran} of {all} lines ran"),
+        Some(Err(error)) => eprintln!("xen: what ran cannot be written: {error}"),
+    }
+}
 
 /// Ends the domain for something that its guest did: says what, where, and with which
 /// registers.
@@ -18,7 +44,7 @@ pub(super) fn crash(cpu: &Cpu, registers: &Registers, what: &str) -> ! {
          rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\n\
          r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n\
          r13 {:016x} r14 {:016x} r15 {:016x}\n\
-         backtrace:\n  #0 {:#x}\n",
+         backtrace:\n",
         cpu.id.0,
         cpu.mode,
         r.rip,
@@ -39,8 +65,19 @@ pub(super) fn crash(cpu: &Cpu, registers: &Registers, what: &str) -> ! {
         r.r13,
         r.r14,
         r.r15,
-        r.rip
     );
+    let names = Names::of(&cpu.monitor.kernel);
+    let mut frame_of = |depth: usize, address: u64| {
+        text += &format!("  #{depth} {address:#x}");
+        // All but the first are return addresses: the call is the byte before.
+        let place = address.wrapping_sub(u64::from(depth > 0));
+        for (index, name) in names.at(place).into_iter().enumerate() {
+            let before = if index == 0 { "  " } else { "\n      in " };
+            text += &format!("{before}{name}");
+        }
+        text.push('\n');
+    };
+    frame_of(0, r.rip);
     let mut frame = r.rbp;
     for depth in 1..MOST_FRAMES {
         let mut words = [0_u8; 16];
@@ -53,7 +90,7 @@ pub(super) fn crash(cpu: &Cpu, registers: &Registers, what: &str) -> ! {
         if back == 0 {
             break;
         }
-        text += &format!("  #{depth} {back:#x}\n");
+        frame_of(depth, back);
         // Stacks grow down: a caller's frame lies above.
         if caller <= frame {
             break;

@@ -76,16 +76,14 @@ extern "C" fn on_signal(
     // SAFETY: only this thread uses its area, and its handler is not entered
     // again while it runs: what may interrupt it is masked, and a fault of its own
     // is told below, without this reference.
-    let inside = unsafe { &raw const (*area.get()).call.inside };
-    // SAFETY: as above.
-    let inside = unsafe { &*inside };
+    let inside = unsafe { &(*area.get()).call.inside };
     if inside.load(Ordering::Relaxed) != 0 {
         if signal != KICK {
             super::report::die_of(signal, info, context);
         }
         // A direct call, which will look: signals mask this one.
         // SAFETY: as above.
-        let kicked = unsafe { &*(&raw const (*area.get()).call.kicked) };
+        let kicked = unsafe { &(*area.get()).call.kicked };
         kicked.store(1, Ordering::Relaxed);
         return fs_base;
     }

@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    ops::Range,
     os::fd::{AsRawFd, RawFd},
 };
 
@@ -101,7 +102,8 @@ impl Space {
 
     fn source(memory: &Memory, tables: &Tables, leaf: Leaf) -> Option<Source> {
         let mut protection = libc::PROT_READ;
-        if leaf.is_writable {
+        // A debugger writes its breakpoints there.
+        if leaf.is_writable || leaf.is_executable && super::gdb::watches() {
             protection |= libc::PROT_WRITE;
         }
         if leaf.is_executable {
@@ -180,6 +182,20 @@ impl Space {
             address += PAGE;
         }
         flush(run)
+    }
+
+    /// Maps what the guest has at these addresses, for a debugger to see it before the
+    /// guest comes across it.
+    pub(super) fn fill(&self, memory: &mut Memory, addresses: Range<u64>) -> io::Result<()> {
+        self.sync(memory)?;
+        let mut address = addresses.start & !(TABLE_REACH - 1);
+        for page in (addresses.start..addresses.end).step_by(PAGE_SIZE) {
+            if page >= address {
+                let _found = self.find(memory, page, false, false)?;
+                address = page + PAGE;
+            }
+        }
+        Ok(())
     }
 
     /// Looks whether the guest may do what it was stopped at, and has it go on.

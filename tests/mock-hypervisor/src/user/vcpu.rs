@@ -196,6 +196,9 @@ impl Cpu {
         if self.mode == Mode::User {
             return registers.rax;
         }
+        if self.monitor.is_debugged {
+            super::gdb::stop();
+        }
         let (nr, args) = called(registers);
         self.monitor.trace.call(self.id, nr, args);
         let domain = self.monitor.domain;
@@ -219,6 +222,9 @@ impl Cpu {
     pub(super) fn hypercall(&mut self, registers: &mut Registers) {
         if registers.rax == u64::from(HypercallNr::IRET.0) {
             return self.iret(registers);
+        }
+        if self.monitor.is_debugged {
+            super::gdb::stop();
         }
         if registers.rax == LOOK {
             self.monitor.domain.tick();

@@ -1,25 +1,49 @@
-//! The functions behind the addresses of a guest's backtrace.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::{fmt, ops::Range, path::Path};
 
 use addr2line::Loader;
 
-use crate::guest;
-
 /// What a kernel's debug information knows.
-pub(crate) struct Names(Option<Loader>);
+pub struct Names(Option<Loader>);
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Names").field(&self.0.is_some()).finish()
+    }
+}
 
 impl Names {
     /// Those of a kernel; without debug information there are none.
-    pub(crate) fn of(kernel: &Path) -> Self {
+    pub fn of(kernel: &Path) -> Self {
         Self(Loader::new(kernel).ok())
     }
 
     /// None at all, for guests that name their functions themselves.
-    pub(crate) const NONE: Self = Self(None);
+    pub const NONE: Self = Self(None);
+
+    /// Where lines begin, in a range of addresses.
+    pub fn rows(&self, addresses: Range<u64>) -> Vec<Row> {
+        let found = self.0.as_ref().and_then(|loader| {
+            let rows = loader.find_location_range(addresses.start, addresses.end);
+            Some(
+                rows.ok()?
+                    .filter_map(|(address, _, place)| {
+                        Some(Row {
+                            file: place.file?.to_owned(),
+                            line: place.line.filter(|line| *line > 0)?,
+                            address,
+                        })
+                    })
+                    .collect(),
+            )
+        });
+        found.unwrap_or_default()
+    }
 
     /// What to add to a line of a backtrace; nothing to any other line.
-    pub(crate) fn suffix(&self, line: &[u8]) -> String {
+    pub fn suffix(&self, line: &[u8]) -> String {
         address(line).map_or_else(String::new, |address| {
             let names = self.at(address);
             let Some((first, inlined_into)) = names.split_first() else {
@@ -34,7 +58,7 @@ impl Names {
     }
 
     /// The function at an address and its line; first of all those inlined.
-    pub(crate) fn at(&self, address: u64) -> Vec<String> {
+    pub fn at(&self, address: u64) -> Vec<String> {
         let mut names = Vec::new();
         let Some(loader) = self.0.as_ref() else {
             return names;
@@ -62,6 +86,17 @@ impl Names {
     }
 }
 
+/// The instructions of a line of source.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// The file, as the compiler knew it.
+    pub file: String,
+    /// Its line, from 1 on.
+    pub line: u32,
+    /// Where the first instruction is.
+    pub address: u64,
+}
+
 /// A name without the hash at its end.
 fn demangled(name: &str) -> String {
     let name = addr2line::demangle_auto(name.into(), None);
@@ -73,7 +108,8 @@ fn demangled(name: &str) -> String {
 
 /// A file's path within the workspace, or within the compiler's library.
 fn short(file: &str) -> &str {
-    let root = guest::root();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.ancestors().nth(2).unwrap_or(here);
     let inside = root.to_str().and_then(|root| file.strip_prefix(root));
     let library = || Some(file.strip_prefix("/rustc/")?.split_once('/')?.1);
     inside
@@ -119,13 +155,13 @@ mod tests {
             .find(|symbol| {
                 symbol
                     .name()
-                    .is_ok_and(|name| name.contains("names7address"))
+                    .is_ok_and(|name| name.contains("guest_names5short"))
             })
             .unwrap();
         let found = names.at(symbol.address());
         let text = found.last().unwrap();
         assert!(
-            text.contains("address at tests/lab/src/names.rs:"),
+            text.contains("short at tests/guest-names/src/lib.rs:"),
             "{text}"
         );
         assert_eq!(Names::NONE.suffix(b"  #0 0x1000\n"), "");
