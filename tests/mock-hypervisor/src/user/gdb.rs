@@ -22,13 +22,15 @@ const COMMANDS: &str = "\
 set confirm off
 set pagination off
 set breakpoint pending on
-handle SIGUSR1 SIGSYS SIGSEGV SIGBUS SIGILL SIGFPE SIGTRAP nostop noprint pass
+handle SIGUSR1 SIGSYS SIGSEGV SIGBUS SIGILL SIGFPE nostop noprint pass
 tbreak mock_user_begins
 run
 ";
+/// What it says when the guest is there.
 const GREETING: &str = "\
 echo \\n\
-The guest is loaded, and its symbols are there: break pv_guest_main, say, then continue.\\n
+The guest is loaded, and its symbols are there: break pv_guest_main, say, then continue.\\n\
+A breakpoint of the guest's own stops, too: signal SIGTRAP hands it on.\\n
 ";
 
 /// Where the debugger gets the guest first.
