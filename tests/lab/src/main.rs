@@ -24,6 +24,7 @@ mod qmp;
 mod relay;
 mod report;
 mod run;
+mod same;
 mod say;
 mod scenario;
 mod size;

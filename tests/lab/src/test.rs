@@ -6,8 +6,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     abi, guest,
+    job::Platform,
     matrix::{self, Column, Verdict},
     report::{self, Form},
+    same,
     say::say,
     scenario,
 };
@@ -47,6 +49,14 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         && let Err(why) = two_builds()
     {
         failures.push(format!("traces: {why:#}"));
+    }
+    let has = |platform| columns.iter().any(|column| column.platform == platform);
+    if "the same file".contains(filter)
+        && has(Platform::User)
+        && has(Platform::XenPv)
+        && let Err(why) = same::check()
+    {
+        failures.push(format!("the same file: {why:#}"));
     }
     if filter.is_empty() && abi::report(&[], false)? != 0 {
         failures.push("hypercall-abi is not what Xen's headers say".to_owned());
