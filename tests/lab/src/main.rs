@@ -30,6 +30,7 @@ mod scenario;
 mod size;
 mod spoil;
 mod test;
+mod tools;
 mod visitor;
 mod xen;
 

@@ -11,7 +11,7 @@ use crate::{
     report::{self, Form},
     same,
     say::say,
-    scenario,
+    scenario, tools,
 };
 
 /// The host's own tests: all libraries, and what is not among them.
@@ -57,6 +57,16 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         && let Err(why) = same::check()
     {
         failures.push(format!("the same file: {why:#}"));
+    }
+    type Check = fn() -> Result<()>;
+    let looks: [(&str, Check); 2] = [("gdb", tools::debug), ("coverage", tools::coverage)];
+    for (name, check) in looks {
+        if name.contains(filter)
+            && has(Platform::User)
+            && let Err(why) = check()
+        {
+            failures.push(format!("{name}: {why:#}"));
+        }
     }
     if filter.is_empty() && abi::report(&[], false)? != 0 {
         failures.push("hypercall-abi is not what Xen's headers say".to_owned());

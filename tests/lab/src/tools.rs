@@ -1,0 +1,104 @@
+//! That a guest which runs as a process can be looked into: by a debugger, and by which
+//! of its lines ran.
+
+use std::{
+    fs,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{
+    guest::{self, Build},
+    machine::spawn,
+    say::say,
+};
+
+/// What a session of gdb's is told, and what it must say.
+const SESSION: &str = "\
+break pv_guest_main
+continue
+backtrace
+info registers rip
+stepi
+x/2i $rip
+delete
+continue
+";
+const TOLD: [&str; 5] = [
+    "hit Temporary breakpoint",
+    "hit Breakpoint 2, pv_guest_main",
+    "in pv_guest_pv_entry",
+    "<pv_guest_main+",
+    "exited normally",
+];
+
+/// Runs a guest under gdb, to a function of its own.
+pub(crate) fn debug() -> Result<()> {
+    let kernel = guest::build("hello", Build::Kernel)?;
+    let mut command = Command::new(guest::build_user_hypervisor()?);
+    command
+        .arg(kernel)
+        .arg("--gdb")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = spawn(&mut command)?;
+    let mut input = child.stdin.take().context("no input")?;
+    input.write_all(SESSION.as_bytes())?;
+    drop(input);
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    for text in TOLD {
+        ensure!(
+            said.contains(text),
+            "gdb did not say {text:?}:\n{said}{errors}"
+        );
+    }
+    say!("gdb stops hello in pv_guest_main, and lets it go on");
+    Ok(())
+}
+
+/// The least share of lines, in hundredths, that the claims run.
+const LEAST_PERCENT: usize = 50;
+
+/// Tells which lines of the guest's crates the claims run.
+pub(crate) fn coverage() -> Result<()> {
+    let report = guest::target_dir().join("claims.lcov");
+    let kernel = guest::build("conformance", Build::Kernel)?;
+    let output = Command::new(guest::build_user_hypervisor()?)
+        .arg(kernel)
+        .args(["--vcpus", "2", "--coverage"])
+        .arg(&report)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run it")?;
+    let text = fs::read_to_string(&report)?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stdout));
+    }
+    for part in ["pv-guest/src/native/traps.rs", "xenstore-client/src/"] {
+        ensure!(text.contains(part), "nothing is told of {part}");
+    }
+    let (mut ran, mut all) = (0, 0);
+    for line in text.lines() {
+        if let Some((_, times)) = line
+            .strip_prefix("DA:")
+            .and_then(|rest| rest.split_once(','))
+        {
+            all += 1;
+            ran += usize::from(times != "0");
+        }
+    }
+    ensure!(
+        ran * 100 >= all * LEAST_PERCENT && ran < all,
+        "{ran} of {all} lines ran"
+    );
+    say!(
+        "the claims run {ran} of {all} lines of their image: {}",
+        report.display()
+    );
+    Ok(())
+}
