@@ -122,10 +122,19 @@ impl Cpu {
                 report::crash(self, registers, &what);
             }
             Ok(Found::OutOfReach) => {
-                let what = format!(
-                    "its page tables map {address:#x}, which a process cannot: link the kernel \
-                     and put its mappings below 0x500000000000, at 0x40000000 for example"
-                );
+                let start = self.monitor.space.start();
+                let what = match address < start {
+                    true => format!(
+                        "its page tables map {address:#x}, which this process may not: it may \
+                         from {start:#x} on (as root, or after sysctl -w vm.mmap_min_addr=0, \
+                         it may)"
+                    ),
+                    false => format!(
+                        "its page tables map {address:#x}, which a process cannot: link the \
+                         kernel and put its mappings below 0x500000000000, at 0x40000000 for \
+                         example"
+                    ),
+                };
                 report::crash(self, registers, &what);
             }
             Ok(Found::Refused) => {}

@@ -20,6 +20,8 @@ use crate::{
 const PAGE: u64 = PAGE_SIZE as u64;
 /// The reach of a lowest table.
 const TABLE_REACH: u64 = 512 * PAGE;
+/// The lowest address that most hosts let anybody map.
+const USUAL_LOWEST: u64 = 1 << 16;
 /// As many changed pages are put back at once: what is more waits until it is used.
 const MOST_AT_ONCE: u64 = 512;
 
@@ -78,11 +80,7 @@ fn unmap(address: u64, bytes: u64) {
 impl Space {
     /// The space, with the machine's table in its place.
     pub(super) fn new(tables: &Tables) -> io::Result<Self> {
-        let lowest = std::fs::read_to_string("/proc/sys/vm/mmap_min_addr");
-        let lowest: Option<u64> = lowest.ok().and_then(|text| text.trim().parse().ok());
-        let space = Self {
-            start: lowest.unwrap_or(1 << 16).max(PAGE).next_multiple_of(PAGE),
-        };
+        let space = Self { start: lowest() };
         let bytes = (tables.m2p.len() * 8).next_multiple_of(PAGE);
         let source = Source {
             file: tables.m2p.file.as_raw_fd(),
@@ -91,6 +89,11 @@ impl Space {
         };
         map(MACHINE_TO_PHYSICAL, bytes, source)?;
         Ok(space)
+    }
+
+    /// Where it begins.
+    pub(super) const fn start(&self) -> u64 {
+        self.start
     }
 
     /// Whether a process can map something at a page.
@@ -249,6 +252,31 @@ impl Space {
         map(start, end - start, first)?;
         Ok(Found::There)
     }
+}
+
+/// The lowest address that can be mapped: 0 with the right to raw input and output,
+/// else what the host's administrator says.
+fn lowest() -> u64 {
+    // SAFETY: the kernel refuses it if anything is there.
+    let mapped = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            PAGE_SIZE,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
+            -1,
+            0,
+        )
+    };
+    if mapped.is_null() {
+        unmap(0, PAGE);
+        return 0;
+    }
+    let told = std::fs::read_to_string("/proc/sys/vm/mmap_min_addr");
+    let told = told.ok().and_then(|text| text.trim().parse().ok());
+    told.unwrap_or(USUAL_LOWEST)
+        .max(PAGE)
+        .next_multiple_of(PAGE)
 }
 
 /// Whether a page continues what began some bytes before it.
