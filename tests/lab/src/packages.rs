@@ -147,6 +147,11 @@ pub(crate) fn ensure_xen(version: XenVersion) -> Result<PathBuf> {
     }
 }
 
+/// GRUB's images for Xen.
+pub(crate) fn ensure_grub() -> Result<PathBuf> {
+    ensure_unpacked("grub", SUITE, "grub-xen-host", "fetching GRUB for Xen")
+}
+
 /// Xen's headers, of each version that Debian has, by name.
 pub(crate) fn ensure_headers() -> Result<Vec<(String, PathBuf)>> {
     let mut trees = Vec::new();

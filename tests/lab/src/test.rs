@@ -5,7 +5,7 @@ use std::{fs, process::Command, time::Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    abi, guest,
+    abi, foreign, guest,
     job::Platform,
     matrix::{self, Column, Verdict},
     report::{self, Form},
@@ -51,21 +51,23 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         failures.push(format!("traces: {why:#}"));
     }
     let has = |platform| columns.iter().any(|column| column.platform == platform);
-    if "the same file".contains(filter)
-        && has(Platform::User)
-        && has(Platform::XenPv)
-        && let Err(why) = same::check()
-    {
-        failures.push(format!("the same file: {why:#}"));
-    }
-    type Check = fn() -> Result<()>;
-    let looks: [(&str, Check); 2] = [("gdb", tools::debug), ("coverage", tools::coverage)];
-    for (name, check) in looks {
-        if name.contains(filter)
-            && has(Platform::User)
-            && let Err(why) = check()
-        {
-            failures.push(format!("{name}: {why:#}"));
+    let mut passed = 0;
+    let user: &[Platform] = &[Platform::User];
+    for (name, platforms, check) in [
+        (
+            "the same file",
+            &[Platform::User, Platform::XenPv][..],
+            same::check as fn() -> Result<()>,
+        ),
+        ("gdb", user, tools::debug),
+        ("coverage", user, tools::coverage),
+        ("grub", user, foreign::grub),
+    ] {
+        if name.contains(filter) && platforms.iter().all(|platform| has(*platform)) {
+            match check() {
+                Ok(()) => passed += 1,
+                Err(why) => failures.push(format!("{name}: {why:#}")),
+            }
         }
     }
     if filter.is_empty() && abi::report(&[], false)? != 0 {
@@ -76,7 +78,6 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         .filter(|scenario| scenario.name.contains(filter))
         .collect();
     let mut table = Vec::new();
-    let mut passed = 0;
     for scenario in &scenarios {
         let mut row = format!("{:24}", scenario.name);
         for column in columns {
