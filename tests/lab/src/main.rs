@@ -18,6 +18,7 @@ mod linux;
 mod machine;
 mod matrix;
 mod mutants;
+mod narrow;
 mod net;
 mod packages;
 mod process;

@@ -8,6 +8,7 @@ use crate::{
     abi, foreign, guest,
     job::Platform,
     matrix::{self, Column, Verdict},
+    narrow,
     report::{self, Form},
     same,
     say::say,
@@ -62,6 +63,7 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         ("gdb", user, tools::debug),
         ("coverage", user, tools::coverage),
         ("grub", user, foreign::grub),
+        ("an ordinary user", user, narrow::check),
     ] {
         if name.contains(filter) && platforms.iter().all(|platform| has(*platform)) {
             match check() {

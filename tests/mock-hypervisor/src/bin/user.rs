@@ -5,6 +5,9 @@ use std::{fs::File, path::PathBuf, process::ExitCode};
 use clap::{Parser, ValueEnum};
 use mock_hypervisor::user::{self, Options, Stop, Trace};
 
+/// The most vCPUs of a domain: each is a thread.
+const MOST_VCPUS: i64 = 128;
+
 /// Runs the image of a PV guest of Xen's in this process, without Xen and without
 /// any rights. The exit status is 0 if the guest powers off, else 64 and the reason
 /// (65 reboot, 67 crash, 68 watchdog).
@@ -26,7 +29,8 @@ struct Cli {
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     memory: usize,
     /// Its vCPUs
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=MOST_VCPUS))]
     vcpus: u32,
     /// A disk for it, xvda and on: FILE, or FILE:ro to read only
     #[arg(long, value_name = "FILE")]

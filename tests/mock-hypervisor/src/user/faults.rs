@@ -139,7 +139,13 @@ impl Cpu {
             }
             Ok(Found::Refused) => {}
             Err(error) => {
-                let what = format!("the page at {address:#x} cannot be mapped: {error}");
+                let hint = match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        " (this host may forbid code in memory that is shared)"
+                    }
+                    _ => "",
+                };
+                let what = format!("the page at {address:#x} cannot be mapped: {error}{hint}");
                 report::fail(&what);
             }
         }

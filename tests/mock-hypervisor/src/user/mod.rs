@@ -135,8 +135,12 @@ impl From<io::Error> for Error {
     }
 }
 
+/// The last thing that the host refused was memory for the domain.
 fn no_memory() -> Error {
-    Error::Host(io::Error::other("not enough memory for the domain"))
+    let why = io::Error::last_os_error();
+    Error::Host(io::Error::other(format!(
+        "no memory for the domain, which is a file without a name (memfd_create): {why}"
+    )))
 }
 
 /// Runs a guest: ends the process when the guest ends, with 0 for a power-off, else
@@ -150,6 +154,9 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         return Err(gdb::start(&options.kernel_path).into());
     }
     let clock = Clock::start();
+    // A limit for files is to be an error like any other.
+    // SAFETY: ignores a signal.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     ensure_bases()?;
     let vcpus = options.vcpus.max(1);
     let built = build(&options, vcpus)?;

@@ -159,7 +159,10 @@ impl Cpu {
     fn begin(&mut self, context: &mut libc::ucontext_t) {
         crate::vcpus::set_current(self.id);
         self.thread().is_me();
-        self.timer = Timer::new(KICK).ok();
+        match Timer::new(KICK) {
+            Ok(timer) => self.timer = Some(timer),
+            Err(error) => super::report::fail(&format!("no timer for a vCPU: {error}")),
+        }
         let state = context.uc_mcontext.fpregs;
         if !state.is_null() {
             // SAFETY: the kernel passes a valid context, with this part of it.
