@@ -56,7 +56,7 @@ fn all(guest: &Guest) -> Result<(), Stop> {
         "an entry of a page table (update_va_mapping)",
         || {
             bits ^= READ_WRITE ^ READ_ONLY;
-            let entry = mfn.0 * PAGE_SIZE as u64 | bits;
+            let entry = (mfn.0 * PAGE_SIZE as u64) | bits;
             // SAFETY: nothing is in the page.
             unsafe { mmu::update_va_mapping(platform, address, entry, Flush::PageEverywhere) }?;
             Ok(())

@@ -2,7 +2,10 @@
 //! back.
 
 use alloc::{boxed::Box, format};
-use core::arch::{asm, naked_asm};
+use core::{
+    arch::{asm, naked_asm},
+    cell::UnsafeCell,
+};
 
 use hypercall_abi::{
     HypercallNr,
@@ -56,14 +59,20 @@ struct Place {
     slot: u64,
 }
 
-static mut PLACE: Place = Place {
+#[repr(transparent)]
+struct Shared(UnsafeCell<Place>);
+
+// SAFETY: the first vCPU alone uses it, and no upcall.
+unsafe impl Sync for Shared {}
+
+static PLACE: Shared = Shared(UnsafeCell::new(Place {
     wanted: 0,
     found: 0,
     parts: 0,
     rdi: 0,
     rax: 0,
     slot: 0,
-};
+}));
 
 /// Sets all that is wanted, waits for some instructions, and writes what is found.
 /// With `parts` of 0 it does so by `fxsave`.
@@ -276,14 +285,13 @@ impl Checks {
             .map(|word| core::ptr::from_ref(word).expose_provenance());
         let platform = guest.platform();
         // SAFETY: this kernel has nothing of its own behind them.
-        unsafe {
-            set_segment_base(platform, SegmentBase::Fs, fs as u64)?;
-            set_segment_base(platform, SegmentBase::GsKernel, gs as u64)?;
-        }
+        unsafe { set_segment_base(platform, SegmentBase::Fs, fs as u64) }?;
+        // SAFETY: as above.
+        unsafe { set_segment_base(platform, SegmentBase::GsKernel, gs as u64) }?;
         let page = HypercallPage::new(guest)?;
         let slot = page.slot(HypercallNr::XEN_VERSION) as u64;
         // SAFETY: nobody else uses it.
-        unsafe { (&raw mut PLACE.slot).write(slot) };
+        unsafe { (*PLACE.0.get()).slot = slot };
         Ok(Self {
             parts: read_parts(),
             words,
