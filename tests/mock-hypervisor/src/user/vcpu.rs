@@ -203,7 +203,9 @@ impl Cpu {
             super::gdb::stop();
         }
         let (nr, args) = called(registers);
-        self.monitor.trace.call(self.id, nr, args);
+        self.monitor
+            .trace
+            .call(self.id, nr, &args, &self.monitor.view);
         let domain = self.monitor.domain;
         let answer = domain.serve(&*self.monitor.view, nr, args.map(|arg| arg as usize));
         let is_as_before = self.is_as_before(nr, answer);
@@ -211,7 +213,7 @@ impl Cpu {
             true => answer.map_or_else(Errno::to_answer, usize::cast_signed),
             false => domain.finish(&*self.monitor.view, nr, args[0] as usize, answer),
         };
-        self.monitor.trace.answer(self.id, nr, answer);
+        self.monitor.trace.answer(self.id, nr, &args, answer);
         registers.rax = answer as u64;
         self.answer = registers.rax;
         if is_as_before || self.look().is_none() {
@@ -235,12 +237,14 @@ impl Cpu {
             return;
         }
         let (nr, args) = called(registers);
-        self.monitor.trace.call(self.id, nr, args);
+        self.monitor
+            .trace
+            .call(self.id, nr, &args, &self.monitor.view);
         let monitor = self.monitor;
         let answer = monitor
             .domain
             .dispatch(&*monitor.view, nr, args.map(|arg| arg as usize));
-        self.monitor.trace.answer(self.id, nr, answer);
+        self.monitor.trace.answer(self.id, nr, &args, answer);
         registers.rax = answer as u64;
     }
 
