@@ -1,9 +1,10 @@
-//! Whether a program is newer than all that it is made of: then cargo, which takes
-//! longer than a small guest, need not be asked.
+//! Whether nothing that a program is made of has changed since cargo was asked last:
+//! then cargo, which takes longer than a small guest, need not be asked.
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -20,6 +21,27 @@ const VARIABLES: [&str; 4] = [
     "RUSTC_WRAPPER",
 ];
 
+/// Notes that cargo, asked at this time, found all in order.
+pub(crate) fn note(program: &Path, asked: SystemTime) {
+    let write = || {
+        let mut file = File::create(stamp(program))?;
+        file.write_all(age(program).unwrap_or_default().as_bytes())?;
+        file.set_modified(asked)
+    };
+    // Without it, cargo is asked again.
+    let _not_noted: std::io::Result<()> = write();
+}
+
+fn stamp(program: &Path) -> PathBuf {
+    program.with_extension("asked")
+}
+
+/// When it was built, as a text.
+fn age(program: &Path) -> Option<String> {
+    let built = modified(program)?.duration_since(SystemTime::UNIX_EPOCH);
+    Some(built.ok()?.as_nanos().to_string())
+}
+
 /// Whether cargo would find nothing to do: by the list of sources that it wrote
 /// beside the program. Another compiler goes unseen: `cargo clean` then.
 pub(crate) fn is_fresh(program: &Path) -> bool {
@@ -29,9 +51,14 @@ pub(crate) fn is_fresh(program: &Path) -> bool {
     {
         return false;
     }
-    let Some(built) = modified(program) else {
+    let stamp = stamp(program);
+    let (Some(asked), Ok(noted)) = (modified(&stamp), fs::read_to_string(&stamp)) else {
         return false;
     };
+    // Somebody else may have built it since, and otherwise.
+    if age(program) != Some(noted) {
+        return false;
+    }
     let Ok(list) = fs::read_to_string(program.with_extension("d")) else {
         return false;
     };
@@ -42,7 +69,7 @@ pub(crate) fn is_fresh(program: &Path) -> bool {
     let common = COMMON.iter().map(|name| root.join(name));
     !sources.is_empty()
         && (sources.iter().cloned().chain(manifests).chain(common))
-            .all(|path| modified(&path).is_some_and(|time| time < built))
+            .all(|path| modified(&path).is_some_and(|time| time < asked))
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
@@ -69,6 +96,8 @@ fn sources(list: &str) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -91,8 +120,21 @@ mod tests {
         )
         .unwrap();
         assert!(!is_fresh(&program), "a source is gone");
+        note(&program, SystemTime::now());
+        assert!(!is_fresh(&program), "a source is gone");
         fs::write(&source, "").unwrap();
+        note(&program, SystemTime::UNIX_EPOCH);
         assert!(!is_fresh(&program), "a source is newer");
+        note(&program, SystemTime::now() + Duration::from_secs(1));
+        // Its folder is of no package: what all packages have in common counts.
+        assert_eq!(
+            is_fresh(&program),
+            VARIABLES
+                .iter()
+                .all(|name| std::env::var_os(name).is_none())
+        );
+        fs::write(&program, "otherwise").unwrap();
+        assert!(!is_fresh(&program), "it was built otherwise");
         fs::remove_dir_all(folder).unwrap();
     }
 

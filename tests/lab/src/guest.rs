@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::SystemTime,
 };
 
 use anyhow::{Context, Result, bail};
@@ -82,10 +83,12 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
         if build == Build::Kernel {
             ensure_kernel_target();
         }
+        let asked = SystemTime::now();
         let status = cargo.status().context("cannot run cargo")?;
         if !status.success() {
             bail!("{name} does not build");
         }
+        fresh::note(&path, asked);
     }
     Ok(path)
 }
@@ -101,10 +104,12 @@ pub(crate) fn build_user_hypervisor() -> Result<PathBuf> {
             .args(["build", "--quiet", "--release"])
             .args(["--package", "mock-hypervisor", "--features", "user"])
             .args(["--bin", NAME]);
+        let asked = SystemTime::now();
         let status = cargo.status().context("cannot run cargo")?;
         if !status.success() {
             bail!("{NAME} does not build");
         }
+        fresh::note(&path, asked);
     }
     Ok(path)
 }
