@@ -11,6 +11,8 @@ use crate::{
 const LEAST_PADDING_PAGES: u64 = (512 << 10) / PAGE;
 /// To a multiple of this, what is mapped reaches.
 const REGION_BYTES: u64 = 4 << 20;
+/// More memory than this no address space of a guest's has.
+const MOST_PAGES: u64 = FIRST_FORBIDDEN_ADDRESS / PAGE;
 /// The longest command line, without its zero.
 const MOST_COMMAND_LINE: usize = hypercall_abi::xen::MAX_GUEST_CMDLINE - 1;
 
@@ -69,6 +71,9 @@ impl Plan {
         if len > MOST_COMMAND_LINE {
             return Err(Refused::LongCommandLine(len));
         }
+        if request.nr_pages > MOST_PAGES {
+            return Err(Refused::TooMuchMemory(request.nr_pages));
+        }
         let image = Image::parse(request.kernel)?;
         let base = image.virt_base;
         let mut next = image.segments.iter().map(Segment::end).max().unwrap_or(0);
@@ -85,12 +90,15 @@ impl Plan {
         let ramdisk = take(ramdisk_pages);
         // A place of its own for the list is only honoured below the memory.
         let own_list = image.notes.init_p2m.filter(|address| *address < base);
-        if let Some(address) = own_list
-            && !address.is_multiple_of(PAGE)
-        {
+        let list_pages = request.nr_pages.saturating_mul(8).div_ceil(PAGE);
+        let ends_below = |address: u64| {
+            let end = address.checked_add(list_pages.saturating_mul(PAGE));
+            end.is_some_and(|end| end <= base)
+        };
+        if own_list.is_some_and(|address| !address.is_multiple_of(PAGE) || !ends_below(address)) {
             return Err(Refused::BadNote("INIT_P2M"));
         }
-        let frame_list = take(request.nr_pages.saturating_mul(8).div_ceil(PAGE));
+        let frame_list = take(list_pages);
         let start_info = take(1).start;
         let store = take(1).start;
         let console = take(1).start;
@@ -101,7 +109,6 @@ impl Plan {
             return Err(needed(first_table.saturating_add(8)));
         }
         // More tables map more addresses, which may need more tables.
-        let list_pages = frame_list.end - frame_list.start;
         let own_list = own_list.map(|address| address..address + list_pages * PAGE);
         let mut count = 0;
         let (tables, end) = loop {

@@ -36,6 +36,8 @@ pub enum Refused {
     TooHigh(u64),
     /// So many bytes are needed, and so many are there.
     TooLittleMemory(u64, u64),
+    /// So many pages are more than any guest can have.
+    TooMuchMemory(u64),
     /// So many bytes of command line are more than there is room for.
     LongCommandLine(usize),
 }
@@ -98,6 +100,12 @@ impl fmt::Display for Refused {
                     "it needs {} MiB of memory to start, and has {}",
                     mib(needed),
                     mib(there)
+                )
+            }
+            Self::TooMuchMemory(pages) => {
+                write!(
+                    f,
+                    "{pages} pages of memory are more than a process has addresses"
                 )
             }
             Self::LongCommandLine(len) => {
