@@ -7,6 +7,7 @@
 pub mod disks;
 pub mod events;
 mod guest;
+pub mod images;
 pub mod nics;
 pub mod rings;
 pub mod store;
@@ -38,6 +39,7 @@ mod tests {
             let bytes = bytes(seed * 0x9e37_79b9);
             some(&bytes, crate::store::run);
             some(&bytes, crate::events::run);
+            some(&bytes, crate::images::run);
             some(&bytes, crate::rings::run);
             some(&bytes, crate::disks::run);
             some(&bytes, crate::nics::run);

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The targets of tests/fuzz.
-const TARGETS: [&str; 5] = ["store", "events", "rings", "disks", "nics"];
+const TARGETS: [&str; 6] = ["store", "events", "rings", "disks", "nics", "images"];
 
 /// What has the compiler count which code ran: flags that every one has.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -23,7 +23,6 @@ const PROGRAM_HEADER_BYTES: usize = 56;
 
 impl Elf {
     /// One that Xen boots: a segment of two pages at 1 MiB, seen 1 GiB above that.
-    #[allow(dead_code, reason = "not all who use this want it")]
     pub(crate) fn good() -> Self {
         let base: u64 = 0x4000_0000;
         Self {
@@ -47,7 +46,6 @@ impl Elf {
     }
 
     /// The same with a note changed, or added.
-    #[allow(dead_code, reason = "not all who use this want it")]
     pub(crate) fn with(mut self, kind: u32, description: &[u8]) -> Self {
         self.notes.retain(|(known, _)| *known != kind);
         self.notes.push((kind, description.to_vec()));
