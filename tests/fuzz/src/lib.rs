@@ -8,6 +8,7 @@ pub mod disks;
 pub mod events;
 mod guest;
 pub mod images;
+pub mod instructions;
 pub mod nics;
 pub mod rings;
 pub mod store;
@@ -40,6 +41,9 @@ mod tests {
             some(&bytes, crate::store::run);
             some(&bytes, crate::events::run);
             some(&bytes, crate::images::run);
+            for code in bytes.chunks(20) {
+                crate::instructions::run(code);
+            }
             some(&bytes, crate::rings::run);
             some(&bytes, crate::disks::run);
             some(&bytes, crate::nics::run);

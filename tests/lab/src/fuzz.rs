@@ -14,7 +14,15 @@ use crate::{
 };
 
 /// The targets of tests/fuzz.
-const TARGETS: [&str; 6] = ["store", "events", "rings", "disks", "nics", "images"];
+const TARGETS: [&str; 7] = [
+    "store",
+    "events",
+    "rings",
+    "disks",
+    "nics",
+    "images",
+    "instructions",
+];
 
 /// What has the compiler count which code ran: flags that every one has.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

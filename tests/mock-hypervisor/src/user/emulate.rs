@@ -2,17 +2,16 @@
 //! does them in its place, and so does this; or refuses them as Xen does.
 
 use hypercall_abi::{Errno, HypercallNr, peer_field, sched::SCHEDOP_BLOCK, xen::ArchVcpuInfo};
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use super::{
+    privileged::{MOST_BYTES, Privileged, Segment, decode, read},
     registers::Registers,
     vcpu::{Cpu, Mode, set_gs_base},
 };
 use crate::{frames::Kind, tables::MACHINE_TO_PHYSICAL};
 
 const PAGE: u64 = hypercall_abi::PAGE_SIZE as u64;
-/// The longest instruction.
-const MOST_BYTES: usize = 15;
 /// What a PV guest reads of its control registers: paging and protection.
 const CR0: u64 = 0x8005_003b;
 const TASK_SWITCHED: u64 = 1 << 3;
@@ -37,20 +36,24 @@ const CPUID: [u8; 2] = [0x0f, 0xa2];
 const FLAT: [u16; 4] = [0xe023, 0xe02b, 0xe033, 0];
 
 impl Cpu {
-    fn decode(&self, registers: &Registers) -> Option<Instruction> {
-        let mut bytes = [0; MOST_BYTES];
+    /// The code at an address, as far as there is some.
+    fn code<'b>(&self, rip: u64, bytes: &'b mut [u8; MOST_BYTES]) -> &'b [u8] {
         let mut len = 0;
         for (offset, byte) in bytes.iter_mut().enumerate() {
-            let at = registers.rip.wrapping_add(offset as u64);
+            let at = rip.wrapping_add(offset as u64);
             if self.monitor.read(at, std::slice::from_mut(byte)).is_err() {
                 break;
             }
             len += 1;
         }
-        let code = bytes.get(..len)?;
-        let mut decoder = Decoder::with_ip(64, code, registers.rip, DecoderOptions::NONE);
-        let instruction = decoder.decode();
-        (!instruction.is_invalid()).then_some(instruction)
+        bytes.get(..len).unwrap_or(&[])
+    }
+
+    fn decode(&self, registers: &Registers) -> Option<Instruction> {
+        decode(
+            self.code(registers.rip, &mut [0; MOST_BYTES]),
+            registers.rip,
+        )
     }
 
     /// `cpuid` behind the prefix that makes it Xen's.
@@ -92,49 +95,70 @@ impl Cpu {
     /// Does the instruction at which the guest was stopped; false: it is the
     /// guest's own fault.
     pub(super) fn emulate(&mut self, registers: &mut Registers) -> bool {
-        let Some(instruction) = self.decode(registers) else {
+        let mut code = [0; MOST_BYTES];
+        let code = self.code(registers.rip, &mut code);
+        let Some((instruction, next)) = read(code, registers.rip) else {
             return false;
         };
-        let next = instruction.next_ip();
         let is_kernel = self.mode == Mode::Kernel;
-        let done = match instruction.mnemonic() {
-            Mnemonic::Cpuid => {
+        let done = match instruction {
+            Privileged::Cpuid => {
                 self.cpuid(registers);
                 true
             }
-            Mnemonic::Rdtsc => {
+            Privileged::Counter => {
                 // SAFETY: every processor that runs this has it.
                 let now = unsafe { core::arch::x86_64::_rdtsc() };
                 (registers.rax, registers.rdx) = (now & 0xffff_ffff, now >> 32);
                 true
             }
-            Mnemonic::Cli | Mnemonic::Sti => self.has_ports(),
-            Mnemonic::In
-            | Mnemonic::Insb
-            | Mnemonic::Insw
-            | Mnemonic::Insd
-            | Mnemonic::Out
-            | Mnemonic::Outsb
-            | Mnemonic::Outsw
-            | Mnemonic::Outsd => self.has_ports() && port(&instruction, registers),
+            Privileged::Interrupts | Privileged::Out => self.has_ports(),
+            Privileged::In(bits) => {
+                let has_ports = self.has_ports();
+                if has_ports {
+                    registers.rax = match bits {
+                        // As all results of 32 bits, it clears the others.
+                        0xffff_ffff => bits,
+                        _ => registers.rax | bits,
+                    };
+                }
+                has_ports
+            }
+            Privileged::Strings => false,
             _ if !is_kernel => false,
-            Mnemonic::Hlt => {
+            Privileged::Halt => {
                 registers.rip = next;
                 self.block();
                 return true;
             }
-            Mnemonic::Wbinvd | Mnemonic::Invlpg => true,
-            Mnemonic::Clts => {
+            Privileged::Flush => true,
+            Privileged::ClearTaskSwitched => {
                 self.with_processor(|cpu| cpu.is_unit_away = false);
                 true
             }
-            Mnemonic::Mov => self.mov(&instruction, registers),
-            Mnemonic::Rdmsr => self.read_msr(registers),
-            Mnemonic::Wrmsr => self.write_msr(registers),
-            Mnemonic::Iretq => return self.native_iret(registers),
-            Mnemonic::Retf => return self.native_far_return(&instruction, registers),
-            // lgdt, lidt, lldt, ltr, swapgs, sysret, rdpmc and all others: as on Xen.
-            _ => false,
+            Privileged::ReadControl(from, to) => match self.read_control(from) {
+                Some(value) => {
+                    *registers.general(to) = value;
+                    true
+                }
+                None => false,
+            },
+            Privileged::WriteControl(to, from) => self.write_control(to, *registers.general(from)),
+            Privileged::ReadDebug(from, to) => {
+                *registers.general(to) = self.call(HypercallNr::GET_DEBUGREG, [from, 0]) as u64;
+                true
+            }
+            Privileged::WriteDebug(to, from) => {
+                let value = *registers.general(from) as usize;
+                self.call(HypercallNr::SET_DEBUGREG, [to, value]) == 0
+            }
+            Privileged::LoadSegment(segment, from) => {
+                self.load_selector(segment, *registers.general(from) as u16)
+            }
+            Privileged::ReadModel => self.read_msr(registers),
+            Privileged::WriteModel => self.write_msr(registers),
+            Privileged::Iret => return self.native_iret(registers),
+            Privileged::FarReturn(more) => return self.native_far_return(more, registers),
         };
         if done {
             registers.rip = next;
@@ -150,44 +174,15 @@ impl Cpu {
             .dispatch(&*monitor.view, nr, [op, 0, 0, 0, 0]);
     }
 
-    /// Control registers, debug registers and selectors.
-    fn mov(&mut self, instruction: &Instruction, registers: &mut Registers) -> bool {
-        let (target, source) = (instruction.op0_register(), instruction.op1_register());
-        if target.is_cr() && source.is_gpr() {
-            return self.write_control(target.number(), *registers.general(source.number()));
-        }
-        if source.is_cr() && target.is_gpr() {
-            let Some(value) = self.read_control(source.number()) else {
-                return false;
-            };
-            *registers.general(target.number()) = value;
-            return true;
-        }
-        if target.is_dr() && source.is_gpr() {
-            let value = *registers.general(source.number());
-            return self.call(HypercallNr::SET_DEBUGREG, [target.number(), value as usize]) == 0;
-        }
-        if source.is_dr() && target.is_gpr() {
-            let value = self.call(HypercallNr::GET_DEBUGREG, [source.number(), 0]);
-            *registers.general(target.number()) = value as u64;
-            return true;
-        }
-        if target.is_segment_register() && instruction.op1_kind() == OpKind::Register {
-            let selector = *registers.general(source.number()) as u16;
-            return self.load_selector(target, selector);
-        }
-        false
-    }
-
-    fn load_selector(&mut self, target: Register, selector: u16) -> bool {
-        if !FLAT.contains(&selector) || target == Register::CS {
+    fn load_selector(&mut self, target: Segment, selector: u16) -> bool {
+        if !FLAT.contains(&selector) {
             return false;
         }
         // What it would load is flat: a base of 0.
         match target {
-            Register::FS => self.fs_base = 0,
-            Register::GS => set_gs_base(0),
-            _ => {}
+            Segment::Fs => self.fs_base = 0,
+            Segment::Gs => set_gs_base(0),
+            Segment::Other => {}
         }
         true
     }
@@ -321,20 +316,13 @@ impl Cpu {
         true
     }
 
-    fn native_far_return(&mut self, instruction: &Instruction, registers: &mut Registers) -> bool {
-        if instruction.code() != Code::Retfq && instruction.code() != Code::Retfq_imm16 {
-            return false;
-        }
+    fn native_far_return(&mut self, more: u16, registers: &mut Registers) -> bool {
         let mut words = [0; 2];
         if !self.words(registers.rsp, &mut words) || !is_flat(words[1]) {
             return false;
         }
-        let more = match instruction.code() {
-            Code::Retfq_imm16 => u64::from(instruction.immediate16()),
-            _ => 0,
-        };
         registers.rip = words[0];
-        registers.rsp = registers.rsp.wrapping_add(16 + more);
+        registers.rsp = registers.rsp.wrapping_add(16 + u64::from(more));
         true
     }
 
@@ -468,16 +456,4 @@ fn gs_base() -> u64 {
     // SAFETY: reads a register.
     unsafe { std::arch::asm!("rdgsbase {}", out(reg) base) };
     base
-}
-
-/// A port at which there is nothing: reads are all ones.
-fn port(instruction: &Instruction, registers: &mut Registers) -> bool {
-    match instruction.code() {
-        Code::In_AL_imm8 | Code::In_AL_DX => registers.rax |= 0xff,
-        Code::In_AX_imm8 | Code::In_AX_DX => registers.rax |= 0xffff,
-        Code::In_EAX_imm8 | Code::In_EAX_DX => registers.rax = 0xffff_ffff,
-        code if code.mnemonic() == Mnemonic::Out => {}
-        _ => return false,
-    }
-    true
 }

@@ -18,6 +18,7 @@ mod faults;
 mod gdb;
 mod jitter;
 mod monitor;
+pub mod privileged;
 mod registers;
 mod report;
 mod signals;

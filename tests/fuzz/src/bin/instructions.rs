@@ -1,0 +1,4 @@
+//! See `fuzz::instructions`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|code: &[u8]| fuzz::instructions::run(code));
