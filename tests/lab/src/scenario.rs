@@ -94,6 +94,17 @@ const fn fault(
     }
 }
 
+const fn wild(
+    name: &'static str,
+    command_line: &'static str,
+    says: &'static [&'static str],
+) -> Scenario {
+    Scenario {
+        only_on: &[Platform::User],
+        ..fault(name, command_line, says)
+    }
+}
+
 const fn spoilt(name: &'static str, spoil: Spoil, says: &'static [&'static str]) -> Scenario {
     Scenario {
         spoil: Some(spoil),
@@ -403,6 +414,26 @@ pub(crate) const ALL: &[Scenario] = &[
         "fault=execute-data",
         &["FATAL: page fault: execute"],
     ),
+    wild("jump to nowhere", "fault=jump", &["page fault: execute"]),
+    wild(
+        "unmap its own code",
+        "fault=unmap",
+        &["page fault: execute"],
+    ),
+    wild(
+        "take its tables away",
+        "fault=tables",
+        &["xen: the guest is ended for"],
+    ),
+    wild(
+        "lose its stack",
+        "fault=stack-gone",
+        &["xen: the guest is ended for invalid opcode, for which its stack"],
+    ),
+    Scenario {
+        ended: Expected::Shutdown(0),
+        ..wild("storm of calls", "fault=storm", &["calls were refused"])
+    },
     Scenario {
         // Who the guest is, and where its console, is what it cannot believe.
         mute_on: &[Platform::User, Platform::Mock, Platform::XenPv],

@@ -360,7 +360,8 @@ impl Domain {
                 resume_unwind(Box::new(shutdown))
             }
             OnShutdown::ExitProcess => {
-                eprint!("{told}");
+                // Whoever listened there may be gone.
+                let _nobody = std::io::Write::write_all(&mut std::io::stderr(), told.as_bytes());
                 if let Some(at_end) = self.at_end.get() {
                     at_end();
                 }

@@ -11,6 +11,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::{
     registers::{ALIGNMENT, INTERRUPTS, NESTED, RESUME, Registers, TRAP, VIRTUAL_8086},
     report,
+    signals::MONITOR_START,
     vcpu::{Cpu, Mode},
 };
 use crate::processor::{Callback, Gate};
@@ -137,6 +138,13 @@ impl Cpu {
     }
 
     fn bounce(&mut self, registers: &mut Registers, target: &Target<'_>, what: &str) {
+        if target.address >= MONITOR_START {
+            let what = format!(
+                "{what}, for which its handler is at {:#x}, where no guest's code can be",
+                target.address
+            );
+            report::crash(self, registers, &what);
+        }
         let Some(info) = self.info() else {
             return;
         };

@@ -1,5 +1,7 @@
 //! How a guest that cannot go on is told of, and a monitor that cannot.
 
+use std::{collections::BTreeMap, io::Write};
+
 use guest_names::Names;
 use hypercall_abi::{HypercallNr, sched::ShutdownReason};
 
@@ -12,24 +14,33 @@ const MOST_OP: usize = 0xfff;
 /// The most frames of a backtrace.
 const MOST_FRAMES: usize = 32;
 
+/// Says something on standard error, if anybody listens there.
+pub(super) fn tell(text: &str) {
+    let _nobody = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// What is to be said when the guest has ended, however it did.
 pub(super) fn farewell(monitor: &Monitor) {
-    let unknown = monitor.domain.unknown_calls();
+    let mut unknown: BTreeMap<(u32, Option<usize>), u64> = BTreeMap::new();
+    for ((nr, op), count) in monitor.domain.unknown_calls() {
+        // Where the first argument is an address, it is no operation.
+        let op = Some(op).filter(|op| *op <= MOST_OP);
+        *unknown.entry((nr, op)).or_default() += count;
+    }
     if !unknown.is_empty() {
         let mut text = "xen: calls that there are not here (ENOSYS):\n".to_owned();
         for ((nr, op), count) in unknown {
             let times = if count == 1 { "time" } else { "times" };
-            // Where the first argument is an address, it is no operation.
-            let op = (op <= MOST_OP).then(|| format!(", operation {op}"));
+            let op = op.map(|op| format!(", operation {op}"));
             let nr = HypercallNr(nr);
             text += &format!("  {nr:?}{}: {count} {times}\n", op.unwrap_or_default());
         }
-        eprint!("{text}");
+        tell(&text);
     }
     match monitor.coverage.as_ref().map(Coverage::write) {
         None => {}
-        Some(Ok((ran, all))) => eprintln!("xen: {ran} of {all} lines ran"),
-        Some(Err(error)) => eprintln!("xen: what ran cannot be written: {error}"),
+        Some(Ok((ran, all))) => tell(&format!("xen: {ran} of {all} lines ran\n")),
+        Some(Err(error)) => tell(&format!("xen: what ran cannot be written: {error}\n")),
     }
 }
 
@@ -97,13 +108,13 @@ pub(super) fn crash(cpu: &Cpu, registers: &Registers, what: &str) -> ! {
         }
         frame = caller;
     }
-    eprint!("{text}");
+    tell(&text);
     cpu.monitor.domain.end(ShutdownReason::CRASH, String::new())
 }
 
 /// Ends the process for something that the host cannot do.
 pub(super) fn fail(what: &str) -> ! {
-    eprintln!("xen: {what}");
+    tell(&format!("xen: {what}\n"));
     std::process::exit(1)
 }
 
@@ -118,9 +129,9 @@ pub(super) fn die_of(signal: libc::c_int, info: &libc::siginfo_t, context: &libc
     } else {
         "the monitor's"
     };
-    eprintln!(
+    tell(&format!(
         "xen: signal {signal} at {rip:#x}, {place} code, for {address:#x}, while a call was \
-         served: a bug of the monitor, or its memory was overwritten by the guest"
-    );
+         served: a bug of the monitor, or its memory was overwritten by the guest\n"
+    ));
     std::process::abort()
 }

@@ -152,7 +152,7 @@ fn is_of_tables(nr: HypercallNr) -> bool {
 fn say(vcpu: VcpuId, line: &str) {
     static START: OnceLock<Instant> = OnceLock::new();
     let us = START.get_or_init(Instant::now).elapsed().as_micros();
-    eprintln!("{:8} us  v{}  {line}", us, vcpu.0);
+    super::report::tell(&format!("{us:8} us  v{}  {line}\n", vcpu.0));
 }
 
 /// The call, its operation by name, and as many arguments as it has.
