@@ -111,7 +111,7 @@ mod wild {
         unsafe { asm!("mov {}, cr3", out(reg) top) };
         let index = (tables as *const ()).addr() as u64 >> 39 & 511;
         let update = MmuUpdate {
-            ptr: top & !0xfff | index * 8,
+            ptr: (top & !0xfff) | (index * 8),
             val: 0,
         };
         // SAFETY: none: the fault is the purpose.

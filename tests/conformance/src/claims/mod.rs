@@ -15,6 +15,7 @@ mod processor;
 mod store;
 mod tasks;
 mod traps;
+mod user_mode;
 mod vcpus;
 
 use crate::claim::Group;
@@ -27,6 +28,7 @@ pub(crate) const ALL: &[Group] = &[
     pagetables::GROUP,
     traps::GROUP,
     processor::GROUP,
+    user_mode::GROUP,
     vcpus::GROUP,
     clocks::GROUP,
     ports::GROUP,
