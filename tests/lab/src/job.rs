@@ -140,6 +140,10 @@ pub(crate) struct Tools {
     /// Interrupt the guest at random moments (user only): it must not show
     #[arg(long)]
     pub(crate) jitter: bool,
+    /// Let time pass only while the guest sleeps or looks at a clock, and nothing come
+    /// but at its calls (user only): it does the same each time
+    #[arg(long, conflicts_with = "jitter")]
+    pub(crate) virtual_time: bool,
     /// Write which lines of the guest ran, as lcov's tools read it (user only)
     #[arg(long, value_name = "FILE")]
     pub(crate) coverage: Option<PathBuf>,
@@ -152,6 +156,7 @@ impl Tools {
             Platform::User => None,
             _ if !self.trace.is_empty() => Some("--trace"),
             _ if self.jitter => Some("--jitter"),
+            _ if self.virtual_time => Some("--virtual-time"),
             _ => self.coverage.as_ref().map(|_| "--coverage"),
         }
     }

@@ -90,6 +90,9 @@ pub(crate) fn user(job: &Job) -> Result<Report> {
     if !job.tools.trace.is_empty() {
         command.args(["--trace", &job.tools.trace.join(",")]);
     }
+    if job.tools.virtual_time {
+        command.arg("--virtual-time");
+    }
     if job.tools.jitter {
         command.arg("--jitter");
     }

@@ -64,6 +64,7 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         ("coverage", user, tools::coverage),
         ("grub", user, foreign::grub),
         ("an ordinary user", user, narrow::check),
+        ("virtual time", user, tools::steady),
     ] {
         if name.contains(filter) && platforms.iter().all(|platform| has(*platform)) {
             match check() {

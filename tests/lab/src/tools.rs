@@ -61,6 +61,34 @@ pub(crate) fn debug() -> Result<()> {
     Ok(())
 }
 
+/// Guests that do the same each time, if time is virtual: of one, all claims are
+/// tried.
+const STEADY: [&str; 2] = ["tour", "conformance"];
+const RUNS: usize = 3;
+
+/// Runs guests several times in virtual time, and compares the stories of what they do.
+pub(crate) fn steady() -> Result<()> {
+    for guest in STEADY {
+        let kernel = guest::build(guest, Build::Kernel)?;
+        let mut first = None;
+        for run in 1..=RUNS {
+            let output = Command::new(guest::build_user_hypervisor()?)
+                .arg(&kernel)
+                .args(["--virtual-time", "--trace", "hypercalls,traps,mmu"])
+                .stdin(Stdio::null())
+                .output()
+                .context("cannot run it")?;
+            let story = (output.stdout, output.stderr);
+            let told = first.get_or_insert_with(|| story.clone());
+            ensure!(*told == story, "{guest} did something else in run {run}");
+        }
+        let lines = first.map_or(0, |(_, story)| story.split(|byte| *byte == b'\n').count());
+        ensure!(lines > 100, "{guest} did nothing");
+        say!("{guest} does the same in {RUNS} runs in virtual time: {lines} lines");
+    }
+    Ok(())
+}
+
 /// The least share of lines, in hundredths, that the claims run.
 const LEAST_PERCENT: usize = 50;
 

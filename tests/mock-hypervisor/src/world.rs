@@ -282,6 +282,13 @@ impl World {
         timers.chain(deadlines).chain(backends).min()
     }
 
+    /// Virtual time passes by so much, and what is due is to be looked at.
+    #[cfg(feature = "user")]
+    pub(crate) fn let_pass(&mut self, ns: u64) -> u64 {
+        self.virtual_ns = self.virtual_ns.saturating_add(ns);
+        self.virtual_ns
+    }
+
     /// What time it is for a backend.
     pub(crate) fn backend_ns(&self) -> u64 {
         let real = self.real.map(|started| started.elapsed().as_nanos() as u64);

@@ -47,6 +47,10 @@ struct Cli {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "call",
           value_name = "FROM")]
     gdb: Option<From>,
+    /// Let time pass only while the guest sleeps, or looks at a clock, and nothing come
+    /// but at its calls: with one vCPU and without a network, it does the same each time
+    #[arg(long, conflicts_with_all = ["jitter", "net"])]
+    virtual_time: bool,
     /// Interrupt it at random moments, more than ten thousand times a second: it must
     /// not show
     #[arg(long)]
@@ -104,6 +108,7 @@ fn options(cli: Cli) -> Result<Options, String> {
             From::Call => Stop::Call,
             From::Start => Stop::Start,
         }),
+        virtual_time: cli.virtual_time,
         jitter: cli.jitter,
         trace: Trace {
             hypercalls: cli.trace.contains(&What::Hypercalls),

@@ -90,9 +90,16 @@ struct Told {
     place: usize,
 }
 
+/// Of virtual time: a tick is a nanosecond.
+const ONE_TO_ONE: Scale = Scale {
+    factor: 1 << 31,
+    shift: 1,
+};
+
 /// The clock.
 #[derive(Debug)]
 pub(super) struct Clock {
+    is_virtual: bool,
     start: Moment,
     told: Mutex<Vec<Option<Told>>>,
     khz: AtomicU64,
@@ -100,8 +107,9 @@ pub(super) struct Clock {
 
 impl Clock {
     /// One that begins to compare.
-    pub(super) fn start() -> Self {
+    pub(super) fn start(is_virtual: bool) -> Self {
         Self {
+            is_virtual,
             start: now(),
             told: Mutex::new(Vec::new()),
             khz: AtomicU64::new(0),
@@ -110,7 +118,7 @@ impl Clock {
 
     /// Waits until the comparison is good enough to begin with.
     pub(super) fn settle(&self) {
-        while (self.start.instant.elapsed().as_nanos() as u64) < LEAST_NS {
+        while !self.is_virtual && (self.start.instant.elapsed().as_nanos() as u64) < LEAST_NS {
             std::hint::spin_loop();
         }
         let _scale = self.scale();
@@ -118,6 +126,10 @@ impl Clock {
 
     /// How ticks are nanoseconds, as far as that is known now.
     pub(super) fn scale(&self) -> Scale {
+        if self.is_virtual {
+            self.khz.store(1_000_000, Ordering::Relaxed);
+            return ONE_TO_ONE;
+        }
         let moment = now();
         let ns = moment.instant.duration_since(self.start.instant).as_nanos() as u64;
         let ticks = moment.ticks.saturating_sub(self.start.ticks);
@@ -150,8 +162,11 @@ impl Clock {
         }) {
             return;
         }
-        // SAFETY: every processor that runs this has it.
-        let ticks = unsafe { core::arch::x86_64::_rdtsc() };
+        let ticks = match self.is_virtual {
+            true => now_ns,
+            // SAFETY: every processor that runs this has it.
+            false => unsafe { core::arch::x86_64::_rdtsc() },
+        };
         // Time does not go back, whatever is known better now.
         let expected = before.map_or(0, |before| {
             before.ns + before.scale.ns(ticks.saturating_sub(before.ticks))

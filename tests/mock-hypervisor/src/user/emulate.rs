@@ -107,9 +107,12 @@ impl Cpu {
                 true
             }
             Privileged::Counter => {
-                // SAFETY: every processor that runs this has it.
-                let now = unsafe { core::arch::x86_64::_rdtsc() };
-                (registers.rax, registers.rdx) = (now & 0xffff_ffff, now >> 32);
+                self.read_counter(registers);
+                true
+            }
+            Privileged::CounterAndNumber => {
+                self.read_counter(registers);
+                registers.rcx = self.id.0.into();
                 true
             }
             Privileged::Interrupts | Privileged::Out => self.has_ports(),
@@ -164,6 +167,22 @@ impl Cpu {
             registers.rip = next;
         }
         done
+    }
+
+    /// The time stamp counter. Virtual time passes while it is looked at, or whoever
+    /// waits for it would wait for good.
+    fn read_counter(&self, registers: &mut Registers) {
+        const LOOK_NS: u64 = 100;
+        let domain = self.monitor.domain;
+        let now = if self.monitor.is_virtual {
+            let now_ns = domain.lock().world.let_pass(LOOK_NS);
+            domain.tick();
+            now_ns
+        } else {
+            // SAFETY: every processor that runs this has it.
+            unsafe { core::arch::x86_64::_rdtsc() }
+        };
+        (registers.rax, registers.rdx) = (now & 0xffff_ffff, now >> 32);
     }
 
     fn block(&self) {

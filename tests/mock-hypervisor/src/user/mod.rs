@@ -72,6 +72,8 @@ use crate::{
 const MIB: usize = 1 << 20;
 /// How often it is looked whether somebody wants something.
 const TICK: Duration = Duration::from_millis(100);
+/// When virtual time begins, by the calendar: with the year 2026.
+const VIRTUAL_START_NS: u64 = 1_767_225_600 * 1_000_000_000;
 /// By how much the interrupt flag is the opposite of the event mask.
 const FIRST_FLAGS: u64 = registers::INTERRUPTS | 2;
 
@@ -98,6 +100,10 @@ pub struct Options {
     pub coverage: Option<PathBuf>,
     /// Run it under gdb, which gets it there.
     pub gdb: Option<Stop>,
+    /// Time is virtual: it passes while the guest sleeps, and a little whenever the
+    /// guest looks at a clock; nothing comes but when the guest calls, and there is no
+    /// input.
+    pub virtual_time: bool,
     /// Interrupt it at random moments.
     pub jitter: bool,
     /// What is told of what it does.
@@ -154,7 +160,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     if options.gdb.is_some() && !gdb::watches() {
         return Err(gdb::start(&options.kernel_path).into());
     }
-    let clock = Clock::start();
+    let clock = Clock::start(options.virtual_time);
     // A limit for files is to be an error like any other.
     // SAFETY: ignores a signal.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
@@ -167,8 +173,9 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     let view = Arc::clone(&tables.view);
     let space = Space::new(tables)?;
     let threads: &'static [Thread] = Box::leak((0..vcpus).map(|_| Thread::default()).collect());
-    state.ports.kick_by(Box::new(|vcpu| {
-        if let Some(thread) = threads.get(vcpu.0 as usize) {
+    let is_virtual = options.virtual_time;
+    state.ports.kick_by(Box::new(move |vcpu| {
+        if let Some(thread) = threads.get(vcpu.0 as usize).filter(|_| !is_virtual) {
             thread.kick();
         }
     }));
@@ -194,16 +201,17 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         kernel: options.kernel_path,
         coverage: built.coverage,
         is_debugged: gdb::watches(),
+        is_virtual,
         threads,
     }));
     let _first = domain.at_end.set(Box::new(|| report::farewell(monitor)));
     signals::install()?;
-    if !gdb::has_input() {
+    if !gdb::has_input() && !is_virtual {
         thread::spawn(move || crate::hosted::feed(domain));
     }
     crate::hosted::listen(domain);
     thread::spawn(move || {
-        loop {
+        while !is_virtual {
             thread::sleep(TICK);
             domain.tick();
             crate::hosted::suspend_on_request(domain);
@@ -307,7 +315,10 @@ struct Built {
 }
 
 fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
-    let xen = Xen::new(Time::Real);
+    let xen = Xen::new(match options.virtual_time {
+        true => Time::Virtual,
+        false => Time::Real,
+    });
     let nr_pages = options.memory_mib.max(1).saturating_mul(MIB / PAGE_SIZE);
     let request = Request {
         kernel: &options.kernel,
@@ -377,7 +388,10 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
         params: Params::new(),
         vcpus: vcpus_of(vcpus, now_ns),
     };
-    let state = parts.state(xen.0.started_wall_ns);
+    let state = parts.state(match options.virtual_time {
+        true => VIRTUAL_START_NS,
+        false => xen.0.started_wall_ns,
+    });
     world.domains.insert(domid, state);
     world.push_store_events();
     drop(world);

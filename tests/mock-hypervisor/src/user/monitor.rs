@@ -41,6 +41,8 @@ pub(super) struct Monitor {
     /// The kernel's file, for the names in it.
     pub(super) kernel: PathBuf,
     pub(super) is_debugged: bool,
+    /// Time is virtual, and nothing comes by itself.
+    pub(super) is_virtual: bool,
     pub(super) coverage: Option<Coverage>,
     pub(super) threads: &'static [Thread],
 }

@@ -24,6 +24,8 @@ pub enum Privileged {
     Cpuid,
     /// `rdtsc`.
     Counter,
+    /// `rdtscp`, which tells the processor's number, too.
+    CounterAndNumber,
     /// `cli` and `sti`.
     Interrupts,
     /// `in`: what is read from a port at which there is nothing, as bits of `rax`.
@@ -76,6 +78,7 @@ fn privileged(instruction: &Instruction) -> Option<Privileged> {
     Some(match instruction.mnemonic() {
         Mnemonic::Cpuid => Privileged::Cpuid,
         Mnemonic::Rdtsc => Privileged::Counter,
+        Mnemonic::Rdtscp => Privileged::CounterAndNumber,
         Mnemonic::Cli | Mnemonic::Sti => Privileged::Interrupts,
         Mnemonic::In => Privileged::In(match instruction.code() {
             Code::In_AL_imm8 | Code::In_AL_DX => 0xff,

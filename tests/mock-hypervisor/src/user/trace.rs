@@ -1,7 +1,14 @@
 //! What goes on, as a story, for who asked for it: a line for each thing that happens,
 //! with the vCPU and the time since the guest's start.
 
-use std::{fmt::Write as _, sync::OnceLock, time::Instant};
+use std::{
+    fmt::Write as _,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use hypercall_abi::{Errno, HypercallNr, PAGE_SIZE, VcpuId, callback::CallbackType};
 use zerocopy::IntoBytes;
@@ -149,9 +156,20 @@ fn is_of_tables(nr: HypercallNr) -> bool {
     .contains(&nr)
 }
 
+/// What time it is, where it is virtual.
+static VIRTUAL_NS: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Time is virtual, and it is this.
+pub(super) fn set_virtual_time(now_ns: u64) {
+    VIRTUAL_NS.store(now_ns, Ordering::Relaxed);
+}
+
 fn say(vcpu: VcpuId, line: &str) {
     static START: OnceLock<Instant> = OnceLock::new();
-    let us = START.get_or_init(Instant::now).elapsed().as_micros();
+    let us = match VIRTUAL_NS.load(Ordering::Relaxed) {
+        u64::MAX => START.get_or_init(Instant::now).elapsed().as_micros() as u64,
+        now_ns => now_ns / 1000,
+    };
     super::report::tell(&format!("{us:8} us  v{}  {line}\n", vcpu.0));
 }
 

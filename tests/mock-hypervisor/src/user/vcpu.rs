@@ -160,6 +160,7 @@ impl Cpu {
         crate::vcpus::set_current(self.id);
         self.thread().is_me();
         match Timer::new(KICK) {
+            _ if self.monitor.is_virtual => {}
             Ok(timer) => self.timer = Some(timer),
             Err(error) => super::report::fail(&format!("no timer for a vCPU: {error}")),
         }
@@ -294,6 +295,9 @@ impl Cpu {
         let mut state = domain.lock();
         let host = &domain.xen.0;
         let now_ns = host.now_ns(&state.world);
+        if self.monitor.is_virtual {
+            super::trace::set_virtual_time(now_ns);
+        }
         let next_ns = state.world.next_ns();
         let state = &mut *state;
         if state
