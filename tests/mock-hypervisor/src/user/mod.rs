@@ -210,15 +210,17 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         thread::spawn(move || crate::hosted::feed(domain));
     }
     crate::hosted::listen(domain);
-    thread::spawn(move || {
-        while !is_virtual {
-            thread::sleep(TICK);
-            domain.tick();
-            crate::hosted::suspend_on_request(domain);
-            // They are told the time.
-            threads.iter().for_each(Thread::kick);
-        }
-    });
+    if !is_virtual {
+        thread::spawn(move || {
+            loop {
+                thread::sleep(TICK);
+                domain.tick();
+                crate::hosted::suspend_on_request(domain);
+                // They are told the time.
+                threads.iter().for_each(Thread::kick);
+            }
+        });
+    }
     for vcpu in (1..vcpus).map(VcpuId) {
         thread::Builder::new()
             .name(format!("vCPU {}", vcpu.0))
