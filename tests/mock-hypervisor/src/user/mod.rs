@@ -17,6 +17,7 @@ mod emulate;
 mod faults;
 mod gdb;
 mod jitter;
+mod kept;
 mod monitor;
 pub mod privileged;
 mod registers;

@@ -6,7 +6,7 @@ use std::{
     arch::global_asm, cell::UnsafeCell, io, mem::MaybeUninit, ptr::NonNull, sync::atomic::Ordering,
 };
 
-use super::{direct::Call, vcpu::Cpu};
+use super::{direct::Call, kept, vcpu::Cpu};
 
 /// Of the area of a vCPU, which begins at a multiple of this.
 pub(super) const AREA_BYTES: usize = 256 << 10;
@@ -78,7 +78,7 @@ extern "C" fn on_signal(
     // is told below, without this reference.
     let inside = unsafe { &(*area.get()).call.inside };
     if inside.load(Ordering::Relaxed) != 0 {
-        if signal == libc::SIGSEGV && reads_counter(context) {
+        if signal == libc::SIGSEGV && kept::is_own(context) {
             return fs_base;
         }
         if signal != KICK {
@@ -97,50 +97,6 @@ extern "C" fn on_signal(
     let fs_base = cpu.enter(signal, context, call, fs_base);
     call.inside.store(0, Ordering::Relaxed);
     fs_base
-}
-
-/// Has programs of this thread read the time stamp counter, or be told of it.
-pub(super) fn let_read_counter(may: bool) -> io::Result<()> {
-    let how = if may {
-        libc::PR_TSC_ENABLE
-    } else {
-        libc::PR_TSC_SIGSEGV
-    };
-    // SAFETY: changes what an instruction does.
-    let done = unsafe { libc::prctl(libc::PR_SET_TSC, how) };
-    check(done, "the time stamp counter cannot be kept from the guest")
-}
-
-/// The monitor's own look at the counter, by whatever library: it is the real one.
-fn reads_counter(context: &mut libc::ucontext_t) -> bool {
-    const RDTSC: [u8; 2] = [0x0f, 0x31];
-    const RDTSCP: [u8; 3] = [0x0f, 0x01, 0xf9];
-    let registers = &mut context.uc_mcontext.gregs;
-    let rip = registers[libc::REG_RIP as usize];
-    let place = std::ptr::with_exposed_provenance::<[u8; 3]>(rip as usize);
-    // SAFETY: code that was about to run; behind an instruction of two bytes follows
-    // another.
-    let code = unsafe { place.read() };
-    let len = match code {
-        RDTSCP => RDTSCP.len(),
-        [a, b, _] if [a, b] == RDTSC => RDTSC.len(),
-        _ => return false,
-    };
-    if let_read_counter(true).is_err() {
-        return false;
-    }
-    // SAFETY: every processor that runs this has it.
-    let now = unsafe { core::arch::x86_64::_rdtsc() };
-    if let_read_counter(false).is_err() {
-        return false;
-    }
-    registers[libc::REG_RAX as usize] = (now & 0xffff_ffff).cast_signed();
-    registers[libc::REG_RDX as usize] = (now >> 32).cast_signed();
-    if len == RDTSCP.len() {
-        registers[libc::REG_RCX as usize] = 0;
-    }
-    registers[libc::REG_RIP as usize] = rip + len as i64;
-    true
 }
 
 fn check(answer: libc::c_int, what: &str) -> io::Result<()> {
@@ -252,8 +208,10 @@ fn prepare(area: NonNull<UnsafeCell<Area>>) -> io::Result<()> {
     let done = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &signals, std::ptr::null_mut()) };
     check(done, "cannot mask signals")?;
     if is_virtual {
-        let_read_counter(false)?;
+        kept::let_read_counter(false)?;
     }
+    // Not every processor can keep that from a program.
+    let _can = kept::let_identify(false);
     static BLOCK: u8 = SYSCALL_DISPATCH_FILTER_BLOCK;
     // SAFETY: from now on, `syscall` at the guest's addresses is a signal.
     let done = unsafe {
