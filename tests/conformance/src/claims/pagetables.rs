@@ -2,18 +2,28 @@
 //! The rules are those of `xen.h` (`mmu_update`, `mmuext_op`), and that nobody may
 //! write a table.
 
-use core::ptr::NonNull;
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use hypercall_abi::{
     DomId, Errno, HypercallNr, Mfn, PAGE_SIZE,
     memory::{self, MemoryExchange, MemoryReservation},
     platform::{Hypercall, Pages},
     version,
-    xen::mmu::{self, Flush, Level, MmuUpdate, MmuextOp},
+    xen::{
+        VmAssist,
+        mmu::{self, Flush, Level, MmuUpdate, MmuextOp},
+        vm_assist,
+    },
 };
 use pv_guest::{Current, Guest};
 
-use crate::claim::{Group, Stop, Verdict, claims, ensure, on_pv, refused, same};
+use crate::{
+    claim::{Group, Stop, Verdict, claims, ensure, on_processor, on_pv, refused, same},
+    probe::{self, Then},
+};
 
 pub(super) const GROUP: Group = Group {
     name: "pagetables",
@@ -51,6 +61,7 @@ pub(super) const GROUP: Group = Group {
         on_pv(a_table_cannot_be_copied_over): "xen.h: MMUEXT_COPY_PAGE",
         on_pv(a_mapped_frame_is_not_given_back_yet): "memory.h: XENMEM_decrease_reservation",
         on_pv(frames_can_be_exchanged): "memory.h: XENMEM_exchange",
+        on_pv(a_table_is_written_as_memory_if_that_is_asked_for): "xen.h: VMASST_TYPE_writable_pagetables",
         on_pv(another_domains_tables_are_out_of_reach): "xen.h: mmu_update, foreigndom",
     },
 };
@@ -289,6 +300,49 @@ fn entries_are_written_as_asked(guest: &Guest) -> Verdict {
     same(table.entry(511), value)?;
     table.write(511, 0)?;
     same(table.word(511), 0)
+}
+
+/// By an ordinary instruction, which Xen does in the kernel's place; the rules are the
+/// same.
+fn a_table_is_written_as_memory_if_that_is_asked_for(guest: &Guest) -> Verdict {
+    on_processor(guest, |guest| {
+        let platform = guest.platform();
+        let (table, page) = (Frame::table(guest, &[])?, Frame::new(guest)?);
+        table.pin(Level::L1)?;
+        let value = entry(page.mfn, READ_ONLY);
+        VALUE.store(value, Ordering::Relaxed);
+        // SAFETY: as above.
+        let (refused, _) = unsafe { probe::run(store, table.place(3).addr() as u64, Then::Return) };
+        vm_assist::enable(platform, VmAssist::WRITABLE_PAGETABLES)?;
+        // SAFETY: as above.
+        let (done, _) = unsafe { probe::run(store, table.place(3).addr() as u64, Then::Return) };
+        let found = table.word(3);
+        VALUE.store(entry(table.mfn, READ_WRITE), Ordering::Relaxed);
+        // SAFETY: as above.
+        let (bad, _) = unsafe { probe::run(store, table.place(4).addr() as u64, Then::Return) };
+        table.write(3, 0)?;
+        // SAFETY: nothing writes tables so.
+        unsafe { vm_assist::disable(platform, VmAssist::WRITABLE_PAGETABLES) }?;
+        ensure(refused.is_some(), "it was written before that")?;
+        ensure(done.is_none(), "it was not written")?;
+        same(found & !GLOBAL, value & !GLOBAL)?;
+        ensure(bad.is_some(), "a table was mapped writable")?;
+        same(table.word(4), 0)
+    })
+}
+
+/// What [`store`] writes.
+static VALUE: AtomicU64 = AtomicU64::new(0);
+
+/// Writes it.
+#[unsafe(naked)]
+unsafe extern "C" fn store(_: u64) -> u64 {
+    core::arch::naked_asm!(
+        "mov rax, [rip + {value}]",
+        "mov [rdi], rax",
+        "ret",
+        value = sym VALUE,
+    )
 }
 
 /// What has no type yet may hold anything.
