@@ -336,6 +336,17 @@ pub(crate) const ALL: &[Scenario] = &[
         vcpus: 2,
         timeout_s: 90,
         jitter: true,
+        only_on: &[Platform::User],
+        ..scenario(
+            "all claims, under interruptions",
+            "conformance",
+            &[" 0 failed"],
+        )
+    },
+    Scenario {
+        vcpus: 2,
+        timeout_s: 90,
+        jitter: true,
         command_line: "registers=500000",
         only_on: &[Platform::User],
         ..scenario(

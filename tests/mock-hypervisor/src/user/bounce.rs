@@ -74,15 +74,10 @@ impl Cpu {
                 &format!("{kind:?}: the guest has set no callback for that"),
             );
         };
-        let below: &[u64] = match kind {
-            // ds, es, fs, gs.
-            CallbackType::FAILSAFE => &[0, 0, 0, 0],
-            _ => &[],
-        };
         let target = Target {
             address: callback.address,
             masks: callback.masks,
-            below,
+            below: &[],
         };
         self.monitor.trace.call_back(self.id, kind, registers.rip);
         self.bounce(registers, &target, "a callback");
