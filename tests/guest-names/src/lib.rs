@@ -160,8 +160,10 @@ mod tests {
             .unwrap();
         let found = names.at(symbol.address());
         let text = found.last().unwrap();
+        // Or a closure in it.
         assert!(
-            text.contains("short at tests/guest-names/src/lib.rs:"),
+            text.contains("guest_names::short")
+                && text.contains(" at tests/guest-names/src/lib.rs:"),
             "{text}"
         );
         assert_eq!(Names::NONE.suffix(b"  #0 0x1000\n"), "");
