@@ -69,6 +69,8 @@ mod wild {
     };
     use pv_guest::{Current, Error, Guest, GuestType, println};
 
+    use crate::noise::Noise;
+
     pub(super) fn run(guest: &Guest, fault: &str) -> Result<(), Error> {
         if guest.guest_type() != GuestType::Pv {
             return Err(Error::Failed("for PV guests only"));
@@ -134,22 +136,16 @@ mod wild {
             HypercallNr::SET_CALLBACKS,
             HypercallNr::STACK_SWITCH,
         ];
-        let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = || {
-            noise ^= noise << 13;
-            noise ^= noise >> 7;
-            noise ^= noise << 17;
-            noise
-        };
+        let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
         let mut refused = 0;
         for _ in 0..CALLS {
-            let nr = HypercallNr((next() % 64) as u32);
-            let mut word = |round: usize| match (round, next() % 4) {
-                (0, 0..3) => next() as usize % 32,
-                (_, 0) => 0x7fff_0000_0000 + next() as usize % 0x1_0000_0000,
-                (_, 1) => 0x5555_0000_0000 + next() as usize % 0x1_0000_0000,
-                (_, 2) => next() as usize % 0x1000,
-                _ => next() as usize | 1 << 63,
+            let nr = HypercallNr((noise.next() % 64) as u32);
+            let mut word = |round: usize| match (round, noise.next() % 4) {
+                (0, 0..3) => noise.next() as usize % 32,
+                (_, 0) => 0x7fff_0000_0000 + noise.next() as usize % 0x1_0000_0000,
+                (_, 1) => 0x5555_0000_0000 + noise.next() as usize % 0x1_0000_0000,
+                (_, 2) => noise.next() as usize % 0x1000,
+                _ => noise.next() as usize | 1 << 63,
             };
             let [a1, a2, a3, a4] = [word(0), word(1), word(1), word(1)];
             if NOT.contains(&nr) || nr == HypercallNr::VCPU_OP && a1 == 2 {

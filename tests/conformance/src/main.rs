@@ -20,6 +20,8 @@ mod costs;
 mod faults;
 mod hypercall_page;
 mod measure;
+#[cfg(target_os = "none")]
+mod noise;
 mod pair;
 mod probe;
 mod second;

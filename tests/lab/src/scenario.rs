@@ -369,17 +369,6 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         vcpus: 2,
         timeout_s: 90,
-        command_line: "registers=20000",
-        only_on: &[Platform::XenPv],
-        ..scenario(
-            "all registers",
-            "conformance",
-            &["registers: 20000 loops", "no difference"],
-        )
-    },
-    Scenario {
-        vcpus: 2,
-        timeout_s: 90,
         jitter: true,
         command_line: "ipis=100000",
         only_on: &[Platform::User],

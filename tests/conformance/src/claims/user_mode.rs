@@ -49,7 +49,9 @@ mod modes {
     use hypercall_abi::{
         Mfn, PAGE_SIZE, VcpuId,
         callback::{self, CallbackFlags, CallbackType},
-        nmi, peer_field,
+        nmi,
+        peer::PeerPtr,
+        peer_field,
         platform::Pages,
         vcpu,
         xen::{
@@ -250,6 +252,14 @@ mod modes {
         )
     }
 
+    /// The byte that holds events back from the first vCPU.
+    fn mask_of_events(guest: &Guest) -> Result<PeerPtr<'_, u8>, Stop> {
+        let shared = guest.shared_info().ok_or("no shared page")?;
+        let words = peer_field!(shared, SharedInfo, vcpu_info).get(0);
+        let words = words.ok_or("no words")?;
+        Ok(peer_field!(words, VcpuInfo, evtchn_upcall_mask))
+    }
+
     /// And user mode goes on.
     pub(super) fn events_interrupt_user_mode(guest: &Guest) -> Verdict {
         const LOOKS: u64 = 200_000;
@@ -259,11 +269,7 @@ mod modes {
         let bell = Channel::ipi(ports, VcpuId(0)).map_err(|_| "no port")?;
         bell.unmask().map_err(|_| "a port cannot be unmasked")?;
         // One that is pending when user mode is entered, and perhaps a timer's later.
-        let shared = guest.shared_info().ok_or("no shared page")?;
-        let words = peer_field!(shared, SharedInfo, vcpu_info)
-            .get(0)
-            .ok_or("no words")?;
-        let mask = peer_field!(words, VcpuInfo, evtchn_upcall_mask);
+        let mask = mask_of_events(guest)?;
         let before = mask.swap(1);
         bell.notify().map_err(|_| "it cannot be sent on")?;
         let held = bell.events();
@@ -303,11 +309,7 @@ mod modes {
         let address = (on_nmi as *const ()).addr() as u64;
         // SAFETY: made for it.
         unsafe { nmi::register_callback(platform, address) }?;
-        let shared = guest.shared_info().ok_or("no shared page")?;
-        let words = peer_field!(shared, SharedInfo, vcpu_info)
-            .get(0)
-            .ok_or("no words")?;
-        let mask = peer_field!(words, VcpuInfo, evtchn_upcall_mask);
+        let mask = mask_of_events(guest)?;
         let before = mask.swap(1);
         let mut counts = [0; 3];
         for count in &mut counts {

@@ -15,7 +15,7 @@ use hypercall_abi::{
 use pv_guest::{Guest, GuestType};
 
 use super::Stop;
-use crate::hypercall_page::HypercallPage;
+use crate::{hypercall_page::HypercallPage, noise::Noise};
 
 /// As `xsave` writes it: enough for vectors of 512 bits.
 const EXTENDED_BYTES: usize = 2816;
@@ -166,18 +166,6 @@ unsafe extern "C" fn exchange(wanted: *const State, found: *mut State, parts: u6
     )
 }
 
-/// Numbers of which none is like another: Marsaglia's xorshift.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
 impl State {
     fn empty() -> Box<Self> {
         Box::new(Self {
@@ -242,9 +230,14 @@ impl State {
             let (is, was) = (self.segments, other.segments);
             return Some(format!("fs and gs lead to {is:x?}, not {was:x?}"));
         }
-        let pairs = self.extended.iter().zip(&other.extended);
-        let at = pairs.enumerate().find(|(_, (is, was))| is != was)?.0;
-        Some(format!("byte {at} of the extended state differs"))
+        let differs = |at: &usize| self.extended.get(*at) != other.extended.get(*at);
+        let mut places = (0..EXTENDED_BYTES).filter(differs);
+        let at = places.next()?;
+        let (is, was) = (self.extended.get(at)?, other.extended.get(at)?);
+        Some(format!(
+            "byte {at} of the extended state is {is:#x}, not {was:#x}, and {} more differ",
+            places.count()
+        ))
     }
 }
 
