@@ -39,8 +39,8 @@ pub(super) struct Coverage {
 }
 
 impl Coverage {
-    /// Puts breakpoints into the code of a kernel, which is at `image`, and in memory
-    /// from byte `start` on; `report` is written at the end.
+    /// Puts breakpoints into the code of a kernel, whose addresses `image` are; in
+    /// `code` is what is there. The report is written at the end.
     pub(super) fn plant(
         kernel: &Path,
         image: Range<u64>,
