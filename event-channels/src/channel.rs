@@ -356,13 +356,35 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     {
         // The event may be the answer.
         self.ports.tell();
+        // An upcall must not take the event after we have looked: the hypervisor would
+        // find nothing pending, and let us sleep.
+        let was_masked = self.is_lost() || self.ports.words().mask(self.port());
+        let ended = self.poll_masked(deadline_ns);
+        if !was_masked {
+            // A port that is gone rings no more.
+            let _gone: Result<(), Error> = self.unmask();
+        }
+        ended
+    }
+
+    fn poll_masked(&self, deadline_ns: Option<u64>) -> Wait
+    where
+        P: Park + Clock,
+    {
         loop {
+            // First: what another vCPU's upcall had in its hands is noted if it has
+            // none any more.
+            let is_busy = self.slot().is_busy();
             if self.take() {
                 return Wait::Event;
             }
             let platform = &self.ports.platform;
             if deadline_ns.is_some_and(|deadline| platform.now_ns() >= deadline) {
                 return Wait::Deadline;
+            }
+            if is_busy {
+                core::hint::spin_loop();
+                continue;
             }
             let own = [self.port()];
             let ports: &[Port] = if self.is_lost() { &[] } else { &own };

@@ -47,9 +47,7 @@ impl<P: Hypercall + Pages> Ports<P> {
         let _before = pending.swap(0);
         match self.fifo() {
             Some(fifo) => fifo.consume(vcpu, |port, word| {
-                word::mask(&word);
-                let _was = word::clear_pending(&word);
-                self.deliver(port, &mut found);
+                self.deliver(port, &mut found, || word::claim(&word));
             }),
             None => self.scan(vcpu, info, &mut found),
         }
@@ -85,23 +83,28 @@ impl<P: Hypercall + Pages> Ports<P> {
                 if slot.is_some_and(|slot| slot.vcpu() != vcpu) {
                     continue;
                 }
-                let _before = mask.fetch_or(1 << bit);
-                let _before = word.fetch_and(!(1 << bit));
                 last = port.0;
-                self.deliver(port, found);
+                self.deliver(port, found, || word::claim_bit(&word, &mask, 1 << bit));
             }
         }
         // One further than the last that was served.
         place.next.store((last + 1) % 4096, Ordering::Relaxed);
     }
 
-    fn deliver(&self, port: Port, found: &mut Dispatched) {
+    /// `claim` takes the event from its word, if nobody else does.
+    fn deliver(&self, port: Port, found: &mut Dispatched, claim: impl FnOnce() -> bool) {
         match self.slots.get(port).filter(|slot| slot.is_open()) {
             Some(slot) => {
-                found.events += 1;
-                slot.fire();
+                slot.begin();
+                if claim() {
+                    found.events += 1;
+                    slot.fire();
+                } else {
+                    slot.end();
+                }
             }
             None => {
+                let _masked = claim();
                 found.spurious += 1;
                 self.spurious.fetch_add(1, Ordering::Relaxed);
             }

@@ -30,6 +30,8 @@ const OPEN: u32 = 1;
 const FIRED: u32 = 2;
 /// It is masked until its time has come.
 const THROTTLED: u32 = 4;
+/// An upcall is about to take an event for it, or not.
+const BUSY: u32 = 8;
 
 impl Slot {
     const fn new() -> Self {
@@ -83,7 +85,23 @@ impl Slot {
     pub(crate) fn fire(&self) {
         self.events.fetch_add(1, Ordering::Relaxed);
         self.note();
+        self.end();
         self.waker.wake();
+    }
+
+    /// An event is about to be taken from its word.
+    pub(crate) fn begin(&self) {
+        self.state.fetch_or(BUSY, Ordering::AcqRel);
+    }
+
+    /// It was, and noted; or it was not.
+    pub(crate) fn end(&self) {
+        self.state.fetch_and(!BUSY, Ordering::AcqRel);
+    }
+
+    /// Whether there may be an event that is in no word any more, and not noted yet.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.state.load(Ordering::Acquire) & BUSY != 0
     }
 
     /// Whether an event came since this was last asked.

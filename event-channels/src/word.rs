@@ -58,9 +58,19 @@ pub fn clear_pending(word: &impl EventWord) -> bool {
     word.fetch_and(!PENDING) & PENDING != 0
 }
 
-/// Sets the mask.
-pub fn mask(word: &impl EventWord) {
-    let _before = word.fetch_or(MASKED);
+/// Sets the mask, and says whether it was there.
+pub fn mask(word: &impl EventWord) -> bool {
+    word.fetch_or(MASKED) & MASKED != 0
+}
+
+/// An upcall's: masks and clears an event, unless somebody has masked it meanwhile,
+/// who looks for it then.
+pub fn claim(word: &impl EventWord) -> bool {
+    let ours = !mask(word);
+    if ours {
+        let _was = clear_pending(word);
+    }
+    ours
 }
 
 /// Takes the mask away if nothing is pending; else Xen must be asked to, for it
@@ -120,6 +130,15 @@ impl BitsWord for PeerPtr<'_, u64> {
     fn fetch_and(&self, bits: u64) -> u64 {
         PeerPtr::fetch_and(*self, bits).trust()
     }
+}
+
+/// [`claim`], for the 2-level interface: its bit in each of two words.
+pub fn claim_bit(pending: &impl BitsWord, mask: &impl BitsWord, bit: u64) -> bool {
+    let ours = mask.fetch_or(bit) & bit == 0;
+    if ours {
+        let _before = pending.fetch_and(!bit);
+    }
+    ours
 }
 
 /// [`unmask_if_quiet`], for the 2-level interface: its bit in each of two

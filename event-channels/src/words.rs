@@ -61,18 +61,12 @@ impl Words<'_> {
         }
     }
 
-    pub(crate) fn mask(self, port: Port) {
+    /// Sets the mask, and says whether it was there.
+    pub(crate) fn mask(self, port: Port) -> bool {
         match self {
-            Self::TwoLevel(shared) => {
-                if let Some(word) = mask(shared, port) {
-                    let _before = word.fetch_or(bit(port));
-                }
-            }
-            Self::Fifo(fifo) => {
-                if let Some(word) = fifo.word(port) {
-                    word::mask(&word);
-                }
-            }
+            Self::TwoLevel(shared) => mask(shared, port)
+                .is_none_or(|word| word.fetch_or(bit(port)).trust() & bit(port) != 0),
+            Self::Fifo(fifo) => fifo.word(port).is_none_or(|word| word::mask(&word)),
         }
     }
 

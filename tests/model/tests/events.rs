@@ -139,9 +139,7 @@ impl Vcpu {
     fn dispatch(&self) {
         word::unlink(&self.word);
         let now = self.word.load();
-        if now & PENDING != 0 && now & MASKED == 0 {
-            word::mask(&self.word);
-            word::clear_pending(&self.word);
+        if now & PENDING != 0 && now & MASKED == 0 && word::claim(&self.word) {
             self.fired.store(true, Release);
             if self.waits.swap(false, AcqRel) {
                 self.wakes.fetch_add(1, AcqRel);
@@ -215,5 +213,89 @@ fn park_against_send() {
             vcpu.idle(seen);
         }
         sender.join().unwrap();
+    });
+}
+
+const FIRED: u32 = 1;
+const BEING_FIRED: u32 = 2;
+
+/// A port that one vCPU waits for without upcalls, and whose upcalls another vCPU gets:
+/// the steps of `wait_blocking` and `dispatch`.
+struct Polled {
+    word: Event,
+    /// As a slot has them, in one word.
+    state: AtomicU32,
+    polls: Mutex<()>,
+    rung: Condvar,
+}
+
+impl Polled {
+    /// Says whether there is an upcall; who polls is woken in any case.
+    fn send(&self) -> bool {
+        let upcall = xen_sends(&self.word);
+        let _polls = self.polls.lock().unwrap();
+        self.rung.notify_one();
+        upcall
+    }
+
+    fn dispatch(&self) {
+        word::unlink(&self.word);
+        let now = self.word.load();
+        if now & PENDING != 0 && now & MASKED == 0 {
+            self.state.fetch_or(BEING_FIRED, AcqRel);
+            if word::claim(&self.word) {
+                self.state.fetch_or(FIRED, AcqRel);
+            }
+            self.state.fetch_and(!BEING_FIRED, AcqRel);
+        }
+    }
+
+    fn take(&self) -> bool {
+        let fired = self.state.fetch_and(!FIRED, AcqRel) & FIRED != 0;
+        word::clear_pending(&self.word) || fired
+    }
+
+    /// `SCHEDOP_poll`.
+    fn park(&self) {
+        let mut polls = self.polls.lock().unwrap();
+        while self.word.load() & PENDING == 0 {
+            polls = self.rung.wait(polls).unwrap();
+        }
+    }
+
+    fn wait_blocking(&self) {
+        word::mask(&self.word);
+        loop {
+            let is_busy = self.state.load(Acquire) & BEING_FIRED != 0;
+            if self.take() {
+                return;
+            }
+            if is_busy {
+                thread::yield_now();
+            } else {
+                self.park();
+            }
+        }
+    }
+}
+
+#[test]
+fn poll_against_an_upcall_elsewhere() {
+    loom::model(|| {
+        let port = Arc::new(Polled {
+            // Somebody listened before.
+            word: Event(AtomicU32::new(0)),
+            state: AtomicU32::new(0),
+            polls: Mutex::new(()),
+            rung: Condvar::new(),
+        });
+        let theirs = Arc::clone(&port);
+        let other = thread::spawn(move || {
+            if theirs.send() {
+                theirs.dispatch();
+            }
+        });
+        port.wait_blocking();
+        other.join().unwrap();
     });
 }
