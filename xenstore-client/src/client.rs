@@ -90,6 +90,9 @@ impl<T: Transport> Client<T> {
     /// Runs a future (of this client's methods) to its end, and sleeps while it
     /// waits, for so long at the most.
     ///
+    /// Over a ring, on one vCPU at a time: another that takes the server's event gets
+    /// this one's answer, too, and does not end its sleep. Tasks have no such limit.
+    ///
     /// # Errors
     /// Those of the future; [`ErrorKind::TimedOut`].
     pub fn wait<R>(
