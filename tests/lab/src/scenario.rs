@@ -369,6 +369,17 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         vcpus: 2,
         timeout_s: 90,
+        command_line: "registers=200000",
+        only_on: &[Platform::XenPv],
+        ..scenario(
+            "all registers",
+            "conformance",
+            &["registers: 200000 loops", "no difference"],
+        )
+    },
+    Scenario {
+        vcpus: 2,
+        timeout_s: 90,
         jitter: true,
         command_line: "ipis=100000",
         only_on: &[Platform::User],

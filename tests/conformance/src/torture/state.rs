@@ -259,10 +259,13 @@ fn read_parts() -> u64 {
     // SAFETY: there, as told.
     unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high) };
     let parts = (u64::from(high) << 32 | u64::from(low)) & WANTED;
-    if parts & WIDE == WIDE {
-        parts
-    } else {
-        parts & !WIDE
+    match parts {
+        // Then `fxsave` has it all; and where QEMU emulates the processor, `xsave` and
+        // `xrstor` disregard CR0.TS, by which Xen keeps one guest's state from
+        // another's.
+        parts if parts & !LEGACY == 0 => 0,
+        parts if parts & WIDE == WIDE => parts,
+        parts => parts & !WIDE,
     }
 }
 
