@@ -9,8 +9,6 @@ use std::{
     time::SystemTime,
 };
 
-use crate::guest;
-
 /// What else a program is made of, in the root of the workspace.
 const COMMON: [&str; 3] = ["Cargo.toml", "Cargo.lock", ".cargo/config.toml"];
 /// With these, cargo might make another one.
@@ -42,9 +40,10 @@ fn age(program: &Path) -> Option<String> {
     Some(built.ok()?.as_nanos().to_string())
 }
 
-/// Whether cargo would find nothing to do: by the list of sources that it wrote
-/// beside the program. Another compiler goes unseen: `cargo clean` then.
-pub(crate) fn is_fresh(program: &Path) -> bool {
+/// Whether cargo would find nothing to do for a program of the workspace with this
+/// root: by the list of sources that it wrote beside the program. Another compiler
+/// goes unseen: `cargo clean` then.
+pub(crate) fn is_fresh(program: &Path, root: &Path) -> bool {
     if VARIABLES
         .iter()
         .any(|name| std::env::var_os(name).is_some())
@@ -65,9 +64,9 @@ pub(crate) fn is_fresh(program: &Path) -> bool {
     let sources = sources(&list);
     let folders: BTreeSet<_> = sources.iter().filter_map(|path| path.parent()).collect();
     let manifests: BTreeSet<_> = folders.into_iter().filter_map(manifest).collect();
-    let root = guest::root();
     let common = COMMON.iter().map(|name| root.join(name));
-    !sources.is_empty()
+    // None is of this workspace where all of it, with what was built, is a copy.
+    sources.iter().any(|path| path.starts_with(root))
         && (sources.iter().cloned().chain(manifests).chain(common))
             .all(|path| modified(&path).is_some_and(|time| time < asked))
 }
@@ -109,36 +108,42 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_built_is_not_fresh() {
-        assert!(!is_fresh(Path::new("/nowhere/program")));
-        let folder = tempfile();
-        let (program, source) = (folder.join("p"), folder.join("s.rs"));
+    fn what_was_built_of_what_is_there_is_fresh() {
+        let root = folder();
+        for name in COMMON {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let (program, source) = (root.join("p"), root.join("s.rs"));
         fs::write(&program, "").unwrap();
-        fs::write(
-            program.with_extension("d"),
-            format!("p: {}\n", source.display()),
-        )
-        .unwrap();
-        assert!(!is_fresh(&program), "a source is gone");
+        assert!(
+            !is_fresh(&program, &root),
+            "nothing says what it is made of"
+        );
+        let list = format!("p: {}\n", source.display());
+        fs::write(program.with_extension("d"), list).unwrap();
+        assert!(!is_fresh(&program, &root), "a source is gone");
         note(&program, SystemTime::now());
-        assert!(!is_fresh(&program), "a source is gone");
+        assert!(!is_fresh(&program, &root), "a source is gone");
         fs::write(&source, "").unwrap();
         note(&program, SystemTime::UNIX_EPOCH);
-        assert!(!is_fresh(&program), "a source is newer");
+        assert!(!is_fresh(&program, &root), "a source is newer");
         note(&program, SystemTime::now() + Duration::from_secs(1));
-        // Its folder is of no package: what all packages have in common counts.
         assert_eq!(
-            is_fresh(&program),
+            is_fresh(&program, &root),
             VARIABLES
                 .iter()
                 .all(|name| std::env::var_os(name).is_none())
         );
+        let copy = Path::new("/nowhere");
+        assert!(!is_fresh(&program, copy), "it is made of another workspace");
         fs::write(&program, "otherwise").unwrap();
-        assert!(!is_fresh(&program), "it was built otherwise");
-        fs::remove_dir_all(folder).unwrap();
+        assert!(!is_fresh(&program, &root), "it was built otherwise");
+        fs::remove_dir_all(root).unwrap();
     }
 
-    fn tempfile() -> PathBuf {
+    fn folder() -> PathBuf {
         let folder = std::env::temp_dir().join(format!("lab-fresh-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         folder

@@ -1,20 +1,17 @@
 //! Guests: which there are, and how they are built.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::SystemTime,
-};
+use std::{fs, path::PathBuf, process::Command, time::SystemTime};
 
 use anyhow::{Context, Result, bail};
 
 use crate::fresh;
 
-/// The root of the workspace.
+/// The root of the workspace: the one that cargo started the lab for, which may be a
+/// copy of the one that it was built in.
 pub(crate) fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+    let here = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    here.ancestors().nth(2).unwrap_or(&here).to_path_buf()
 }
 
 /// Where cargo puts things.
@@ -79,7 +76,7 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
             target_dir().join(KERNEL_TARGET).join("release").join(name)
         }
     };
-    if !fresh::is_fresh(&path) {
+    if !fresh::is_fresh(&path, &root()) {
         if build == Build::Kernel {
             ensure_kernel_target();
         }
@@ -97,7 +94,7 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
 pub(crate) fn build_user_hypervisor() -> Result<PathBuf> {
     const NAME: &str = "user-hypervisor";
     let path = target_dir().join("release").join(NAME);
-    if !fresh::is_fresh(&path) {
+    if !fresh::is_fresh(&path, &root()) {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo
             .current_dir(root())
@@ -165,4 +162,21 @@ fn ensure_kernel_target() {
         .current_dir(root())
         .stderr(std::process::Stdio::null())
         .status();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_lab_works_in_every_folder() {
+        let alias = |folder: PathBuf| fs::read_to_string(folder.join(".cargo/config.toml"));
+        let expected = alias(root().join("tests")).unwrap();
+        for folder in fs::read_dir(root()).unwrap().map(|entry| entry.unwrap()) {
+            let (path, name) = (folder.path(), folder.file_name());
+            if path.join("Cargo.toml").exists() || name == "examples" || name == "docs" {
+                assert_eq!(alias(path).ok().as_ref(), Some(&expected), "in {name:?}");
+            }
+        }
+    }
 }
