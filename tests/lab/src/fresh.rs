@@ -1,11 +1,12 @@
-//! Whether nothing that a program is made of has changed since cargo was asked last:
-//! then cargo, which takes longer than a small guest, need not be asked.
+//! Programs that cargo builds. If nothing that one is made of has changed since cargo
+//! was asked last, cargo, which takes longer than a small guest, is not asked again.
 
 use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
+    process::Command,
     time::SystemTime,
 };
 
@@ -19,8 +20,24 @@ const VARIABLES: [&str; 4] = [
     "RUSTC_WRAPPER",
 ];
 
+/// Has cargo build a program of the workspace with this root, unless it is as cargo
+/// would make it already. Whether it is there then.
+pub(crate) fn build(program: &Path, root: &Path, arguments: &[&str]) -> std::io::Result<bool> {
+    if is_fresh(program, root) {
+        return Ok(true);
+    }
+    let asked = SystemTime::now();
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root).arg("build").args(arguments);
+    let built = cargo.status()?.success();
+    if built {
+        note(program, asked);
+    }
+    Ok(built)
+}
+
 /// Notes that cargo, asked at this time, found all in order.
-pub(crate) fn note(program: &Path, asked: SystemTime) {
+fn note(program: &Path, asked: SystemTime) {
     let write = || {
         let mut file = File::create(stamp(program))?;
         file.write_all(age(program).unwrap_or_default().as_bytes())?;
@@ -43,7 +60,7 @@ fn age(program: &Path) -> Option<String> {
 /// Whether cargo would find nothing to do for a program of the workspace with this
 /// root: by the list of sources that it wrote beside the program. Another compiler
 /// goes unseen: `cargo clean` then.
-pub(crate) fn is_fresh(program: &Path, root: &Path) -> bool {
+fn is_fresh(program: &Path, root: &Path) -> bool {
     if VARIABLES
         .iter()
         .any(|name| std::env::var_os(name).is_some())

@@ -1,6 +1,6 @@
 //! Guests: which there are, and how they are built.
 
-use std::{fs, path::PathBuf, process::Command, time::SystemTime};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 
@@ -65,27 +65,19 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
             names.join(", ")
         );
     }
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .current_dir(root())
-        .args(["build", "--quiet", "--package", name]);
+    let mut arguments = vec!["--package", name];
     let path = match build {
         Build::Process => target_dir().join("debug").join(name),
         Build::Kernel => {
-            cargo.args(["--release", "--target", KERNEL_TARGET]);
+            arguments.extend(["--release", "--target", KERNEL_TARGET]);
             target_dir().join(KERNEL_TARGET).join("release").join(name)
         }
     };
-    if !fresh::is_fresh(&path, &root()) {
-        if build == Build::Kernel {
-            ensure_kernel_target();
-        }
-        let asked = SystemTime::now();
-        let status = cargo.status().context("cannot run cargo")?;
-        if !status.success() {
-            bail!("{name} does not build");
-        }
-        fresh::note(&path, asked);
+    if build == Build::Kernel && !path.exists() {
+        ensure_kernel_target();
+    }
+    if !fresh::build(&path, &root(), &arguments).context("cannot run cargo")? {
+        bail!("{name} does not build");
     }
     Ok(path)
 }
@@ -94,19 +86,17 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
 pub(crate) fn build_user_hypervisor() -> Result<PathBuf> {
     const NAME: &str = "user-hypervisor";
     let path = target_dir().join("release").join(NAME);
-    if !fresh::is_fresh(&path, &root()) {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo
-            .current_dir(root())
-            .args(["build", "--quiet", "--release"])
-            .args(["--package", "mock-hypervisor", "--features", "user"])
-            .args(["--bin", NAME]);
-        let asked = SystemTime::now();
-        let status = cargo.status().context("cannot run cargo")?;
-        if !status.success() {
-            bail!("{NAME} does not build");
-        }
-        fresh::note(&path, asked);
+    let arguments = [
+        "--release",
+        "--package",
+        "mock-hypervisor",
+        "--features",
+        "user",
+        "--bin",
+        NAME,
+    ];
+    if !fresh::build(&path, &root(), &arguments).context("cannot run cargo")? {
+        bail!("{NAME} does not build");
     }
     Ok(path)
 }

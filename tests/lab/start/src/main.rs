@@ -11,7 +11,6 @@ use std::{
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, ExitCode},
-    time::SystemTime,
 };
 
 fn main() -> ExitCode {
@@ -22,15 +21,10 @@ fn main() -> ExitCode {
     let root = here.ancestors().nth(3).unwrap_or(&here);
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let lab = target.join("debug/lab");
-    if !fresh::is_fresh(&lab, root) {
-        let asked = SystemTime::now();
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(root).args(["build", "--package", "lab"]);
-        match cargo.status() {
-            Ok(status) if status.success() => fresh::note(&lab, asked),
-            Ok(_) => return failed("the lab does not build: the reason is above"),
-            Err(error) => return failed(&format!("cannot run cargo: {error}")),
-        }
+    match fresh::build(&lab, root, &["--package", "lab"]) {
+        Ok(true) => {}
+        Ok(false) => return failed("the lab does not build: the reason is above"),
+        Err(error) => return failed(&format!("cannot run cargo: {error}")),
     }
     let error = Command::new(&lab)
         .args(env::args_os().skip(1))
