@@ -122,8 +122,8 @@ fn attend(job: &Job, command: &mut Command, names: &Names) -> Result<Report> {
     let mut console = String::new();
     let mut complaints = String::new();
     thread::scope(|scope| {
-        let errors = scope.spawn(|| collect(job, &Names::NONE, errors));
-        console = collect(job, names, output);
+        let errors = scope.spawn(|| collect(job, &Names::NONE, errors, std::io::stderr()));
+        console = collect(job, names, output, std::io::stdout());
         complaints = errors.join().unwrap_or_default();
     });
     Ok(Report {

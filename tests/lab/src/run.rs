@@ -49,7 +49,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         match visit.map(ScopedJoinHandle::join) {
             None => {}
             Some(Ok(Ok(said))) => {
-                show(job, said.as_bytes());
+                show(job, said.as_bytes(), std::io::stdout());
                 report.console += &said;
             }
             Some(Ok(Err(error))) => report.complaint = Some(format!("{error:#}")),
@@ -111,8 +111,13 @@ pub(crate) fn feed(mut target: impl Write + Send + 'static) {
     });
 }
 
-/// Copies a process's output to the terminal and keeps it.
-pub(crate) fn collect(job: &Job, names: &Names, mut output: impl Read) -> String {
+/// Copies a process's output to one of ours and keeps it.
+pub(crate) fn collect(
+    job: &Job,
+    names: &Names,
+    mut output: impl Read,
+    mut ours: impl Write,
+) -> String {
     let mut console = Vec::new();
     let mut buffer = [0; 4096];
     let mut line_start = 0;
@@ -126,15 +131,14 @@ pub(crate) fn collect(job: &Job, names: &Names, mut output: impl Read) -> String
             }
             console.push(byte);
         }
-        show(job, &console[shown..]);
+        show(job, &console[shown..], &mut ours);
     }
     String::from_utf8_lossy(&console).into_owned()
 }
 
-pub(crate) fn show(job: &Job, bytes: &[u8]) {
+pub(crate) fn show(job: &Job, bytes: &[u8], mut ours: impl Write) {
     if job.show != Show::Kept {
-        let mut out = std::io::stdout().lock();
-        let _closed = out.write_all(bytes).and_then(|()| out.flush());
+        let _closed = ours.write_all(bytes).and_then(|()| ours.flush());
     }
 }
 
@@ -226,7 +230,7 @@ fn qemu(job: &Job) -> Result<Report> {
         None
     };
     let output = child.stdout.take().context("no output")?;
-    let console = collect(job, &Names::of(&kernel), output);
+    let console = collect(job, &Names::of(&kernel), output, std::io::stdout());
     Ok(Report {
         ended: finish(child, watchdog, Ended::from_qemu_status)?,
         console,

@@ -361,6 +361,9 @@ fn follow(
     let mut watchdog = None;
     let mut line = Vec::new();
     let mut shown = 0;
+    // An empty line is not shown before the next one: the last is the initial
+    // domain's, before its mark.
+    let mut gap: &[u8] = b"";
     while transcript.ended.is_none() {
         let chunk = match output.fill_buf() {
             Ok(chunk) if !chunk.is_empty() => chunk.to_vec(),
@@ -380,7 +383,12 @@ fn follow(
             } else if byte == b'\n' {
                 let text = String::from_utf8_lossy(&line);
                 if transcript.line(&text) == Whose::Guests {
-                    show(job, line.get(shown..).unwrap_or(&[]));
+                    show(job, std::mem::take(&mut gap), std::io::stdout());
+                    if line == b"\n" {
+                        gap = b"\n";
+                    } else {
+                        show(job, line.get(shown..).unwrap_or(&[]), std::io::stdout());
+                    }
                 }
                 line.clear();
                 shown = 0;
@@ -389,7 +397,8 @@ fn follow(
         if transcript.stage == Stage::Guest {
             // A prompt has no end of line: show what can only be the guest's.
             if !could_be_ours(&line) {
-                show(job, line.get(shown..).unwrap_or(&[]));
+                show(job, std::mem::take(&mut gap), std::io::stdout());
+                show(job, line.get(shown..).unwrap_or(&[]), std::io::stdout());
                 shown = line.len();
             }
             if watchdog.is_none() {
