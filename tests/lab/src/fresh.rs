@@ -20,6 +20,11 @@ const VARIABLES: [&str; 4] = [
     "RUSTC_WRAPPER",
 ];
 
+/// Where cargo puts what it builds of the workspace with this root.
+pub(crate) fn target_dir(root: &Path) -> PathBuf {
+    root.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
 /// Has cargo build a program of the workspace with this root, unless it is as cargo
 /// would make it already. Whether it is there then.
 pub(crate) fn build(program: &Path, root: &Path, arguments: &[&str]) -> std::io::Result<bool> {
@@ -28,7 +33,12 @@ pub(crate) fn build(program: &Path, root: &Path, arguments: &[&str]) -> std::io:
     }
     let asked = SystemTime::now();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).arg("build").args(arguments);
+    cargo
+        .current_dir(root)
+        .args(["build", "--target-dir"])
+        // A user's own settings may name another folder.
+        .arg(target_dir(root))
+        .args(arguments);
     let built = cargo.status()?.success();
     if built {
         note(program, asked);
@@ -60,7 +70,7 @@ fn age(program: &Path) -> Option<String> {
 /// Whether cargo would find nothing to do for a program of the workspace with this
 /// root: by the list of sources that it wrote beside the program. Another compiler
 /// goes unseen: `cargo clean` then.
-fn is_fresh(program: &Path, root: &Path) -> bool {
+pub(crate) fn is_fresh(program: &Path, root: &Path) -> bool {
     if VARIABLES
         .iter()
         .any(|name| std::env::var_os(name).is_some())

@@ -16,7 +16,7 @@ pub(crate) fn root() -> PathBuf {
 
 /// Where cargo puts things.
 pub(crate) fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    fresh::target_dir(&root())
 }
 
 /// The packages that are guests.
@@ -73,7 +73,7 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
             target_dir().join(KERNEL_TARGET).join("release").join(name)
         }
     };
-    if build == Build::Kernel && !path.exists() {
+    if build == Build::Kernel && !fresh::is_fresh(&path, &root()) {
         ensure_kernel_target();
     }
     if !fresh::build(&path, &root(), &arguments).context("cannot run cargo")? {

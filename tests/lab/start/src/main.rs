@@ -19,8 +19,7 @@ fn main() -> ExitCode {
         return failed("start it with cargo lab");
     };
     let root = here.ancestors().nth(3).unwrap_or(&here);
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let lab = target.join("debug/lab");
+    let lab = fresh::target_dir(root).join("debug/lab");
     match fresh::build(&lab, root, &["--package", "lab"]) {
         Ok(true) => {}
         Ok(false) => return failed("the lab does not build: the reason is above"),
