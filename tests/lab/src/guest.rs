@@ -73,7 +73,10 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
             target_dir().join(KERNEL_TARGET).join("release").join(name)
         }
     };
-    if build == Build::Kernel && !fresh::is_fresh(&path, &root()) {
+    if fresh::is_fresh(&path, &root()) {
+        return Ok(path);
+    }
+    if build == Build::Kernel {
         ensure_kernel_target();
     }
     if !fresh::build(&path, &root(), &arguments).context("cannot run cargo")? {
