@@ -160,6 +160,86 @@ fn many_queues_and_large_rings() {
     });
 }
 
+/// What a frontend with more queues and a larger ring wrote is not believed of the next,
+/// which is another object here, as after a restart of the driver.
+#[test]
+fn keys_of_an_earlier_frontend_mislead_nobody() {
+    let config = DiskConfig {
+        queues: 4,
+        ..DiskConfig::default()
+    };
+    let large = blkfront::Config {
+        queues: 4,
+        ring_page_order: 2,
+        ..blkfront::Config::default()
+    };
+    with_disk(config, large, async |_, _, first| {
+        first.ready().await.unwrap();
+        assert_eq!(first.queues(), 4);
+        first.close().await;
+        for wanted in [(1, 0), (2, 0), (1, 1), (4, 2), (1, 0)] {
+            let (queues, ring_page_order) = wanted;
+            let wanted = blkfront::Config {
+                queues,
+                ring_page_order,
+                ..blkfront::Config::default()
+            };
+            let next = Disk::new(first.bus(), "51712", wanted);
+            next.write(Sector(0), &[7; 512]).await.unwrap();
+            assert_eq!(next.queues(), queues as usize);
+            next.close().await;
+        }
+    });
+}
+
+/// All keys that the protocol has, as a frontend of another maker may have left them.
+#[test]
+fn only_what_was_agreed_on_is_left_in_the_directory() {
+    let config = DiskConfig::default();
+    with_disk(config, blkfront::Config::default(), async |xen, _, disk| {
+        let folder = "/local/domain/1/device/vbd/51712";
+        for (key, value) in [
+            ("ring-page-order", "0"),
+            ("num-ring-pages", "4"),
+            ("ring-ref0", "3"),
+            ("ring-ref15", "3"),
+            ("multi-queue-num-queues", "1"),
+            ("queue-0/ring-ref", "3"),
+            ("queue-17/event-channel", "3"),
+            ("protocol", "x86_32-abi"),
+            ("feature-persistent", "0"),
+            ("feature-large-sector-size", "1"),
+        ] {
+            let path = format!("{folder}/{key}");
+            xen.store_write(&path, value.as_bytes()).unwrap();
+            for at in [
+                folder.len() + 1 + key.find('/').unwrap_or(key.len()),
+                path.len(),
+            ] {
+                xen.store_give(&path[..at], hypercall_abi::DomId(1))
+                    .unwrap();
+            }
+        }
+        disk.write(Sector(0), &[7; 512]).await.unwrap();
+        let tree = disk.bus().store().tree();
+        let mut keys = tree.directory("device/vbd/51712").await.unwrap();
+        keys.sort();
+        let known = [
+            "backend",
+            "backend-id",
+            "device-type",
+            "event-channel",
+            "feature-persistent",
+            "protocol",
+            "ring-ref",
+            "state",
+            "trusted",
+            "virtual-device",
+        ];
+        assert_eq!(keys, known);
+    });
+}
+
 #[test]
 fn what_cannot_be_is_refused_at_once() {
     let config = DiskConfig {

@@ -563,6 +563,34 @@ fn only_groups_that_were_joined_come() {
     });
 }
 
+/// A frontend before this one wanted more queues and only some groups: the next, which
+/// wants one queue and all that comes, is another object, as after a restart of the
+/// driver.
+#[test]
+fn keys_of_an_earlier_frontend_mislead_nobody() {
+    let config = NicConfig {
+        queues: 4,
+        ..NicConfig::default()
+    };
+    let wanted = netfront::Config {
+        queues: 4,
+        multicast: Multicast::Joined,
+        ..netfront::Config::default()
+    };
+    with_nic(config, wanted, async |host, first| {
+        assert_eq!(first.ready().await.unwrap().queues, 4);
+        first.close().await;
+        let next = Nic::new(first.bus(), "0", netfront::Config::default());
+        assert_eq!(next.ready().await.unwrap().queues, 1);
+        let packet = plain([1, 0, 0x5e, 0, 0, 9], 100);
+        host.tap.send(Frame::whole(packet.clone()));
+        let mut buffer = Vec::new();
+        next.receive(&mut buffer).await.unwrap();
+        assert_eq!(buffer, packet);
+        next.close().await;
+    });
+}
+
 #[test]
 fn what_is_lent_is_not_copied() {
     let config = netfront::Config::default();

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     kept_pages::KeptPages,
-    xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Requests, Status, Stop},
+    xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop},
 };
 use hypercall_abi::io::blkif::BLKIF_MAX_SEGMENTS_PER_REQUEST;
 
@@ -175,6 +175,19 @@ impl<P: Platform> Frontend for Core<'_, P> {
     const KIND: &'static str = "vbd";
     const BACKEND_KEYS: &'static [&'static str] = Geometry::BACKEND_KEYS;
     const OWN_KEYS: &'static [&'static str] = &["trusted"];
+    /// Source: `io/blkif.h`, "Frontend XenBus Nodes"; Linux's and QEMU's backends.
+    const FRONTEND_KEYS: &'static [KeyName] = &[
+        KeyName::One("ring-page-order"),
+        KeyName::One("num-ring-pages"),
+        KeyName::One("ring-ref"),
+        KeyName::Numbered("ring-ref"),
+        KeyName::One("event-channel"),
+        KeyName::One("multi-queue-num-queues"),
+        KeyName::Numbered("queue-"),
+        KeyName::One("protocol"),
+        KeyName::One("feature-persistent"),
+        KeyName::One("feature-large-sector-size"),
+    ];
     const TOLD: XenbusState = XenbusState::INITIALISED;
 
     fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {

@@ -19,7 +19,7 @@ use super::{
     queue::{Events, Queue},
     waiters::Waiters,
 };
-use crate::xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Requests, Status, Stop};
+use crate::xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop};
 
 /// What was agreed on.
 #[derive(Debug)]
@@ -145,6 +145,29 @@ impl<P: Platform> Frontend for Core<'_, P> {
     const KIND: &'static str = "vif";
     const BACKEND_KEYS: &'static [&'static str] = Interface::BACKEND_KEYS;
     const OWN_KEYS: &'static [&'static str] = Interface::OWN_KEYS;
+    /// Source: `io/netif.h`; Linux's frontends and backends (`xdp-headroom`).
+    const FRONTEND_KEYS: &'static [KeyName] = &[
+        KeyName::One("multi-queue-num-queues"),
+        KeyName::Numbered("queue-"),
+        KeyName::One("tx-ring-ref"),
+        KeyName::One("rx-ring-ref"),
+        KeyName::One("event-channel"),
+        KeyName::One("event-channel-tx"),
+        KeyName::One("event-channel-rx"),
+        KeyName::One("ctrl-ring-ref"),
+        KeyName::One("event-channel-ctrl"),
+        KeyName::One("request-rx-copy"),
+        KeyName::One("request-multicast-control"),
+        KeyName::One("feature-rx-notify"),
+        KeyName::One("feature-sg"),
+        KeyName::One("feature-gso-tcpv4"),
+        KeyName::One("feature-gso-tcpv4-prefix"),
+        KeyName::One("feature-gso-tcpv6"),
+        KeyName::One("feature-gso-tcpv6-prefix"),
+        KeyName::One("feature-no-csum-offload"),
+        KeyName::One("feature-ipv6-csum-offload"),
+        KeyName::One("xdp-headroom"),
+    ];
     const TOLD: XenbusState = XenbusState::CONNECTED;
 
     fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {

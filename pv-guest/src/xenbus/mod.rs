@@ -33,7 +33,7 @@ use crate::Current;
 pub(crate) use attendant::{Attendant, Requests};
 pub use discovery::{Change, Discovery};
 pub use fault::Fault;
-pub use offer::{Key, Nodes, Offer};
+pub use offer::{Key, KeyName, Nodes, Offer};
 pub use status::Status;
 
 /// What a driver needs of its guest: the store, ports and grants.
@@ -112,12 +112,20 @@ pub trait Frontend {
     const BACKEND_KEYS: &'static [&'static str];
     /// What it wants to know of its own directory.
     const OWN_KEYS: &'static [&'static str] = &[];
+    /// All keys that the protocol has for a frontend to write, also those that this
+    /// driver never writes: a frontend before it (another driver, firmware, the same
+    /// driver with another configuration) may have left them, and a backend would
+    /// believe them. At each connection [`Bus::serve`] removes those that
+    /// [`negotiate`](Self::negotiate) does not return, in the transaction that writes
+    /// the others. Keys of the toolstack's (`state`, `backend`, `mac`) are none of them.
+    const FRONTEND_KEYS: &'static [KeyName];
     /// The state in which a frontend that has told all waits for its backend:
     /// `INITIALISED`, or `CONNECTED` where the protocol has it so.
     const TOLD: XenbusState;
 
-    /// Makes what is shared with the backend, and says what it is to be told.
-    /// What was made before, for a connection that failed, is not used any more.
+    /// Makes what is shared with the backend, and says what it is to be told: keys
+    /// of [`FRONTEND_KEYS`](Self::FRONTEND_KEYS). What was made before, for a
+    /// connection that failed, is not used any more.
     ///
     /// # Errors
     /// [`Fault`]: this backend will not do.

@@ -105,9 +105,41 @@ impl Key {
     }
 }
 
+/// A key that a protocol has for frontends to write, or a series of such keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyName {
+    /// The key of this name.
+    One(&'static str),
+    /// The keys whose names are this and a number: of `ring-ref`, `ring-ref0` and
+    /// `ring-ref15`; of `queue-`, the directories of queues with all that is in them.
+    Numbered(&'static str),
+}
+
+impl KeyName {
+    /// Whether a node of a device's directory has this name.
+    pub fn matches(&self, node: &str) -> bool {
+        match self {
+            Self::One(name) => *name == node,
+            Self::Numbered(name) => node.strip_prefix(name).is_some_and(|number| {
+                !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+            }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_keys() {
+        let (one, row) = (KeyName::One("ring-ref"), KeyName::Numbered("ring-ref"));
+        assert!(one.matches("ring-ref") && !row.matches("ring-ref"));
+        assert!(row.matches("ring-ref0") && row.matches("ring-ref15"));
+        for other in ["ring-re", "ring-ref-1", "ring-ref1x", "a-ring-ref1", ""] {
+            assert!(!one.matches(other) && !row.matches(other), "{other}");
+        }
+    }
 
     fn nodes(values: &[(&str, &[u8])]) -> Nodes {
         Nodes::new(

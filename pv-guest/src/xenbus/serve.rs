@@ -40,8 +40,6 @@ struct Session<'g, 'd, P: Platform, F> {
     phase: Phase,
     wish: Wish,
     renewed: Renewed,
-    /// Keys that were written for this connection.
-    keys: Vec<String>,
     /// The driver has something that it shares with the backend.
     in_use: InUse,
     /// The state that is still to be written.
@@ -96,7 +94,6 @@ impl<'g, P: Platform> Bus<'g, P> {
             phase: Phase::Idle,
             wish: Wish::Again,
             renewed: Renewed::No,
-            keys: Vec::new(),
             in_use: InUse::No,
             unsaid: None,
             said: None,
@@ -260,7 +257,6 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         }
         self.end_use(Stop::Lost);
         self.backend = None;
-        self.keys.clear();
         (self.said, self.unsaid) = (None, None);
         self.begin();
     }
@@ -346,7 +342,6 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
                 self.end_use(Stop::Gone);
             }
             self.presence = Presence::Absent;
-            self.keys.clear();
             self.begin();
             (self.said, self.unsaid) = (None, None);
         }
@@ -439,11 +434,13 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
             Ok(keys) => {
                 // What became of it is not known if the connection ends meanwhile.
                 self.unsaid = Some(XenbusState::INITIALISING);
-                self.write(&keys).await?;
+                let written = self.write(&keys).await?;
                 self.unsaid = None;
-                self.keys = keys.into_iter().map(|key| key.name).collect();
-                self.phase = Phase::Told;
-                self.said = Some(F::TOLD);
+                match written {
+                    Written::All => (self.phase, self.said) = (Phase::Told, Some(F::TOLD)),
+                    // Seen when the device is looked for the next time.
+                    Written::NoDevice => self.end_use(Stop::Lost),
+                }
             }
             Err(fault) => self.fail(fault).await,
         }
@@ -463,14 +460,26 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         Ok(())
     }
 
-    /// Writes keys and state, all at once; removes keys of an earlier connection.
-    async fn write(&self, keys: &[Key]) -> Result<(), Error> {
-        let obsolete = |name: &&String| !keys.iter().any(|key| key.name == **name);
+    /// Writes keys and state, and removes all other keys that the protocol has, at once.
+    async fn write(&self, keys: &[Key]) -> Result<Written, Error> {
+        debug_assert!(
+            keys.iter().all(|key| is_known::<F>(&key.name)),
+            "FRONTEND_KEYS of {} lacks one of {keys:?}",
+            F::KIND
+        );
         for _ in 0..TRIES {
             let transaction = self.bus.store.begin().await?;
             let tree = *transaction;
-            for name in self.keys.iter().filter(obsolete) {
-                tree.remove(&format!("{}/{name}", self.own)).await?;
+            let nodes = match tree.directory(&self.own).await {
+                // What was taken away is not brought back.
+                Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Written::NoDevice),
+                other => other?,
+            };
+            // A queue's directory is removed as a whole, also if it is made anew.
+            let is_stale =
+                |node: &&String| is_known::<F>(node) && !keys.iter().any(|key| key.name == **node);
+            for node in nodes.iter().filter(is_stale) {
+                tree.remove(&format!("{}/{node}", self.own)).await?;
             }
             let paths: Vec<(String, &str)> = keys
                 .iter()
@@ -484,9 +493,22 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
             tree.write_as(&state, F::TOLD.0).await?;
             match transaction.commit().await {
                 Err(error) if error.errno() == Some(Errno::EAGAIN) => {}
-                other => return other,
+                other => return other.map(|()| Written::All),
             }
         }
         Err(ErrorKind::Conflicts.into())
     }
+}
+
+/// What became of a frontend's keys.
+enum Written {
+    All,
+    /// There is no directory to write them into.
+    NoDevice,
+}
+
+/// Whether a name, or the directory of one, is a key of the driver's protocol.
+fn is_known<F: Frontend>(name: &str) -> bool {
+    let node = name.split('/').next().unwrap_or(name);
+    F::FRONTEND_KEYS.iter().any(|key| key.matches(node))
 }

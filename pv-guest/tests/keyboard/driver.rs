@@ -14,6 +14,8 @@ use grant_tables::{Granted, Page, PeerWrites};
 use hypercall_abi::{
     io::{
         kbdif::{
+            XENKBD_FIELD_EVT_CHANNEL, XENKBD_FIELD_REQ_ABS_POINTER, XENKBD_FIELD_REQ_MTOUCH,
+            XENKBD_FIELD_REQ_RAW_POINTER, XENKBD_FIELD_RING_GREF, XENKBD_FIELD_RING_REF,
             XENKBD_IN_EVENT_SIZE, XENKBD_IN_RING_LEN, XENKBD_IN_RING_OFFS, XenkbdKey, XenkbdPage,
             XenkbdType,
         },
@@ -22,7 +24,7 @@ use hypercall_abi::{
     peer_field,
     platform::Platform,
 };
-use pv_guest::xenbus::{Bus, Fault, Frontend, Key, Offer, Request, Stop};
+use pv_guest::xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, Stop};
 use zerocopy::FromBytes;
 
 /// What is shared with the backend while there is a connection.
@@ -125,6 +127,14 @@ impl<P: Platform> Line<'_, P> {
 impl<P: Platform> Frontend for Keyboard<'_, P> {
     const KIND: &'static str = "vkbd";
     const BACKEND_KEYS: &'static [&'static str] = &["feature-disable-keyboard"];
+    const FRONTEND_KEYS: &'static [KeyName] = &[
+        KeyName::One(XENKBD_FIELD_RING_REF),
+        KeyName::One(XENKBD_FIELD_RING_GREF),
+        KeyName::One(XENKBD_FIELD_EVT_CHANNEL),
+        KeyName::One(XENKBD_FIELD_REQ_ABS_POINTER),
+        KeyName::One(XENKBD_FIELD_REQ_RAW_POINTER),
+        KeyName::One(XENKBD_FIELD_REQ_MTOUCH),
+    ];
     const TOLD: XenbusState = XenbusState::INITIALISED;
 
     fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {

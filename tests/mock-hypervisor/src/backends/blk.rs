@@ -9,6 +9,7 @@ use hypercall_abi::{
             BLKIF_MAX_SEGMENTS_PER_REQUEST, BlkifOp, BlkifRequest, BlkifRequestDiscard,
             BlkifRequestIndirect, BlkifRequestSegment, BlkifResponse, BlkifStatus, VdiskInfo,
         },
+        protocols::XEN_IO_PROTO_ABI_NATIVE,
         ring::{BackRing, Notify},
     },
     peer::PeerSlice,
@@ -575,9 +576,16 @@ impl Serve for Blk {
             let value = world.store.read(&format!("{path}/{name}"))?;
             std::str::from_utf8(value).ok()?.trim().parse().ok()
         };
+        // All of it as Linux's `connect_ring` reads it, in whatever way it came there.
         let queues = number(world, "multi-queue-num-queues").unwrap_or(1);
-        let order = number(world, "ring-page-order").unwrap_or(0);
-        if queues == 0 || queues > self.config.queues || order > self.config.ring_page_order {
+        let order = number(world, "ring-page-order");
+        let pages = 1_u32 << order.unwrap_or(0).min(31);
+        let protocol = world.store.read(&format!("{path}/protocol"));
+        if queues == 0
+            || queues > self.config.queues
+            || order.is_some_and(|order| order > self.config.ring_page_order)
+            || protocol.is_some_and(|protocol| protocol != XEN_IO_PROTO_ABI_NATIVE.as_bytes())
+        {
             return false;
         }
         let wants = number(world, "feature-persistent").unwrap_or(0) != 0;
@@ -587,9 +595,9 @@ impl Serve for Blk {
                 1 => String::new(),
                 _ => format!("queue-{index}/"),
             };
-            let refs = (0..1 << order).map(|page| match order {
-                0 => number(world, &format!("{folder}ring-ref")),
-                _ => number(world, &format!("{folder}ring-ref{page}")),
+            let refs = (0..pages).map(|page| match order {
+                None => number(world, &format!("{folder}ring-ref")),
+                Some(_) => number(world, &format!("{folder}ring-ref{page}")),
             });
             let refs: Option<Vec<GrantRef>> = refs.map(|gref| gref.map(GrantRef)).collect();
             let port = number(world, &format!("{folder}event-channel")).map(Port);
