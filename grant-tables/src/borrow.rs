@@ -120,7 +120,7 @@ impl<'p, P: Hypercall + Pages, A: MapAccess> Borrowed<'p, P, A> {
         if count > MAX_BATCH || count == 0 {
             return Err(Error::TooMany);
         }
-        let entries: NonNull<Entry> = platform.alloc(1).ok_or(Error::NoMemory)?.cast();
+        let entries: NonNull<Entry> = table.alloc_page()?.cast();
         let Some(window) = platform.reserve_window(count) else {
             // SAFETY: just allocated, as one page.
             unsafe { platform.free(entries.cast(), 1) };

@@ -9,7 +9,7 @@ use hypercall_abi::{
     platform::{Hypercall, Pages},
 };
 
-use crate::{Error, GrantTable, Page, Version, free::List};
+use crate::{Error, GrantTable, Owner, Page, Version, free::List};
 
 mod sealed {
     pub trait Sealed {}
@@ -51,6 +51,7 @@ pub struct Granted<'t, P: Hypercall + Pages, A: Access> {
     page: ManuallyDrop<Page<'t, P>>,
     /// Offset and length of what is granted of it, if that is not all.
     part: Option<(u16, u16)>,
+    owner: Owner,
     access: PhantomData<A>,
 }
 
@@ -96,6 +97,7 @@ fn share<'t, P: Hypercall + Pages, A: Access>(
         gref,
         page: ManuallyDrop::new(page),
         part,
+        owner: Owner::NONE,
         access: PhantomData,
     })
 }
@@ -251,6 +253,12 @@ impl<'t, P: Hypercall + Pages, A: Access> Granted<'t, P, A> {
         GrantRef(self.gref)
     }
 
+    /// Says for whom it is lent: its page is counted there
+    /// ([`GrantTable::quarantined_of`]) if it goes into quarantine.
+    pub const fn set_owner(&mut self, owner: Owner) {
+        self.owner = owner;
+    }
+
     /// Whether the peer maps or copies it now.
     pub fn is_used(&self) -> bool {
         self.table.is_used(self.gref)
@@ -317,7 +325,8 @@ impl<P: Hypercall + Pages, A: Access> Drop for Granted<'_, P, A> {
         if self.table.revoke(self.gref) {
             self.home.push(self.table, self.gref);
         } else {
-            self.table.put_in_quarantine(self.gref, page.into_raw());
+            self.table
+                .put_in_quarantine(self.gref, page.into_raw(), self.owner);
         }
     }
 }

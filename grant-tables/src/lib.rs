@@ -17,4 +17,4 @@ pub use copy::{CopyFrom, CopyTo};
 pub use error::Error;
 pub use lend::{Access, Forwarded, Granted, InUse, PeerReads, PeerWrites, Reserved};
 pub use page::Page;
-pub use table::{GrantTable, Version};
+pub use table::{GrantTable, Owner, Version};

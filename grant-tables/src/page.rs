@@ -2,9 +2,12 @@
 
 use core::{ptr::NonNull, slice};
 
-use hypercall_abi::{PAGE_SIZE, platform::Pages};
+use hypercall_abi::{
+    PAGE_SIZE,
+    platform::{Hypercall, Pages},
+};
 
-use crate::Error;
+use crate::{Error, GrantTable};
 
 /// A page that nobody else has, zeroed when it is made and freed when it is
 /// dropped.
@@ -19,16 +22,21 @@ unsafe impl<P: Pages + Sync> Send for Page<'_, P> {}
 // SAFETY: shared references only read.
 unsafe impl<P: Pages + Sync> Sync for Page<'_, P> {}
 
-impl<'p, P: Pages> Page<'p, P> {
-    /// A fresh page.
+impl<'p, P: Hypercall + Pages> Page<'p, P> {
+    /// A fresh page. When memory has run out, one that was in the table's quarantine
+    /// and that its peer has let go of.
     ///
     /// # Errors
     /// [`Error::NoMemory`].
-    pub fn new(platform: &'p P) -> Result<Self, Error> {
-        let start = platform.alloc(1).ok_or(Error::NoMemory)?;
-        Ok(Self { platform, start })
+    pub fn new(table: &'p GrantTable<P>) -> Result<Self, Error> {
+        Ok(Self {
+            start: table.alloc_page()?,
+            platform: table.platform(),
+        })
     }
+}
 
+impl<'p, P: Pages> Page<'p, P> {
     /// # Safety
     /// The page came from [`Page::into_raw`] of the same platform, once.
     pub(crate) unsafe fn from_raw(platform: &'p P, start: NonNull<u8>) -> Self {

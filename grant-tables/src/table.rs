@@ -51,11 +51,23 @@ const STATUS_PER_FRAME: u32 = (PAGE_SIZE / 2) as u32;
 const MOST_STATUS_FRAMES: usize =
     MOST_FRAMES * Version::Two.entries_per_frame() as usize / STATUS_PER_FRAME as usize;
 
+/// For whom pages are lent (a device, say), so that what peers keep of them can be
+/// counted: see [`GrantTable::quarantined_of`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Owner(u32);
+
+impl Owner {
+    /// Nobody in particular.
+    pub const NONE: Self = Self(0);
+}
+
 /// What is kept of each reference beside its entry.
 #[derive(Debug)]
 #[repr(C)]
 struct Note {
     next: AtomicU32,
+    /// Whose a reference in quarantine was.
+    owner: AtomicU32,
     /// The page of a reference in quarantine.
     page: AtomicPtr<u8>,
 }
@@ -110,6 +122,8 @@ pub struct GrantTable<P: Hypercall + Pages> {
     never_mapped: Option<DomId>,
     pub(crate) free: List,
     quarantine: List,
+    /// The last [`Owner`] that was made.
+    last_owner: AtomicU32,
 }
 
 impl<P: Hypercall + Pages> Links for GrantTable<P> {
@@ -150,6 +164,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             never_mapped,
             free: List::default(),
             quarantine: List::default(),
+            last_owner: AtomicU32::new(0),
         })
     }
 
@@ -235,12 +250,51 @@ impl<P: Hypercall + Pages> GrantTable<P> {
 
     /// Those in quarantine.
     pub fn quarantine(&self) -> impl Iterator<Item = GrantRef> + '_ {
+        self.notes_in_quarantine().map(|(gref, _)| GrantRef(gref))
+    }
+
+    fn notes_in_quarantine(&self) -> impl Iterator<Item = (u32, &Note)> {
         let all = GNTTAB_NR_RESERVED_ENTRIES..self.references() + GNTTAB_NR_RESERVED_ENTRIES;
-        let waits = |gref: &u32| {
-            self.note(*gref)
-                .is_some_and(|note| !note.page.load(Ordering::Acquire).is_null())
-        };
-        all.filter(waits).map(GrantRef)
+        all.filter_map(|gref| {
+            let note = self.note(gref)?;
+            let waits = !note.page.load(Ordering::Acquire).is_null();
+            waits.then_some((gref, note))
+        })
+    }
+
+    /// An owner that nobody else has: see [`Granted::set_owner`](crate::Granted::set_owner).
+    pub fn new_owner(&self) -> Owner {
+        loop {
+            let last = self.last_owner.fetch_add(1, Ordering::Relaxed);
+            let owner = Owner(last.wrapping_add(1));
+            if owner != Owner::NONE {
+                return owner;
+            }
+        }
+    }
+
+    /// How many pages of `owner` wait in quarantine for their peers to let go: what a
+    /// driver looks at before it lends more to a backend that may keep that, too. Goes
+    /// through all references; those that are free again meanwhile are counted until
+    /// [`release_quarantine`](Self::release_quarantine).
+    pub fn quarantined_of(&self, owner: Owner) -> u32 {
+        if self.quarantined() == 0 {
+            return 0;
+        }
+        let is_theirs = |(_, note): &(u32, &Note)| note.owner.load(Ordering::Relaxed) == owner.0;
+        self.notes_in_quarantine().filter(is_theirs).count() as u32
+    }
+
+    /// A fresh page, zeroed. If there is none, one that came back from quarantine.
+    pub(crate) fn alloc_page(&self) -> Result<NonNull<u8>, Error> {
+        let page = self.platform.alloc(1).or_else(|| {
+            // A walk of the quarantine is worth a page, but not one for nothing.
+            let waits = self.quarantined();
+            (waits > 0 && self.release_quarantine() < waits)
+                .then(|| self.platform.alloc(1))
+                .flatten()
+        });
+        page.ok_or(Error::NoMemory)
     }
 
     fn note(&self, gref: u32) -> Option<&Note> {
@@ -312,7 +366,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
         let end = first + per_frame;
         for page in first / NOTES_PER_PAGE..end.div_ceil(NOTES_PER_PAGE) {
             if self.notes.get(page as usize).is_none() {
-                let notes = self.platform.alloc(1).ok_or(Error::NoMemory)?;
+                let notes = self.alloc_page()?;
                 self.notes.set(page as usize, notes);
             }
         }
@@ -417,15 +471,16 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     }
 
     /// Keeps a page and its reference until the peer has let go.
-    pub(crate) fn put_in_quarantine(&self, gref: u32, page: NonNull<u8>) {
+    pub(crate) fn put_in_quarantine(&self, gref: u32, page: NonNull<u8>, owner: Owner) {
         if let Some(note) = self.note(gref) {
+            note.owner.store(owner.0, Ordering::Relaxed);
             note.page.store(page.as_ptr(), Ordering::Release);
             self.quarantine.push(self, gref);
         }
     }
 
     /// Frees what peers have let go of meanwhile, and says how many wait still.
-    /// Also happens when references run out.
+    /// Also happens when references or pages run out.
     pub fn release_quarantine(&self) -> u32 {
         // Each once: those that stay are pushed again, on top.
         let mut stay = 0_u32;

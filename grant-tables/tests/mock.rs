@@ -1,8 +1,8 @@
 //! Grants between two domains of the mock hypervisor.
 
 use grant_tables::{
-    Borrowed, CopyFrom, CopyTo, Error, GrantTable, Granted, InUse, Page, PeerReads, PeerWrites,
-    ReadOnly, ReadWrite, Version,
+    Borrowed, CopyFrom, CopyTo, Error, GrantTable, Granted, InUse, Owner, Page, PeerReads,
+    PeerWrites, ReadOnly, ReadWrite, Version,
 };
 use hypercall_abi::{
     DomId, GrantRef, Mfn, PAGE_SIZE,
@@ -60,7 +60,7 @@ fn lend<'t, A: grant_tables::Access>(
     peer: DomId,
     text: &[u8],
 ) -> Granted<'t, &'t Domain, A> {
-    let mut page = Page::new(table.platform()).unwrap();
+    let mut page = Page::new(table).unwrap();
     page.bytes_mut()[..text.len()].copy_from_slice(text);
     table.share(peer, page).unwrap()
 }
@@ -183,6 +183,69 @@ fn what_is_dropped_in_use_waits_in_quarantine() {
     }
 }
 
+/// Lends pages that the peer has mapped when they are dropped.
+fn leave_in_use<'b>(
+    table: &GrantTable<&Domain>,
+    back: &'b Back<'_>,
+    owner: Owner,
+    count: usize,
+) -> Vec<Borrowed<'b, &'b Domain, ReadWrite>> {
+    let peer = back.domid();
+    let front = table.platform().domid();
+    let leave = |_| {
+        let page = Page::new(table).unwrap();
+        let mut lent: Granted<'_, _, PeerWrites> = table.share(peer, page).unwrap();
+        lent.set_owner(owner);
+        Borrowed::map(&back.table, front, &[lent.gref()]).unwrap()
+    };
+    (0..count).map(leave).collect()
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "nothing can be mapped twice")]
+fn what_peers_keep_is_counted_for_its_owner() {
+    let pair = Pair::new();
+    let table = pair.table(Version::One);
+    let back = Back::of(&pair.back);
+    let (disk, nic) = (table.new_owner(), table.new_owner());
+    assert!(disk != nic && disk != Owner::NONE && nic != Owner::NONE);
+    let disks = leave_in_use(&table, &back, disk, 3);
+    let nics = leave_in_use(&table, &back, nic, 2);
+    let other = leave_in_use(&table, &back, Owner::NONE, 1);
+    let kept = || [disk, nic, Owner::NONE].map(|owner| table.quarantined_of(owner));
+    assert_eq!(kept(), [3, 2, 1]);
+    drop(disks);
+    assert_eq!(kept(), [3, 2, 1], "nobody has looked yet");
+    table.release_quarantine();
+    assert_eq!(kept(), [0, 2, 1]);
+    drop((nics, other));
+    table.release_quarantine();
+    assert_eq!(kept(), [0; 3]);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "nothing can be mapped twice")]
+fn quarantine_is_looked_at_again_when_memory_runs_out() {
+    let pair = Pair::new();
+    let table = pair.table(Version::One);
+    let back = Back::of(&pair.back);
+    let let_go = leave_in_use(&table, &back, Owner::NONE, 100);
+    let kept = leave_in_use(&table, &back, Owner::NONE, 1);
+    drop(let_go);
+    assert_eq!(table.quarantined(), 101);
+    let mut pages = Vec::new();
+    while let Ok(page) = Page::new(&table) {
+        pages.push(page);
+    }
+    assert_eq!(table.quarantined(), 1, "the peer has this one");
+    assert!(pages.len() >= 100);
+    // Also where the memory is not for a page to lend.
+    drop(kept);
+    assert_eq!(table.quarantined(), 1);
+    let mapped = Borrowed::<_, ReadOnly>::map(&table, back.domid(), &[GrantRef(9)]);
+    assert!(mapped.is_ok(), "a page for its list came from quarantine");
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "nothing can be mapped twice")]
 fn readers_do_not_write() {
@@ -261,11 +324,11 @@ fn the_table_grows_to_its_limit_and_tells_when_it_is_full() {
         assert_eq!(table.references(), most);
         let rest = table.reserve(most % 100).unwrap();
         assert_eq!(table.free_references(), 0);
-        let page = Page::new(table.platform()).unwrap();
+        let page = Page::new(&table).unwrap();
         let full = table.share::<PeerReads>(DomId(2), page).unwrap_err();
         assert_eq!(full, Error::NoReference);
         // Those with a block of their own go on.
-        let page = Page::new(table.platform()).unwrap();
+        let page = Page::new(&table).unwrap();
         let granted = blocks[3].share::<PeerReads>(DomId(2), page).unwrap();
         assert_eq!(blocks[3].free(), 99);
         drop(granted);
@@ -381,7 +444,7 @@ fn parts_and_grants_of_grants_can_be_copied_only() {
     let owners = GrantTable::new(&owner, Version::Two).unwrap();
     let middles = GrantTable::new(&middle, Version::Two).unwrap();
     let ends = GrantTable::new(&end, Version::One).unwrap();
-    let mut page = Page::new(owners.platform()).unwrap();
+    let mut page = Page::new(&owners).unwrap();
     page.bytes_mut()[100..104].copy_from_slice(b"part");
     let part = owners
         .share_part::<PeerReads>(middle.domid(), page, 100..104)
@@ -416,7 +479,7 @@ fn parts_and_grants_of_grants_can_be_copied_only() {
     // Version 1 has neither.
     let parts = GrantTable::new(&end, Version::One).unwrap();
     drop(page);
-    let page = Page::new(parts.platform()).unwrap();
+    let page = Page::new(&parts).unwrap();
     let refused = parts.share_part::<PeerReads>(DomId(1), page, 0..4);
     assert_eq!(refused.unwrap_err(), Error::NeedsVersion2);
 }
@@ -453,7 +516,7 @@ fn a_page_that_is_paged_out_is_asked_for_again_but_not_for_ever() {
         Borrowed::map(&back.table, front, &[granted.gref()]).unwrap();
     borrowed.check().unwrap();
     drop(borrowed);
-    let mut page = Page::new(back.table.platform()).unwrap();
+    let mut page = Page::new(&back.table).unwrap();
     let mut copy = |uses| {
         pair.front.page_out(uses);
         let mut copies = [CopyFrom {

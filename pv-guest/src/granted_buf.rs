@@ -15,7 +15,7 @@ pub(crate) fn lend<'g, P: Platform>(
     grants: &'g GrantTable<P>,
     peer: DomId,
 ) -> Result<Lent<'g, P>, grant_tables::Error> {
-    let page = Page::new(grants.platform())?;
+    let page = Page::new(grants)?;
     grants.share::<PeerWrites>(peer, page)
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn lend_on<'g, P: Platform>(
     match lent.end() {
         Ok(page) => grants.share::<PeerWrites>(peer, page),
         Err(still) => {
-            let mut page = Page::new(grants.platform())?;
+            let mut page = Page::new(grants)?;
             still.0.peer().copy_to(page.bytes_mut());
             grants.share::<PeerWrites>(peer, page)
         }

@@ -103,7 +103,7 @@ fn meet_others(guest: &Guest) -> Result<(), Error> {
     );
 
     let table = guest.grants()?;
-    let mut page = Page::new(table.platform())?;
+    let mut page = Page::new(table)?;
     if let Some(words) = page.bytes_mut().get_mut(..5) {
         words.copy_from_slice(b"hello");
     }

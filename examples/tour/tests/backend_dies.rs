@@ -22,7 +22,7 @@ fn a_guest_outlives_its_backend() -> Result<(), NoMemory> {
 
         let channel = Channel::unbound(&ports, back.domid()).unwrap();
         let lent = grants
-            .share::<PeerWrites>(back.domid(), Page::new(&front).unwrap())
+            .share::<PeerWrites>(back.domid(), Page::new(&grants).unwrap())
             .unwrap();
         let mapped = Borrowed::<_, ReadWrite>::map(&theirs, front.domid(), &[lent.gref()]).unwrap();
         mapped.page(0).unwrap().copy_from(b"half a request");

@@ -3,6 +3,7 @@
 use core::{ptr::NonNull, slice};
 
 use hypercall_abi::{PAGE_SIZE, Pfn};
+use spin::Once;
 
 use super::image::VIRT_BASE;
 use crate::{
@@ -12,6 +13,15 @@ use crate::{
 };
 
 static FRAMES: UpcallMutex<Option<FrameAllocator<'static>>> = UpcallMutex::new(None);
+
+/// Frees pages that nobody uses any more, and says whether there were any. Called when
+/// memory is out; a function, so that a guest that lends nothing has none of it.
+static RECLAIM: Once<fn() -> bool> = Once::new();
+
+/// Says where to look for pages when memory is out.
+pub(crate) fn reclaim_by(reclaim: fn() -> bool) {
+    RECLAIM.call_once(|| reclaim);
+}
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -73,9 +83,14 @@ fn find_room(
     })
 }
 
+fn take(count: usize) -> Option<Pfn> {
+    FRAMES.lock().as_mut()?.allocate(count)
+}
+
 /// Takes `count` pages in a row, with whatever they hold.
 pub(crate) fn allocate(count: usize) -> Option<NonNull<u8>> {
-    let Pfn(first) = FRAMES.lock().as_mut()?.allocate(count)?;
+    let again = || RECLAIM.get()?().then(|| take(count)).flatten();
+    let Pfn(first) = take(count).or_else(again)?;
     let virt = virtual_of(first * PAGE) as usize;
     NonNull::new(core::ptr::with_exposed_provenance_mut(virt))
 }

@@ -76,7 +76,7 @@ impl<'g, P: Platform> Control<'g, P> {
         steering: &Steering,
         queues: usize,
     ) -> Result<(Self, Vec<Key>), Fault> {
-        let mut page = Page::new(grants.platform())?;
+        let mut page = Page::new(grants)?;
         let bytes = page.bytes_mut();
         if let Some(key) = bytes.first_chunk_mut() {
             *key = steering.key;

@@ -142,7 +142,7 @@ impl<P: Platform> Frontend for Keyboard<'_, P> {
             return Err(Fault::Lacks("keyboard"));
         }
         let grants = self.bus.grants();
-        let page = grants.share::<PeerWrites>(offer.domid, Page::new(grants.platform())?)?;
+        let page = grants.share::<PeerWrites>(offer.domid, Page::new(grants)?)?;
         let channel = Channel::unbound(self.bus.ports(), offer.domid)?;
         let keys = vec![
             Key::new("page-gref", page.gref()),

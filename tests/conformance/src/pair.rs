@@ -148,12 +148,9 @@ fn get(page: PeerSlice<'_>) -> Option<u32> {
 pub(crate) fn back<P: Platform>(side: Side<'_, P>) -> Result<String, Failure> {
     let peer = side.peer()?;
     // The table has its first references, and the ports their pages.
-    drop(
-        Page::new(side.table.platform())
-            .and_then(|page| side.table.share::<PeerWrites>(peer, page)),
-    );
+    drop(Page::new(side.table).and_then(|page| side.table.share::<PeerWrites>(peer, page)));
     let before = side.open();
-    let page = Page::new(side.table.platform()).map_err(|error| say("page")(&error))?;
+    let page = Page::new(side.table).map_err(|error| say("page")(&error))?;
     let granted = side.table.share::<PeerWrites>(peer, page);
     let granted = granted.map_err(|error| say("grant")(&error))?;
     let channel = Channel::unbound(side.ports, peer).map_err(|error| say("port")(&error))?;
@@ -191,7 +188,7 @@ pub(crate) fn front<P: Platform>(side: Side<'_, P>) -> Result<String, Failure> {
     let theirs = |name| format!("/local/domain/{peer}/data/{name}");
     let gref = GrantRef(side.wait_for(&theirs("gref"))?);
     let port = Port(side.wait_for(&theirs("port"))?);
-    let own = Page::new(side.table.platform()).map_err(|error| say("page")(&error))?;
+    let own = Page::new(side.table).map_err(|error| say("page")(&error))?;
     let lent = side.table.share::<PeerWrites>(peer, own);
     drop(lent);
     let before = side.open();
@@ -201,7 +198,7 @@ pub(crate) fn front<P: Platform>(side: Side<'_, P>) -> Result<String, Failure> {
     let _first = channel.take();
     let platform = side.ports.platform();
     let start = platform.now_ns();
-    let mut by_copy = Page::new(side.table.platform()).map_err(|error| say("page")(&error))?;
+    let mut by_copy = Page::new(side.table).map_err(|error| say("page")(&error))?;
     let map = || {
         let mapped = Borrowed::<P, ReadWrite>::map(side.table, peer, &[gref]);
         mapped.map_err(|error| say("map")(&error))

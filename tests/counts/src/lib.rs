@@ -80,7 +80,7 @@ impl Lend {
     /// The mock has no memory.
     pub fn new(version: Version) -> Self {
         let table = leak(GrantTable::new(domain(), version).expect("there is a table"));
-        let page = || Page::new(table.platform()).expect("there is a page");
+        let page = || Page::new(table).expect("there is a page");
         drop(table.share::<PeerReads>(DomId(2), page()));
         Self {
             table,

@@ -204,7 +204,7 @@ impl<'g, P: Platform> Tx<'g, P> {
                 continue;
             };
             if slot.page.is_none() {
-                let page = Page::new(self.grants.platform()).map_err(|_| Error::NoMemory)?;
+                let page = Page::new(self.grants).map_err(|_| Error::NoMemory)?;
                 let lent = self.grants.share::<PeerReads>(self.peer, page);
                 slot.page = Some(lent.map_err(|_| Error::NoMemory)?);
                 self.counters.pages += 1;

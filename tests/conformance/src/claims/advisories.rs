@@ -154,7 +154,7 @@ const WINDOW: usize = 2;
 fn lent(guest: &Guest) -> Result<Lent, Stop> {
     let table = guest.grants()?;
     let domid = guest.domid()?;
-    let page = Page::new(table.platform()).map_err(|_| "no page")?;
+    let page = Page::new(table).map_err(|_| "no page")?;
     let granted = table.share(domid, page).map_err(|_| "it cannot be lent")?;
     let window = guest.platform().reserve_window(WINDOW).ok_or("no window")?;
     Ok(Lent {
@@ -340,7 +340,7 @@ fn a_bad_grant_is_no_obstacle_to_a_good_one(guest: &Guest) -> Verdict {
     // SAFETY: nothing was mapped there.
     unsafe { guest.platform().release_window(window, 1) };
     let table = guest.grants()?;
-    let page = Page::new(table.platform()).map_err(|_| "no page")?;
+    let page = Page::new(table).map_err(|_| "no page")?;
     let lent = table
         .share::<PeerWrites>(domid, page)
         .map_err(|_| "it cannot be lent")?;

@@ -61,7 +61,7 @@ fn lend<A: Access>(
     peer: DomId,
     text: &[u8],
 ) -> Result<Granted<'static, Current, A>, &'static str> {
-    let mut page = Page::new(table.platform()).map_err(|_| "no page")?;
+    let mut page = Page::new(table).map_err(|_| "no page")?;
     for (slot, byte) in page.bytes_mut().iter_mut().zip(text) {
         *slot = *byte;
     }
@@ -234,7 +234,7 @@ fn two_grants_change_places(table: Table, me: DomId) -> Verdict {
         .swap(&mut one, &mut other)
         .map_err(|_| "they cannot be swapped")?;
     ensure(other.gref() == gref, "the references are as they were")?;
-    let mut target = Page::new(table.platform()).map_err(|_| "no page")?;
+    let mut target = Page::new(table).map_err(|_| "no page")?;
     let mut list = [CopyFrom {
         peer: me,
         gref,
@@ -261,7 +261,7 @@ fn the_table_grows(table: Table, _: DomId) -> Verdict {
 }
 
 fn a_part_of_a_page_is_copied(table: Table, me: DomId) -> Verdict {
-    let mut page = Page::new(table.platform()).map_err(|_| "no page")?;
+    let mut page = Page::new(table).map_err(|_| "no page")?;
     for (slot, byte) in page.bytes_mut().iter_mut().skip(100).zip(b"part") {
         *slot = *byte;
     }
@@ -274,7 +274,7 @@ fn a_part_of_a_page_is_copied(table: Table, me: DomId) -> Verdict {
     };
     let own = table.forward::<PeerReads>(me, me, part.gref());
     let own = own.map_err(|_| "it cannot be forwarded")?;
-    let mut target = Page::new(table.platform()).map_err(|_| "no page")?;
+    let mut target = Page::new(table).map_err(|_| "no page")?;
     for (gref, offset, wanted, why) in [
         (part.gref(), 100, true, "a part is not copied"),
         (part.gref(), 99, false, "more than the part is copied"),

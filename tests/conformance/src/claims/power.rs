@@ -147,7 +147,7 @@ fn ports_outlive_a_cancelled_suspend(guest: &Guest) -> Verdict {
 fn grants_and_the_store_outlive_a_cancelled_suspend(guest: &Guest) -> Verdict {
     let store = guest.store()?;
     let table = guest.grants()?;
-    let page = Page::new(table.platform()).map_err(|_| "no memory")?;
+    let page = Page::new(table).map_err(|_| "no memory")?;
     let domid = guest.domid()?;
     let lent = table
         .share::<PeerWrites>(domid, page)
