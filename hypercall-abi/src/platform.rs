@@ -12,7 +12,7 @@
 //! reference to a platform is a platform: `&dyn Platform` will do where the
 //! concrete type must not show.
 
-use core::ptr::NonNull;
+use core::{ptr::NonNull, task::Waker};
 
 use crate::{Errno, Gfn, HypercallNr, Port};
 
@@ -191,6 +191,24 @@ pub trait Clock {
 
     /// Nanoseconds since 1970-01-01 UTC; `None` where nobody tells.
     fn wall_clock_ns(&self) -> Option<u64>;
+}
+
+/// Wakes tasks at a time: what a driver needs to pause between two tries without knowing
+/// its kernel's executor and timers.
+///
+/// It is no part of [`Platform`]: a kernel has tasks, and so a queue of those that wait
+/// for a time; a platform alone has not.
+pub trait Timer: Send + Sync {
+    /// Has `waker` woken once the [`Clock`] reaches `deadline_ns`; soon, if it has done so
+    /// already. It may be woken earlier, too: whoever waits looks at the clock. The same
+    /// task may ask for the same time again and again, and is kept once.
+    fn wake_at(&self, deadline_ns: u64, waker: &Waker);
+}
+
+impl<T: Timer + ?Sized> Timer for &T {
+    fn wake_at(&self, deadline_ns: u64, waker: &Waker) {
+        (**self).wake_at(deadline_ns, waker);
+    }
 }
 
 /// A whole world for a guest: the four traits together.

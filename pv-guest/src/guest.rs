@@ -233,6 +233,7 @@ impl Guest {
             self.store()?,
             self.ports()?,
             self.grants()?,
+            &crate::time::Queue,
         ))
     }
 

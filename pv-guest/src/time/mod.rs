@@ -14,7 +14,7 @@ use core::{
     time::Duration,
 };
 
-use hypercall_abi::platform::Clock;
+use hypercall_abi::platform::{Clock, Timer};
 
 use queue::Ticket;
 pub use queue::waiting;
@@ -45,6 +45,16 @@ pub fn expire() -> Option<u64> {
 /// One that is there already for the same task is kept as it is.
 pub fn wake_at(at_ns: u64, waker: &Waker) {
     queue::add_detached(at_ns, waker);
+}
+
+/// This queue, as drivers know it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue;
+
+impl Timer for Queue {
+    fn wake_at(&self, deadline_ns: u64, waker: &Waker) {
+        wake_at(deadline_ns, waker);
+    }
 }
 
 /// Waits for so long.

@@ -17,6 +17,7 @@ mod discovery;
 mod fault;
 pub mod handshake;
 mod offer;
+mod pause;
 mod serve;
 mod status;
 
@@ -25,7 +26,10 @@ use core::task::{Context, Poll};
 
 use event_channels::Ports;
 use grant_tables::GrantTable;
-use hypercall_abi::{io::xenbus::XenbusState, platform::Platform};
+use hypercall_abi::{
+    io::xenbus::XenbusState,
+    platform::{Platform, Timer},
+};
 use xenstore_client::{Client, Error, Ring};
 
 use crate::Current;
@@ -34,14 +38,21 @@ pub(crate) use attendant::{Attendant, Requests};
 pub use discovery::{Change, Discovery};
 pub use fault::Fault;
 pub use offer::{Key, KeyName, Nodes, Offer};
+pub use pause::TimedOut;
 pub use status::Status;
 
-/// What a driver needs of its guest: the store, ports and grants.
-#[derive(Debug)]
+/// What a driver needs of its guest: the store, ports, grants and a timer.
 pub struct Bus<'g, P: Platform = Current> {
     store: &'g Client<Ring<'g, P>>,
     ports: &'g Ports<P>,
     grants: &'g GrantTable<P>,
+    timer: &'g dyn Timer,
+}
+
+impl<P: Platform> core::fmt::Debug for Bus<'_, P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Bus").finish_non_exhaustive()
+    }
 }
 
 impl<P: Platform> Clone for Bus<'_, P> {
@@ -53,17 +64,20 @@ impl<P: Platform> Clone for Bus<'_, P> {
 impl<P: Platform> Copy for Bus<'_, P> {}
 
 impl<'g, P: Platform> Bus<'g, P> {
-    /// The bus of a guest that has these three; [`Guest::bus`](crate::Guest::bus)
-    /// is that of a whole one.
+    /// The bus of a guest that has these; [`Guest::bus`](crate::Guest::bus) is that of a
+    /// whole one. A kernel with an executor of its own brings its own `timer`;
+    /// [`time::Queue`](crate::time::Queue) is that of this crate's.
     pub const fn new(
         store: &'g Client<Ring<'g, P>>,
         ports: &'g Ports<P>,
         grants: &'g GrantTable<P>,
+        timer: &'g dyn Timer,
     ) -> Self {
         Self {
             store,
             ports,
             grants,
+            timer,
         }
     }
 
@@ -80,6 +94,11 @@ impl<'g, P: Platform> Bus<'g, P> {
     /// The grants.
     pub const fn grants(&self) -> &'g GrantTable<P> {
         self.grants
+    }
+
+    /// The timer.
+    pub const fn timer(&self) -> &'g dyn Timer {
+        self.timer
     }
 
     /// The devices of a kind (`vbd`, `vif`) that there are now, by their

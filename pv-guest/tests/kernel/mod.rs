@@ -1,10 +1,10 @@
 //! A guest of the mock's, as a kernel with its own executor would have it.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -15,7 +15,7 @@ use grant_tables::{GrantTable, Version};
 use hypercall_abi::{
     Mfn, VcpuId,
     peer::PeerPtr,
-    platform::{Clock, Pages, Park},
+    platform::{Clock, Pages, Park, Timer},
     sched::{self, Suspended},
 };
 use mock_hypervisor::Domain;
@@ -30,10 +30,58 @@ impl Wake for Woken {
     }
 }
 
+/// Who waits for which time.
+#[derive(Default)]
+struct Alarms {
+    waiting: Mutex<Vec<(u64, Waker)>>,
+    /// As the executor saw the clock last.
+    now_ns: AtomicU64,
+    /// How often the guest has paused.
+    pauses: AtomicU64,
+}
+
+thread_local! {
+    /// Those of the guest that runs on this thread.
+    static ALARMS: Arc<Alarms> = Arc::default();
+}
+
+impl Timer for Alarms {
+    fn wake_at(&self, deadline_ns: u64, waker: &Waker) {
+        let mut waiting = self.lock();
+        let same = |(at_ns, known): &(u64, Waker)| *at_ns == deadline_ns && known.will_wake(waker);
+        if !waiting.iter().any(same) {
+            waiting.push((deadline_ns, waker.clone()));
+        }
+    }
+}
+
+impl Alarms {
+    fn lock(&self) -> MutexGuard<'_, Vec<(u64, Waker)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes those whose time has come, and says when the next one's does.
+    fn expire(&self, now_ns: u64) -> Option<u64> {
+        self.now_ns.store(now_ns, Ordering::Relaxed);
+        let due = {
+            let mut waiting = self.lock();
+            waiting
+                .extract_if(.., |(at_ns, _)| *at_ns <= now_ns)
+                .collect::<Vec<_>>()
+        };
+        due.into_iter().for_each(|(_, waker)| waker.wake());
+        self.lock().iter().map(|(at_ns, _)| *at_ns).min()
+    }
+}
+
+/// Longer than any test takes, in the guest's time.
+const FOR_EVER_NS: u64 = 3_600_000_000_000;
+
 /// Runs `future` to its end, on this vCPU, or until it is too late.
 fn block_on<F: Future>(
     bus: Bus<'_, &Domain>,
     domain: &Domain,
+    alarms: &Alarms,
     deadline_ns: Option<u64>,
     future: F,
 ) -> Option<F::Output> {
@@ -54,8 +102,13 @@ fn block_on<F: Future>(
         if deadline_ns.is_some_and(|deadline| domain.now_ns() >= deadline) {
             return None;
         }
+        assert!(
+            domain.now_ns() < FOR_EVER_NS,
+            "it waits for what cannot come"
+        );
         let held = ports.release_throttled(domain.now_ns());
-        let next_ns = deadline_ns.into_iter().chain(held).min();
+        let alarm = alarms.expire(domain.now_ns());
+        let next_ns = deadline_ns.into_iter().chain(held).chain(alarm).min();
         domain.idle(next_ns, &|| woken.0.load(Ordering::SeqCst));
         ports.dispatch(VcpuId(0));
     }
@@ -83,8 +136,8 @@ fn suspend(bus: Bus<'_, &Domain>, domain: &Domain) {
     }
 }
 
-/// Runs a guest that has a bus, until it is too late; an error: it could not
-/// begin.
+/// Runs a guest that has a bus, until it is too late; an error: it could not begin.
+/// Without a deadline it panics if the guest waits for what cannot come.
 pub(crate) fn run_until<T>(
     domain: &Domain,
     deadline_ns: Option<u64>,
@@ -101,21 +154,28 @@ pub(crate) fn run_until<T>(
     let page = unsafe { PeerPtr::new(page.cast()) };
     let channel = Channel::adopt(&ports, start.store_evtchn)?;
     let store = Client::new(Ring::new(page, channel));
-    let bus = Bus::new(&store, &ports, &grants);
-    let value = block_on(bus, domain, deadline_ns, main(bus));
+    let alarms = ALARMS.with(Arc::clone);
+    alarms.lock().clear();
+    alarms.pauses.store(0, Ordering::Relaxed);
+    alarms.expire(domain.now_ns());
+    let bus = Bus::new(&store, &ports, &grants, &*alarms);
+    let value = block_on(bus, domain, &alarms, deadline_ns, main(bus));
     grants.release_quarantine();
     Ok(value)
 }
 
-/// Lets others go on, and upcalls come.
+/// Lets others go on, and upcalls come: for a microsecond the first time, and each time for
+/// one more. So time runs out soon for those who wait for what cannot come.
 pub(crate) async fn pause() {
-    let mut first = true;
-    std::future::poll_fn(|cx| {
-        if std::mem::take(&mut first) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+    let alarms = ALARMS.with(Arc::clone);
+    let pause_ns = (alarms.pauses.fetch_add(1, Ordering::Relaxed) + 1) * 1_000;
+    let until_ns = alarms.now_ns.load(Ordering::Relaxed) + pause_ns;
+    poll_fn(|cx| {
+        if alarms.now_ns.load(Ordering::Relaxed) >= until_ns {
+            return Poll::Ready(());
         }
-        Poll::Ready(())
+        alarms.wake_at(until_ns, cx.waker());
+        Poll::Pending
     })
     .await;
 }

@@ -8,7 +8,11 @@ use std::{
 
 use event_channels::{Channel, Choice, Ports, Throttle};
 use grant_tables::{GrantTable, Version};
-use hypercall_abi::{VcpuId, peer::PeerPtr, platform::Pages};
+use hypercall_abi::{
+    VcpuId,
+    peer::PeerPtr,
+    platform::{Pages, Timer},
+};
 use mock_hypervisor::Domain;
 use pv_guest::xenbus::Bus;
 use xenstore_client::{Client, Ring};
@@ -35,6 +39,13 @@ pub(crate) const MOST_WAITING: usize = 64;
 /// Those who wait.
 pub(crate) type Waiting<'d> = Vec<Pin<Box<dyn Future<Output = ()> + 'd>>>;
 
+/// All who wait are polled at each step, whatever time it is.
+struct EachStep;
+
+impl Timer for EachStep {
+    fn wake_at(&self, _deadline_ns: u64, _waker: &Waker) {}
+}
+
 /// Calls `run` with what a guest has.
 pub(crate) fn with_bus(
     domain: &Domain,
@@ -52,7 +63,7 @@ pub(crate) fn with_bus(
     let page = unsafe { PeerPtr::new(page.expect("there is a store").cast()) };
     let channel = Channel::adopt(&ports, start.store_evtchn).expect("there is a port");
     let store = Client::new(Ring::new(page, channel));
-    let bus = Bus::new(&store, &ports, &grants);
+    let bus = Bus::new(&store, &ports, &grants, &EachStep);
     run(bus, &ports);
 }
 
