@@ -1,14 +1,17 @@
 //! Network interfaces, with backends that are honest, weak, or mean harm.
 
 mod kernel;
+#[path = "kernel/nic.rs"]
+mod nic;
+#[path = "kernel/tcp.rs"]
+mod tcp;
 
 use std::{future::poll_fn, num::NonZeroU16};
 
 use futures_util::{FutureExt as _, join, select_biased};
 use hypercall_abi::io::netif::NetifHashTypes;
 use mock_hypervisor::{
-    Checksum as Sum, Config, Domain, Frame, Mischief, NicConfig, NicId, Outcome, Segments, Tap,
-    Time, Xen,
+    Checksum as Sum, Domain, Frame, Mischief, NicConfig, Outcome, Segments, Time, Xen,
 };
 use pv_guest::{
     netfront::{
@@ -18,51 +21,8 @@ use pv_guest::{
     xenbus::{Bus, Fault},
 };
 
-const MAC: [u8; 6] = [0, 0x16, 0x3e, 0, 0, 1];
-const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
-
-fn guest(xen: &Xen) -> Domain {
-    let config = Config {
-        memory_mib: 16,
-        ..Config::default()
-    };
-    xen.domain(config).unwrap()
-}
-
-/// What a test has of its host.
-struct Host {
-    xen: Xen,
-    id: NicId,
-    tap: Tap,
-}
-
-/// Runs a guest with one network interface.
-fn with_nic<T>(
-    config: NicConfig,
-    wanted: netfront::Config,
-    main: impl for<'g> AsyncFnOnce(&Host, Nic<'g, &'g Domain>) -> T,
-) -> T {
-    let xen = Xen::new(Time::Virtual);
-    let domain = guest(&xen);
-    let id = xen.attach_nic(domain.domid(), config);
-    let tap = xen.tap("xenbr0");
-    let host = Host { xen, id, tap };
-    let outcome = domain.run(|domain| {
-        let value = kernel::run_until(domain, Some(60_000_000_000), async |bus: Bus<'_, _>| {
-            let ids = bus.devices("vif").await.unwrap();
-            assert_eq!(ids, ["0"]);
-            main(&host, Nic::new(bus, ids[0].as_str(), wanted)).await
-        });
-        let value = value.unwrap().expect("it waits for ever");
-        let kept = host.xen.remove_nic(host.id);
-        assert_eq!(domain.grants_in_use(), kept);
-        value
-    });
-    match outcome {
-        Outcome::Returned(value) => value,
-        Outcome::Shutdown(shutdown) => panic!("{shutdown:?}"),
-    }
-}
+use nic::{Host, MAC, OTHER, ethernet, guest, plain, with_nic};
+use tcp::{sum, tcp};
 
 /// Restarts the backend, and waits until it is connected again.
 async fn restart(host: &Host, nic: &Nic<'_, &Domain>) {
@@ -75,62 +35,6 @@ async fn restart(host: &Host, nic: &Nic<'_, &Domain>) {
             () = kernel::pause().fuse() => {}
         }
     }
-}
-
-fn ethernet(to: [u8; 6], kind: u16, payload: &[u8]) -> Vec<u8> {
-    [&to[..], &OTHER, &kind.to_be_bytes(), payload].concat()
-}
-
-fn plain(to: [u8; 6], len: usize) -> Vec<u8> {
-    let payload: Vec<u8> = (0..len - 14)
-        .map(|at| (at as u8).wrapping_mul(7) ^ (at >> 8) as u8)
-        .collect();
-    ethernet(to, 0x88b5, &payload)
-}
-
-fn sum(parts: &[&[u8]]) -> u16 {
-    let mut sum = 0_u32;
-    for part in parts {
-        for pair in part.chunks(2) {
-            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
-        }
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-/// A packet of TCP whose checksum is to be filled in.
-fn tcp(is_v6: bool, to: [u8; 6], payload_bytes: usize) -> Vec<u8> {
-    let payload: Vec<u8> = (0..payload_bytes)
-        .map(|at| ((at * 13) >> 3) as u8)
-        .collect();
-    let len = 20 + payload.len();
-    let mut header = vec![0; 20];
-    header[..4].copy_from_slice(&[0x1f, 0x90, 0xc0, 0x00]);
-    header[4..8].copy_from_slice(&0xffff_f000_u32.to_be_bytes());
-    header[12..14].copy_from_slice(&[0x50, 0x18]);
-    let (ip, addresses) = if is_v6 {
-        let mut ip = vec![0x60, 0, 0, 0, 0, 0, 6, 64];
-        ip[4..6].copy_from_slice(&(len as u16).to_be_bytes());
-        ip.extend([0xfd; 32]);
-        let addresses = ip[8..].to_vec();
-        (ip, addresses)
-    } else {
-        let mut ip = vec![
-            0x45, 0, 0, 0, 0, 9, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
-        ];
-        ip[2..4].copy_from_slice(&((len + 20) as u16).to_be_bytes());
-        let own = !sum(&[&ip]);
-        ip[10..12].copy_from_slice(&own.to_be_bytes());
-        let addresses = ip[12..].to_vec();
-        (ip, addresses)
-    };
-    let pseudo = sum(&[&addresses, &[0, 6], &(len as u32).to_be_bytes()]);
-    header[16..18].copy_from_slice(&pseudo.to_be_bytes());
-    let kind = if is_v6 { 0x86dd } else { 0x0800 };
-    ethernet(to, kind, &[ip, header, payload].concat())
 }
 
 #[test]
@@ -719,7 +623,9 @@ fn response(id: u16, offset: u16, flags: u16, status: i16) -> Mischief {
 fn a_backend_that_lies_breaks_the_interface_and_nothing_else() {
     const MORE: u16 = 4;
     const EXTRA: u16 = 8;
-    let lies: [(&[Mischief], Option<Fault>); 11] = [
+    // A hash, and there is more.
+    const ANOTHER: u64 = 0x0104;
+    let lies: [(&[Mischief], Option<Fault>); 12] = [
         (
             &[response(7, 0, 0, 100)],
             Some(Fault::Response("a page that it was not asked for")),
@@ -751,6 +657,17 @@ fn a_backend_that_lies_breaks_the_interface_and_nothing_else() {
         (
             &[response(0, 0, EXTRA, 100), Mischief::Answer(0x77)],
             Some(Fault::Response("information of no kind")),
+        ),
+        (
+            &[
+                response(0, 0, EXTRA, 100),
+                Mischief::Answer(ANOTHER),
+                Mischief::Answer(ANOTHER),
+                Mischief::Answer(ANOTHER),
+                Mischief::Answer(ANOTHER),
+                Mischief::Answer(ANOTHER),
+            ],
+            Some(Fault::Response("information without an end")),
         ),
         (&[Mischief::Index(1 << 20)], Some(Fault::Ring)),
         (&[Mischief::AnswerAgain], Some(Fault::Ring)),

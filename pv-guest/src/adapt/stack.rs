@@ -18,7 +18,7 @@ use super::{
 use crate::netfront::Carrier;
 use crate::netfront::{ETHERNET_BYTES, Error, Features, Interface, Nic, Poller};
 #[cfg(feature = "smoltcp")]
-use crate::netfront::{Offload, Segmentation};
+use crate::netfront::{Offload, Segmentation, TURN};
 
 /// What stacks' devices are made of.
 #[derive(Debug)]
@@ -29,6 +29,9 @@ pub(super) struct Stack<'g, P: Platform> {
     packet: Vec<u8>,
     /// Bytes of the largest packet that the stack may send.
     most_room_bytes: usize,
+    /// How many packets it may still be given before it is told that there are no more.
+    #[cfg(feature = "smoltcp")]
+    left: u32,
 }
 
 impl<'g, P: Platform> Stack<'g, P> {
@@ -39,6 +42,8 @@ impl<'g, P: Platform> Stack<'g, P> {
             poller: nic.poller(),
             packet: Vec::new(),
             most_room_bytes: usize::from(interface.mtu) + ETHERNET_BYTES,
+            #[cfg(feature = "smoltcp")]
+            left: TURN,
         })
     }
 
@@ -107,18 +112,30 @@ impl<'g, P: Platform> Stack<'g, P> {
     }
 
     /// A packet that is right, and room for an answer, which is never large, if they
-    /// are there.
+    /// are there. A stack asks until there is none: after some packets, whether they
+    /// were right or not, it is told so, however fast more of them come.
     #[cfg(feature = "smoltcp")]
     pub(super) fn receive(&mut self) -> Option<(Arrived<'_>, Room<'_, 'g, P>)> {
-        if !self.poller.has_room(self.most_bytes()) {
-            return None;
+        let has_come = self.poller.has_room(self.most_bytes()) && self.receive_right();
+        if !has_come {
+            self.left = TURN;
         }
-        loop {
-            let received = self.poller.receive(&mut self.packet)?;
+        has_come.then(|| self.tokens())
+    }
+
+    #[cfg(feature = "smoltcp")]
+    fn receive_right(&mut self) -> bool {
+        while self.left > 0 {
+            let Some(received) = self.poller.receive(&mut self.packet) else {
+                return false;
+            };
+            self.left -= 1;
             if is_right(&self.packet, &received) {
-                return Some(self.tokens());
+                return true;
             }
         }
+        self.poller.yield_next();
+        false
     }
 
     /// Room for a packet, if there is some.

@@ -17,6 +17,7 @@ use super::{
     Config, Features, Interface, Mac, Multicast, Offloads,
     control::Control,
     queue::{Events, Queue},
+    turn::Turns,
     waiters::Waiters,
 };
 use crate::xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop};
@@ -52,6 +53,10 @@ pub(super) struct Core<'g, P: Platform> {
     pub(super) waiters: Waiters,
     /// Somebody holds a packet back: see [`Poller::send_with`](super::Poller::send_with).
     pub(super) holds: AtomicBool,
+    pub(super) turns: Turns,
+    /// The queue that is asked for a packet next: all take turns, so that a flood on one
+    /// keeps nothing of the others' back.
+    pub(super) next_queue: AtomicUsize,
 }
 
 impl<'g, P: Platform> Core<'g, P> {
@@ -78,6 +83,8 @@ impl<'g, P: Platform> Core<'g, P> {
             requests: Requests::default(),
             waiters: Waiters::new(),
             holds: AtomicBool::new(false),
+            turns: Turns::default(),
+            next_queue: AtomicUsize::new(0),
         }
     }
 

@@ -28,6 +28,7 @@ mod poller;
 mod queue;
 mod rx;
 mod segment;
+mod turn;
 mod tx;
 mod waiters;
 
@@ -49,6 +50,8 @@ pub use error::Error;
 pub use interface::{Carrier, ETHERNET_BYTES, Features, Interface, Mac, NoMac};
 pub use packet::{Checksum, Hash, Offload, Protocol, Received, Segmentation};
 pub use poller::Poller;
+#[cfg(feature = "smoltcp")]
+pub(crate) use turn::TURN;
 
 /// Which multicast packets are to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

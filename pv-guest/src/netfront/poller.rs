@@ -13,6 +13,7 @@ use super::{
     Checksum, Error, Features, Interface, Nic, Offload, Protocol, Received, Status,
     packet::flow,
     queue::Queue,
+    rx::Came,
     tx::{self, Ended, Pushed, Tx},
     waiters::Place,
 };
@@ -24,8 +25,8 @@ use crate::{Current, xenbus::Fault};
 pub struct Poller<'g, P: Platform = Current> {
     nic: Nic<'g, P>,
     place: Place,
-    /// The queue that is looked at first.
-    next: usize,
+    /// Whoever waits next yields first.
+    yields: bool,
     /// There was no room for a packet when that was last asked.
     lacks_room: bool,
     /// Where packets are written that need several pages.
@@ -38,7 +39,7 @@ impl<'g, P: Platform> Poller<'g, P> {
         Self {
             nic,
             place,
-            next: 0,
+            yields: false,
             lacks_room: false,
             large: Vec::new(),
         }
@@ -96,6 +97,20 @@ impl<'g, P: Platform> Poller<'g, P> {
                 });
             }
         }
+    }
+
+    /// Whether the task is to yield now: it is woken at once, and what came is still
+    /// there then.
+    fn is_turn_over(&mut self, cx: &Context<'_>) -> bool {
+        let yields = core::mem::take(&mut self.yields);
+        if yields {
+            cx.waker().wake_by_ref();
+        }
+        let is_over = yields || self.nic.core().turns.is_over(cx);
+        if is_over {
+            self.flush();
+        }
+        is_over
     }
 
     /// How many queues there are.
@@ -170,6 +185,9 @@ impl<'g, P: Platform> Poller<'g, P> {
             if self.sleep(cx).is_pending() && self.nic.status() == status {
                 return Poll::Pending;
             }
+            if self.is_turn_over(cx) {
+                return Poll::Pending;
+            }
         }
     }
 
@@ -181,6 +199,9 @@ impl<'g, P: Platform> Poller<'g, P> {
                 return Poll::Ready(self.nic.status());
             }
             if self.sleep(cx).is_pending() && self.nic.status() == known {
+                return Poll::Pending;
+            }
+            if self.is_turn_over(cx) {
                 return Poll::Pending;
             }
         }
@@ -201,6 +222,9 @@ impl<'g, P: Platform> Poller<'g, P> {
                 return interface;
             }
             self.nic.core().waiters.wake_others(self.place);
+            if self.is_turn_over(cx) {
+                return interface;
+            }
         }
     }
 
@@ -215,8 +239,14 @@ impl<'g, P: Platform> Poller<'g, P> {
     ) -> Poll<Result<Received, Error>> {
         loop {
             let status = self.drive()?;
+            if self.is_turn_over(cx) {
+                return Poll::Pending;
+            }
             if let Some(received) = self.receive_now(target) {
                 return Poll::Ready(Ok(received));
+            }
+            if self.yields && self.is_turn_over(cx) {
+                return Poll::Pending;
             }
             let slept = self.sleep(cx);
             let listens = |index| self.with_queue(index, Queue::listen_rx);
@@ -240,19 +270,28 @@ impl<'g, P: Platform> Poller<'g, P> {
         received
     }
 
+    /// Whoever waits next is to yield first, since more came than is looked at at once.
+    #[cfg(feature = "smoltcp")]
+    pub(crate) const fn yield_next(&mut self) {
+        self.yields = true;
+    }
+
     /// A packet that is there.
     fn receive_now(&mut self, target: &mut Vec<u8>) -> Option<Received> {
-        let queues = self.queues();
+        let queues = self.queues().max(1);
         for _ in 0..queues {
-            let index = self.next % queues.max(1);
-            let received = self.with_queue(index, |queue| queue.receive(target));
-            if let Some(received) = received.flatten() {
-                return Some(Received {
-                    queue: index,
-                    ..received
-                });
+            let next = &self.nic.core().next_queue;
+            let index = next.fetch_add(1, Ordering::Relaxed) % queues;
+            match self.with_queue(index, |queue| queue.receive(target)) {
+                Some(Came::Packet(received)) => {
+                    return Some(Received {
+                        queue: index,
+                        ..received
+                    });
+                }
+                Some(Came::Nonsense) => self.yields = true,
+                Some(Came::Nothing) | None => {}
             }
-            self.next = index + 1;
         }
         None
     }
@@ -270,6 +309,9 @@ impl<'g, P: Platform> Poller<'g, P> {
             let slept = self.sleep(cx);
             let came = (0..self.queues()).any(|index| self.listen_for_room(index));
             if slept.is_pending() && !came && self.nic.status() == status {
+                return Poll::Pending;
+            }
+            if self.is_turn_over(cx) {
                 return Poll::Pending;
             }
         }
@@ -305,6 +347,9 @@ impl<'g, P: Platform> Poller<'g, P> {
     pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let status = self.nic.status();
         self.nic.0.attendant.drive();
+        if self.is_turn_over(cx) {
+            return Poll::Pending;
+        }
         let slept = self.sleep_to_events(cx);
         let mut came = false;
         for index in 0..self.queues() {
@@ -408,6 +453,9 @@ impl<'g, P: Platform> Poller<'g, P> {
             if slept.is_pending() && !self.listen_for_room(index) && self.nic.status() == status {
                 return Poll::Pending;
             }
+            if self.is_turn_over(cx) {
+                return Poll::Pending;
+            }
         }
     }
 }
@@ -482,6 +530,9 @@ impl<'p, 'g, P: Platform> Job<'p, 'g, P> {
                 }
             }
             if self.poller.sleep(cx).is_pending() && !self.poller.listen_tx(self.queue) {
+                return Poll::Pending;
+            }
+            if self.poller.nic.core().turns.is_over(cx) {
                 return Poll::Pending;
             }
         }

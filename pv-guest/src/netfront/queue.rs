@@ -8,8 +8,8 @@ use grant_tables::GrantTable;
 use hypercall_abi::{DomId, io::ring::Notify, platform::Platform};
 
 use super::{
-    Features, Received,
-    rx::{Refill, Rx},
+    Features,
+    rx::{Came, Refill, Rx},
     tx::Tx,
 };
 use crate::xenbus::{Fault, Key};
@@ -109,7 +109,7 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// The next packet, if there is one.
-    pub(super) fn receive(&mut self, target: &mut Vec<u8>) -> Result<Option<Received>, Fault> {
+    pub(super) fn receive(&mut self, target: &mut Vec<u8>) -> Result<Came, Fault> {
         let received = self.rx.receive(target)?;
         self.refill(Refill::Batch)?;
         Ok(received)

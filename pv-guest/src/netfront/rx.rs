@@ -21,7 +21,9 @@ use hypercall_abi::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Checksum, Counters, Hash, Offload, Received, Segmentation, packet::Protocol, tx};
+use super::{
+    Checksum, Counters, Hash, Offload, Received, Segmentation, packet::Protocol, turn::TURN, tx,
+};
 use crate::{
     granted_buf::{Lent, lend},
     ring_pages::RingPages,
@@ -46,6 +48,9 @@ struct Piece {
     offset: usize,
     len_bytes: usize,
 }
+
+/// Slots with more information: one of each kind at most.
+const MOST_EXTRAS: usize = NetifExtraType::MAX.0 as usize - 1;
 
 /// What the next slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +77,8 @@ struct Partial {
     len_bytes: usize,
     offload: Offload,
     hash: Option<Hash>,
+    /// Slots with more information.
+    extras: usize,
     /// The backend could not write all of it.
     is_bad: bool,
 }
@@ -79,7 +86,7 @@ struct Partial {
 impl Partial {
     fn clear(&mut self) {
         self.pieces.clear();
-        (self.len_bytes, self.is_bad) = (0, false);
+        (self.len_bytes, self.extras, self.is_bad) = (0, 0, false);
         (self.offload, self.hash) = (Offload::default(), None);
     }
 }
@@ -204,13 +211,13 @@ impl<'g, P: Platform> Rx<'g, P> {
     }
 
     /// The next packet, if there is one, into `target`.
-    pub(super) fn receive(&mut self, target: &mut Vec<u8>) -> Result<Option<Received>, Fault> {
-        loop {
+    pub(super) fn receive(&mut self, target: &mut Vec<u8>) -> Result<Came, Fault> {
+        for _ in 0..TURN {
             let Some(ring) = &mut self.ring else {
-                return Ok(None);
+                return Ok(Came::Nothing);
             };
             let Some(slot) = ring.pop::<[u8; SLOT_BYTES]>()? else {
-                return Ok(None);
+                return Ok(Came::Nothing);
             };
             let place = self.taken % SLOTS;
             self.taken = self.taken.wrapping_add(1);
@@ -221,10 +228,11 @@ impl<'g, P: Platform> Rx<'g, P> {
             self.next = Next::First;
             let received = self.copy_out(target);
             self.partial.clear();
-            if received.is_some() {
-                return Ok(received);
+            if let Some(received) = received {
+                return Ok(Came::Packet(received));
             }
         }
+        Ok(Came::Nonsense)
     }
 
     /// Looks at a slot; says whether its packet goes on.
@@ -234,6 +242,10 @@ impl<'g, P: Platform> Rx<'g, P> {
                 // Its page was not used.
                 self.free.push(page);
                 let extra = NetifExtraInfo::read_from_bytes(&slot).unwrap_or_default();
+                self.partial.extras += 1;
+                if self.partial.extras > MOST_EXTRAS {
+                    return Err(Fault::Response("information without an end"));
+                }
                 self.look_at(&extra)?;
                 if NetifExtraFlags::from_bits_retain(extra.flags).contains(NetifExtraFlags::MORE) {
                     return Ok(More::Yes);
@@ -351,6 +363,17 @@ impl<'g, P: Platform> Rx<'g, P> {
     pub(super) fn listen(&self) -> bool {
         self.ring.as_ref().is_some_and(FrontRing::listen)
     }
+}
+
+/// What was found in a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// A packet.
+    Packet(Received),
+    /// Nothing is there.
+    Nothing,
+    /// So many slots without a packet that whoever looks yields first; there may be more.
+    Nonsense,
 }
 
 /// When pages are given to the backend.
