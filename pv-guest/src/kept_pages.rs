@@ -7,16 +7,14 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use hypercall_abi::{DomId, PAGE_SIZE, platform::Platform};
+use hypercall_abi::{DomId, platform::Platform};
 use spin::Mutex;
 
-use crate::granted_buf::{GrantedBuf, Lent, lend};
+use crate::granted_buf::{GrantedBuf, Lent, clear_from, lend};
 use grant_tables::GrantTable;
 
 /// The most that are kept: about as many as Linux's backend keeps mapped.
 const MOST: usize = 1024;
-
-static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 #[derive(Debug)]
 struct Kept<'g, P: Platform> {
@@ -80,7 +78,7 @@ impl<'g, P: Platform> KeptPages<'g, P> {
             (kept.pages.split_off(rest), kept.connection)
         };
         for page in &pages {
-            page.peer().copy_from(&ZEROES);
+            clear_from(page.peer(), 0);
         }
         while pages.len() < count {
             pages.push(lend(grants, peer)?);

@@ -7,19 +7,23 @@ use core::{
 };
 
 use hypercall_abi::{
-    DomId,
+    DomId, GrantRef, Port,
     io::{protocols::XEN_IO_PROTO_ABI_NATIVE, xenbus::XenbusState},
     platform::Platform,
 };
 use spin::Mutex;
 
 use super::{
-    Config, Error, Flush, Geometry,
+    Config, DiscardLimits, Error, Flush, Geometry, Secure,
+    geometry::Flushes,
     queue::{MOST_SEGMENTS, NOBODY, Queue},
+    ranges::Ranges,
 };
 use crate::{
     kept_pages::KeptPages,
-    xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop},
+    xenbus::{
+        Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop, Trust, Trusted,
+    },
 };
 use hypercall_abi::io::blkif::BLKIF_MAX_SEGMENTS_PER_REQUEST;
 
@@ -36,13 +40,6 @@ pub(super) const fn error_of(status: Status) -> Option<Error> {
     }
 }
 
-/// Whether the toolstack says that the backend may be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
-    Yes,
-    No,
-}
-
 /// What was agreed on.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -51,7 +48,11 @@ pub(super) struct Link {
     pub(super) geometry: Option<Geometry>,
     /// Segments of a request.
     pub(super) segments: usize,
-    pub(super) trust: Trust,
+    pub(super) trusted: Trusted,
+    /// The ways of flushing that are left.
+    flushes: Flushes,
+    /// Connections that there were.
+    connection: u64,
     pub(super) peer: DomId,
     /// Those who wait for it to change.
     wakers: Vec<Waker>,
@@ -72,6 +73,8 @@ pub(super) struct Core<'g, P: Platform> {
     pub(super) requests: Requests,
     /// Pages of buffers that are nobody's just now.
     pub(super) kept: Arc<KeptPages<'g, P>>,
+    /// What is written to, of a disk with large sectors.
+    pub(super) ranges: Arc<Ranges>,
 }
 
 impl<'g, P: Platform> Core<'g, P> {
@@ -91,13 +94,16 @@ impl<'g, P: Platform> Core<'g, P> {
                 status: Status::Connecting,
                 geometry: None,
                 segments: BLKIF_MAX_SEGMENTS_PER_REQUEST,
-                trust: Trust::Yes,
+                trusted: Trusted::Yes,
+                flushes: Flushes::default(),
+                connection: 0,
                 peer: DomId(0),
                 wakers: Vec::new(),
             }),
             next: AtomicU64::new(1),
             requests: Requests::default(),
             kept: KeptPages::new(),
+            ranges: Arc::default(),
         }
     }
 
@@ -174,7 +180,7 @@ impl<'g, P: Platform> Core<'g, P> {
 impl<P: Platform> Frontend for Core<'_, P> {
     const KIND: &'static str = "vbd";
     const BACKEND_KEYS: &'static [&'static str] = Geometry::BACKEND_KEYS;
-    const OWN_KEYS: &'static [&'static str] = &["trusted"];
+    const OWN_KEYS: &'static [&'static str] = &[Trust::KEY];
     /// Source: `io/blkif.h`, "Frontend XenBus Nodes"; Linux's and QEMU's backends.
     const FRONTEND_KEYS: &'static [KeyName] = &[
         KeyName::One("ring-page-order"),
@@ -191,9 +197,11 @@ impl<P: Platform> Frontend for Core<'_, P> {
     const TOLD: XenbusState = XenbusState::INITIALISED;
 
     fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {
-        let order = self.ring_order(offer);
         let most = self.queues.len() as u32;
-        let queues = offer.backend.up_to("multi-queue-max-queues", 1..=most) as usize;
+        let wanted = offer.backend.up_to("multi-queue-max-queues", 1..=most) as usize;
+        let trusted = self.config.trust.of(offer);
+        let (rings, order) = self.attach(offer.domid, trusted, wanted, self.ring_order(offer))?;
+        let queues = rings.len();
         let mut keys = Vec::new();
         if order > 0 {
             keys.push(Key::new("ring-page-order", order));
@@ -205,11 +213,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
         keys.push(Key::new("protocol", XEN_IO_PROTO_ABI_NATIVE));
         // The pages are lent for good, whether the backend cares or not.
         keys.push(Key::new("feature-persistent", 1));
-        for (index, queue) in self.queues.iter().take(queues).enumerate() {
-            let made = queue
-                .lock()
-                .attach(self.bus.ports(), offer.domid, 1 << order);
-            let (grefs, port) = made?;
+        for (index, (grefs, port)) in rings.iter().enumerate() {
             for (page, gref) in grefs.iter().enumerate() {
                 let name = match order {
                     0 => "ring-ref".into(),
@@ -222,7 +226,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
         // What waits in queues that this backend does not serve.
         if let Some((first, others)) = self.queues.split_first() {
             for queue in others.iter().skip(queues - 1) {
-                queue.lock().move_to(&mut first.lock());
+                queue.lock().move_to(&mut first.lock(), trusted);
             }
         }
         self.live_queues.store(queues, Ordering::Release);
@@ -230,10 +234,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
         let mut link = self.link.lock();
         link.peer = offer.domid;
         link.segments = self.segments(offer);
-        link.trust = match offer.own.number("trusted") {
-            Ok(Some(0_u32)) => Trust::No,
-            _ => Trust::Yes,
-        };
+        link.trusted = trusted;
         Ok(keys)
     }
 
@@ -246,10 +247,12 @@ impl<P: Platform> Frontend for Core<'_, P> {
         let geometry = Geometry::read(offer)?;
         let mut link = self.link.lock();
         link.geometry = Some(geometry);
+        link.flushes = Flushes::offered(&offer.backend);
+        link.connection += 1;
         let segments = link.segments;
         drop(link);
         for queue in self.queues.iter().take(self.live_queues()) {
-            queue.lock().open(segments, geometry.flush)?;
+            queue.lock().open(segments, &geometry)?;
         }
         self.set_status(Status::Connected);
         Ok(())
@@ -259,8 +262,12 @@ impl<P: Platform> Frontend for Core<'_, P> {
         let geometry = Geometry::read(offer)?;
         let mut link = self.link.lock();
         // What it was found not to do, it still does not.
-        let flush = link.geometry.map_or(geometry.flush, |known| known.flush);
-        link.geometry = Some(Geometry { flush, ..geometry });
+        let known = link.geometry.unwrap_or(geometry);
+        link.geometry = Some(Geometry {
+            flush: known.flush,
+            discard: still(known.discard, geometry.discard),
+            ..geometry
+        });
         drop(link);
         // Nobody was told of the answers of a backend that began anew.
         for queue in self.queues.iter().take(self.live_queues()) {
@@ -313,14 +320,111 @@ impl<P: Platform> Frontend for Core<'_, P> {
     }
 }
 
-impl<P: Platform> Core<'_, P> {
-    /// The disk has no such flush after all: the next best is used.
-    pub(super) fn flush_refused(&self, refused: Flush) {
-        let mut link = self.link.lock();
-        if let Some(geometry) = &mut link.geometry
-            && geometry.flush == refused
-        {
-            geometry.flush = Flush::NotNeeded;
+impl<'g, P: Platform> Core<'g, P> {
+    /// Makes rings, as many and as large as wanted. If ports, grants or memory run out,
+    /// there are fewer (half of what could be had, since others need some, too), and
+    /// smaller ones; without a single small one there is no disk.
+    #[expect(clippy::type_complexity, reason = "how a backend is told of a ring")]
+    fn attach(
+        &self,
+        peer: DomId,
+        trusted: Trusted,
+        wanted: usize,
+        mut order: u32,
+    ) -> Result<(Vec<(Vec<GrantRef>, Port)>, u32), Fault> {
+        loop {
+            let mut rings = Vec::new();
+            let mut missing = None;
+            for queue in self.queues.iter().take(wanted) {
+                let mut queue = queue.lock();
+                match queue.attach(self.bus.ports(), (peer, trusted), 1 << order) {
+                    Ok(ring) => rings.push(ring),
+                    Err(fault) => {
+                        missing = Some(fault);
+                        break;
+                    }
+                }
+            }
+            match missing {
+                None => return Ok((rings, order)),
+                Some(fault) if rings.is_empty() && order == 0 => return Err(fault),
+                Some(_) if rings.is_empty() => order -= 1,
+                Some(_) => {
+                    rings.truncate(rings.len().div_ceil(2));
+                    return Ok((rings, order));
+                }
+            }
         }
     }
+
+    /// The way of flushing that is used now, and in which connection; after one that has
+    /// `failed`, another.
+    pub(super) fn flush_way(&self, failed: Option<Flush>) -> Result<(Flush, u64), Error> {
+        let link = self.link.lock();
+        let way = match failed {
+            None => link.flushes.best(),
+            Some(failed) => link.flushes.other(failed).ok_or(Error::Io)?,
+        };
+        Ok((way, link.connection))
+    }
+
+    /// What came of a flush by `way`: whether it may have failed because the backend has
+    /// no such way, and another is to be tried.
+    pub(super) fn flushed(
+        &self,
+        (way, connection): (Flush, u64),
+        result: Result<(), Error>,
+    ) -> TryAnother {
+        let mut link = self.link.lock();
+        if link.connection != connection {
+            // Another backend's, perhaps of another request.
+            return TryAnother::Yes;
+        }
+        match result {
+            Ok(()) => link.flushes.works(way),
+            Err(Error::NotSupported(_)) => {
+                link.flushes.refuse(way);
+                let flush = link.flushes.best();
+                if let Some(geometry) = &mut link.geometry {
+                    geometry.flush = flush;
+                }
+                return TryAnother::Yes;
+            }
+            // It did it before: what it failed to make last is lost.
+            Err(_) if link.flushes.is_known_to_work(way) => {}
+            Err(_) => return TryAnother::Yes,
+        }
+        TryAnother::No
+    }
+
+    /// The disk has no such discard after all.
+    pub(super) fn discard_refused(&self, secure: Secure) {
+        let mut link = self.link.lock();
+        if let Some(geometry) = &mut link.geometry {
+            match (secure, &mut geometry.discard) {
+                (Secure::Offered, Some(limits)) => limits.secure = Secure::NotOffered,
+                (_, discard) => *discard = None,
+            }
+        }
+    }
+}
+
+/// Whether another way may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TryAnother {
+    Yes,
+    No,
+}
+
+/// What can be discarded after the backend wrote something: what it is known not to do,
+/// it still does not.
+fn still(known: Option<DiscardLimits>, new: Option<DiscardLimits>) -> Option<DiscardLimits> {
+    let (known, new) = (known?, new?);
+    Some(match known.secure {
+        Secure::Offered => new,
+        Secure::NotOffered => DiscardLimits {
+            secure: Secure::NotOffered,
+            ..new
+        },
+    })
 }

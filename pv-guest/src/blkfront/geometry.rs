@@ -44,15 +44,73 @@ pub enum Removable {
     No,
 }
 
-/// How what was written is made to last.
+/// How what was written is made to last: the way that [`Disk::flush`](super::Disk::flush)
+/// uses now. A backend may have more than one way, and may refuse one that it offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
     /// By a flush.
     Cache,
     /// By a barrier: older backends.
     Barrier,
-    /// It lasts when it is written.
+    /// It lasts when it is written, or at least the backend has no way (left) to make it.
     NotNeeded,
+}
+
+/// The ways of making what was written last that a backend offers and has not refused,
+/// the better first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flushes([Option<Way>; 2]);
+
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    flush: Flush,
+    /// Whether the backend has done it.
+    was_done: bool,
+}
+
+impl Flushes {
+    pub(super) fn offered(nodes: &Nodes) -> Self {
+        let way = |name, flush| {
+            let was_done = false;
+            nodes.has(name).then_some(Way { flush, was_done })
+        };
+        Self([
+            way("feature-flush-cache", Flush::Cache),
+            way("feature-barrier", Flush::Barrier),
+        ])
+    }
+
+    /// The best that is left.
+    pub(super) fn best(&self) -> Flush {
+        let mut ways = self.0.iter().flatten();
+        ways.next().map_or(Flush::NotNeeded, |way| way.flush)
+    }
+
+    /// Another than `failed`, if there is one.
+    pub(super) fn other(&self, failed: Flush) -> Option<Flush> {
+        let mut ways = self.0.iter().flatten().map(|way| way.flush);
+        ways.find(|way| *way != failed)
+    }
+
+    /// The backend has done one.
+    pub(super) fn works(&mut self, flush: Flush) {
+        for way in self.0.iter_mut().flatten() {
+            way.was_done |= way.flush == flush;
+        }
+    }
+
+    /// Whether the backend has done one.
+    pub(super) fn is_known_to_work(&self, flush: Flush) -> bool {
+        let mut ways = self.0.iter().flatten();
+        ways.any(|way| way.flush == flush && way.was_done)
+    }
+
+    /// The backend has no such way after all.
+    pub(super) fn refuse(&mut self, refused: Flush) {
+        for way in &mut self.0 {
+            *way = way.filter(|way| way.flush != refused);
+        }
+    }
 }
 
 /// What can be forgotten, and how.
@@ -99,14 +157,21 @@ pub struct Geometry {
 /// The largest sectors that are believed.
 const MOST_SECTOR_BYTES: u32 = 4096;
 
-/// A number of bytes that is a power of two from a sector's on.
-fn bytes(nodes: &Nodes, name: &'static str, default: u32) -> Result<u32, Fault> {
-    let bytes = nodes.number(name)?.unwrap_or(default);
-    if bytes >= SECTOR_BYTES as u32 && bytes.is_power_of_two() {
+/// The bytes of a sector: a power of two.
+fn sector_bytes(nodes: &Nodes) -> Result<u32, Fault> {
+    let bytes = nodes.number("sector-size")?.unwrap_or(SECTOR_BYTES as u32);
+    let is_possible = (SECTOR_BYTES as u32..=MOST_SECTOR_BYTES).contains(&bytes);
+    if is_possible && bytes.is_power_of_two() {
         Ok(bytes)
     } else {
-        Err(Fault::Value(name))
+        Err(Fault::Value("sector-size"))
     }
+}
+
+/// A number that is only a hint: what makes no sense counts as not there.
+fn hint(nodes: &Nodes, name: &'static str, is_possible: impl Fn(u32) -> bool) -> Option<u32> {
+    let value = nodes.number(name).ok().flatten();
+    value.filter(|value| is_possible(*value))
 }
 
 impl Geometry {
@@ -130,26 +195,29 @@ impl Geometry {
         "multi-queue-max-queues",
     ];
 
+    /// What a disk is follows from `sectors`, `sector-size` and `info`: what makes no
+    /// sense there is an error. All else is a hint or a feature, and what makes no sense
+    /// counts as not there, as for Linux.
+    ///
     /// Source: `io/blkif.h`, "Backend XenBus Nodes".
     pub(super) fn read(offer: &Offer) -> Result<Self, Fault> {
         let nodes = &offer.backend;
-        let sector_bytes = bytes(nodes, "sector-size", SECTOR_BYTES as u32)?;
-        if sector_bytes > MOST_SECTOR_BYTES {
-            return Err(Fault::Value("sector-size"));
-        }
-        let physical = bytes(nodes, "physical-sector-size", sector_bytes)?;
+        let sector_bytes = sector_bytes(nodes)?;
+        let physical = hint(nodes, "physical-sector-size", |bytes| {
+            bytes.is_power_of_two() && bytes >= sector_bytes
+        });
         let sectors: u64 = nodes.required("sectors")?;
         if sectors.checked_mul(SECTOR_BYTES as u64).is_none() {
             return Err(Fault::Value("sectors"));
         }
         let info = VdiskInfo::from_bits_retain(nodes.required("info")?);
         let read_only = info.contains(VdiskInfo::READONLY)
-            || nodes.text("mode")?.is_some_and(|mode| mode.trim() == "r");
+            || nodes.text("mode").is_ok_and(|mode| mode == Some("r"));
         let removable = info.contains(VdiskInfo::REMOVABLE) || nodes.has("removable");
         Ok(Self {
             sectors,
             sector_bytes,
-            physical_sector_bytes: physical.max(sector_bytes),
+            physical_sector_bytes: physical.unwrap_or(sector_bytes),
             medium: if info.contains(VdiskInfo::CDROM) {
                 Medium::Cdrom
             } else {
@@ -165,14 +233,8 @@ impl Geometry {
             } else {
                 Removable::No
             },
-            flush: if nodes.has("feature-flush-cache") {
-                Flush::Cache
-            } else if nodes.has("feature-barrier") {
-                Flush::Barrier
-            } else {
-                Flush::NotNeeded
-            },
-            discard: discard(nodes, sector_bytes)?,
+            flush: Flushes::offered(nodes).best(),
+            discard: discard(nodes, sector_bytes),
         })
     }
 
@@ -183,18 +245,25 @@ impl Geometry {
     }
 }
 
-fn discard(nodes: &Nodes, sector_bytes: u32) -> Result<Option<DiscardLimits>, Fault> {
+fn discard(nodes: &Nodes, sector_bytes: u32) -> Option<DiscardLimits> {
     if !nodes.has("feature-discard") {
-        return Ok(None);
+        return None;
     }
-    let granularity = nodes.number("discard-granularity")?.unwrap_or(0);
-    Ok(Some(DiscardLimits {
-        granularity_bytes: u32::max(granularity, sector_bytes),
-        alignment_bytes: nodes.number("discard-alignment")?.unwrap_or(0),
+    let granularity = hint(nodes, "discard-granularity", |bytes| {
+        bytes > 0 && bytes.is_multiple_of(sector_bytes)
+    });
+    let granularity_bytes = granularity.unwrap_or(sector_bytes);
+    // Linux's backend writes -1 for what is not aligned at all.
+    let alignment = hint(nodes, "discard-alignment", |bytes| {
+        bytes.is_multiple_of(sector_bytes)
+    });
+    Some(DiscardLimits {
+        granularity_bytes,
+        alignment_bytes: alignment.unwrap_or(0) % granularity_bytes,
         secure: if nodes.has("discard-secure") {
             Secure::Offered
         } else {
             Secure::NotOffered
         },
-    }))
+    })
 }

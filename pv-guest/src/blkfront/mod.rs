@@ -12,7 +12,9 @@
 //! # What is kept
 //! - Memory of the caller's is never lent: bytes go through pages that the
 //!   backend has for good, or the caller gives pages of that kind
-//!   ([`GrantedBuf`]). Dropping a future ends nobody's use of anything.
+//!   ([`GrantedBuf`](crate::GrantedBuf)). To a backend that is not trusted ([`Trust`]) these are not lent,
+//!   either. What is lent holds zeroes and what the backend is to write, nothing else.
+//!   Dropping a future ends nobody's use of anything.
 //! - A write that was answered is done; one that was not is done again when the
 //!   backend comes back, or reported as failed. After [`Disk::flush`], what was
 //!   written before lasts.
@@ -21,10 +23,13 @@
 //!
 //! Source: `io/blkif.h`.
 
+mod buffers;
 mod core;
 mod error;
 mod geometry;
+mod parts;
 mod queue;
+mod ranges;
 mod transfer;
 mod vdev;
 mod volume;
@@ -40,17 +45,16 @@ use hypercall_abi::{PAGE_SIZE, platform::Platform};
 use spin::Mutex;
 
 use self::{
-    core::{Core, Trust, error_of},
+    core::{Core, TryAnother, error_of},
     queue::{Op, SECURE},
-    transfer::{From, Into, Nothing, Own, Transfer},
+    transfer::{From, Into, Nothing, Transfer},
 };
 use crate::{
     Current,
-    granted_buf::GrantedBuf,
     xenbus::{Attendant, Bus, Request},
 };
 
-pub use crate::xenbus::Status;
+pub use crate::xenbus::{Status, Trust};
 pub use error::Error;
 pub use geometry::{
     DiscardLimits, Flush, Geometry, Medium, Mode, Removable, SECTOR_BYTES, Sector, Secure,
@@ -71,6 +75,9 @@ pub struct Config {
     pub segments: u32,
     /// Pages of each queue that are lent to the backend for good.
     pub most_pages: u32,
+    /// Whether the backend is trusted with pages of buffers ([`Disk::buffer`]); one that
+    /// is not sees only pages of the driver's own, which are copied.
+    pub trust: Trust,
 }
 
 impl Default for Config {
@@ -81,6 +88,7 @@ impl Default for Config {
             ring_page_order: 0,
             segments: 64,
             most_pages: 1024,
+            trust: Trust::Toolstack,
         }
     }
 }
@@ -351,119 +359,43 @@ impl<'g, P: Platform> Disk<'g, P> {
     /// [`Error`].
     pub async fn write_vectored(&self, first: Sector, sources: &[&[u8]]) -> Result<(), Error> {
         let len = sources.iter().map(|source| source.len()).sum();
-        writable(self.check(first, len).await?)?;
+        let geometry = writable(self.check(first, len).await?)?;
         if len == 0 {
             return Ok(());
         }
-        Transfer::new(self, Op::Write, first, len, From(sources), self.any_queue()).await
+        let held = self.hold(geometry, first, len).await;
+        let transfer = Transfer::new(self, Op::Write, first, len, From(sources), self.any_queue());
+        transfer.holding(held).await
     }
 
-    /// Memory of so many pages that the backend has: see
-    /// [`read_granted`](Self::read_granted).
+    /// Makes what was written before this last: by the way that
+    /// [`Geometry::flush`] says. If the backend refuses that, it is not used again, and
+    /// the next is; with none left, the backend has no cache that could be flushed. A way
+    /// that fails before it has ever worked in this connection may be one that the
+    /// backend does not have (backends were made that say so by an error): then the other
+    /// is tried as well.
     ///
     /// # Errors
-    /// [`Error::NoMemory`]; those of [`ready`](Self::ready).
-    pub async fn buffer(&self, pages: usize) -> Result<GrantedBuf<'g, P>, Error> {
-        self.ready().await?;
-        let peer = self.core().link.lock().peer;
-        let (grants, kept) = (self.core().bus.grants(), &self.core().kept);
-        let buffer = kept.buffer(grants, peer, pages);
-        buffer.map_err(|_| Error::NoMemory)
-    }
-
-    /// Reads into all of `buffer`, from `first` on, without a copy (unless the
-    /// toolstack says that the backend is not to be trusted). The buffer comes
-    /// back; it is lost if the future is dropped.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn read_granted(
-        &self,
-        first: Sector,
-        buffer: GrantedBuf<'g, P>,
-    ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
-        self.granted(Op::Read, first, buffer).await
-    }
-
-    /// Writes all of `buffer`, from `first` on: as [`read_granted`](Self::read_granted).
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn write_granted(
-        &self,
-        first: Sector,
-        buffer: GrantedBuf<'g, P>,
-    ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
-        self.granted(Op::Write, first, buffer).await
-    }
-
-    async fn granted(
-        &self,
-        op: Op,
-        first: Sector,
-        mut buffer: GrantedBuf<'g, P>,
-    ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
-        let len = buffer.len_bytes();
-        let checked = self.check(first, len).await;
-        let checked = checked.and_then(|geometry| match op {
-            Op::Write => writable(geometry),
-            _ => Ok(()),
-        });
-        if checked.is_err() || len == 0 {
-            return (buffer, checked);
-        }
-        let (peer, trust) = {
-            let link = self.core().link.lock();
-            (link.peer, link.trust)
-        };
-        if peer != buffer.peer() || trust == Trust::No {
-            return self.bounced(op, first, buffer).await;
-        }
-        let data = Own::new(::core::mem::take(&mut buffer.pages));
-        let mut transfer = Transfer::new(self, op, first, len, data, self.any_queue());
-        let result = (&mut transfer).await;
-        buffer.pages = transfer.data_mut().take();
-        (buffer, result)
-    }
-
-    /// The same by pages of the driver's own.
-    async fn bounced(
-        &self,
-        op: Op,
-        first: Sector,
-        mut buffer: GrantedBuf<'g, P>,
-    ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
-        let mut bytes = alloc::vec![0; buffer.len_bytes()];
-        let result = match op {
-            Op::Read => {
-                let read = self.read(first, &mut bytes).await;
-                buffer.copy_from(0, &bytes);
-                read
-            }
-            _ => {
-                buffer.copy_to(0, &mut bytes);
-                self.write(first, &bytes).await
-            }
-        };
-        (buffer, result)
-    }
-
-    /// Makes what was written before this last.
-    ///
-    /// # Errors
-    /// [`Error`].
+    /// [`Error`]; [`Error::Io`]: what was written may be lost.
     pub async fn flush(&self) -> Result<(), Error> {
+        let mut failed = None;
         loop {
             let geometry = self.check(Sector(0), 0).await?;
-            let flush = geometry.flush;
-            if flush == Flush::NotNeeded || geometry.mode == Mode::ReadOnly {
+            if geometry.mode == Mode::ReadOnly {
                 return Ok(());
             }
-            let op = Op::Flush(flush);
-            match Transfer::new(self, op, Sector(0), 0, Nothing, self.any_queue()).await {
-                // It said that it had one.
-                Err(Error::NotSupported(_)) => self.core().flush_refused(flush),
-                other => return other,
+            let (way, connection) = self.core().flush_way(failed)?;
+            if way == Flush::NotNeeded {
+                return Ok(());
+            }
+            let op = Op::Flush(way);
+            let result = Transfer::new(self, op, Sector(0), 0, Nothing, self.any_queue()).await;
+            let is_refused = matches!(result, Err(Error::NotSupported(_)));
+            let is_over = !is_refused && result != Err(Error::Io);
+            match self.core().flushed((way, connection), result) {
+                TryAnother::Yes if is_refused => {}
+                TryAnother::Yes if !is_over && failed.is_none() => failed = Some(way),
+                _ => return result,
             }
         }
     }
@@ -490,8 +422,18 @@ impl<'g, P: Platform> Disk<'g, P> {
         if sectors == 0 {
             return Ok(());
         }
+        let held = self.hold(geometry, first, bytes).await;
         let op = Op::Discard(sectors, flag);
-        Transfer::new(self, op, first, 0, Nothing, self.any_queue()).await
+        let transfer = Transfer::new(self, op, first, 0, Nothing, self.any_queue());
+        let result = transfer.holding(held).await;
+        if let Err(Error::NotSupported(_)) = result {
+            // It said that it had one.
+            self.core().discard_refused(match how {
+                Discard::Plain => Secure::NotOffered,
+                Discard::Secure => Secure::Offered,
+            });
+        }
+        result
     }
 
     /// Whether there is such a place; waits for the first connection.
@@ -526,9 +468,9 @@ impl<'g, P: Platform> Disk<'g, P> {
     }
 }
 
-fn writable(geometry: Geometry) -> Result<(), Error> {
+fn writable(geometry: Geometry) -> Result<Geometry, Error> {
     match geometry.mode {
-        Mode::ReadWrite => Ok(()),
+        Mode::ReadWrite => Ok(geometry),
         Mode::ReadOnly => Err(Error::ReadOnly),
     }
 }

@@ -1,6 +1,6 @@
 //! An operation on a disk: cut into requests, followed until all are done.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 use core::{
     future::Future,
     pin::Pin,
@@ -13,12 +13,19 @@ use smallvec::{SmallVec, smallvec};
 use super::{
     Disk, Error, SECTOR_BYTES, Sector,
     core::error_of,
-    queue::{Id, Op, Outcome, Queue},
+    queue::{Batch, Id, Op, Outcome, Queue, Source, Wanted},
+    ranges::Held,
 };
-use crate::granted_buf::{Lent, parts};
+use crate::{
+    granted_buf::{Lent, parts},
+    xenbus::Trusted,
+};
 
 /// Where an operation's bytes come from or go to.
 pub(super) trait Data<'g, P: Platform> {
+    /// Whose pages these are.
+    const SOURCE: Source = Source::Pool;
+
     /// The pages for up to `len_bytes` bytes from `offset` on, with what is to be
     /// written: fewer, if there are fewer just now; none if they must be waited
     /// for.
@@ -35,7 +42,7 @@ pub(super) trait Data<'g, P: Platform> {
         queue: &mut Queue<'g, P>,
         offset: usize,
         len_bytes: usize,
-        pages: Vec<Lent<'g, P>>,
+        batch: Batch<'g, P>,
         result: Result<(), Error>,
     );
 }
@@ -58,7 +65,7 @@ impl<'g, P: Platform> Data<'g, P> for Into<'_, '_> {
         queue: &mut Queue<'g, P>,
         offset: usize,
         len_bytes: usize,
-        pages: Vec<Lent<'g, P>>,
+        batch: Batch<'g, P>,
         result: Result<(), Error>,
     ) {
         if result.is_ok() {
@@ -73,7 +80,7 @@ impl<'g, P: Platform> Data<'g, P> for Into<'_, '_> {
                     break;
                 };
                 skip = 0;
-                for part in parts(&pages, at) {
+                for part in parts(&batch.pages, at) {
                     let copied = part.copy_to(target);
                     at += copied;
                     target = target.get_mut(copied..).unwrap_or(&mut []);
@@ -81,7 +88,7 @@ impl<'g, P: Platform> Data<'g, P> for Into<'_, '_> {
                 rest -= len;
             }
         }
-        queue.give_back(pages);
+        queue.give_back(batch);
     }
 }
 
@@ -123,10 +130,10 @@ impl<'g, P: Platform> Data<'g, P> for From<'_, '_> {
         queue: &mut Queue<'g, P>,
         _offset: usize,
         _len_bytes: usize,
-        pages: Vec<Lent<'g, P>>,
+        batch: Batch<'g, P>,
         _result: Result<(), Error>,
     ) {
-        queue.give_back(pages);
+        queue.give_back(batch);
     }
 }
 
@@ -150,6 +157,8 @@ impl<'g, P: Platform> Own<'g, P> {
 }
 
 impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
+    const SOURCE: Source = Source::Caller;
+
     fn pages(
         &mut self,
         queue: &mut Queue<'g, P>,
@@ -185,10 +194,10 @@ impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
         _queue: &mut Queue<'g, P>,
         offset: usize,
         _len_bytes: usize,
-        pages: Vec<Lent<'g, P>>,
+        batch: Batch<'g, P>,
         _result: Result<(), Error>,
     ) {
-        self.0.push((offset, pages));
+        self.0.push((offset, batch.pages));
     }
 }
 
@@ -210,7 +219,7 @@ impl<'g, P: Platform> Data<'g, P> for Nothing {
         _queue: &mut Queue<'g, P>,
         _offset: usize,
         _len_bytes: usize,
-        _pages: Vec<Lent<'g, P>>,
+        _batch: Batch<'g, P>,
         _result: Result<(), Error>,
     ) {
     }
@@ -238,6 +247,17 @@ pub(super) struct Transfer<'d, 'g, P: Platform, D: Data<'g, P>> {
     /// What is still to be made into requests: where, and how much.
     rest: SmallVec<[(usize, usize); 1]>,
     result: Result<(), Error>,
+    /// What keeps others from the sectors that are written.
+    held: Option<Arc<Held>>,
+    /// Pages of the caller's that the backend is not to have any more.
+    withdrawn: Withdrawn,
+}
+
+/// Whether an operation is to be done again with pages of the driver's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Withdrawn {
+    Yes,
+    No,
 }
 
 impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
@@ -259,7 +279,21 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
             parts: SmallVec::new(),
             rest: smallvec![(0, len_bytes)],
             result: Ok(()),
+            held: None,
+            withdrawn: Withdrawn::No,
         }
+    }
+
+    /// Keeps its sectors until they are written.
+    pub(super) fn holding(mut self, held: Option<Arc<Held>>) -> Self {
+        self.held = held;
+        self
+    }
+
+    /// Whether it is to be done again with other pages: the backend is not trusted with
+    /// these.
+    pub(super) const fn withdrawn(&self) -> Withdrawn {
+        self.withdrawn
     }
 
     /// Its data.
@@ -284,18 +318,27 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
                     self.queue = 0;
                     moved = Poll::Ready(());
                 }
-                Poll::Ready(Outcome::Done(result, pages)) => {
+                Poll::Ready(Outcome::Done(result, batch)) => {
                     let (offset, len) = (part.offset, part.len_bytes);
-                    self.data.done(queue, offset, len, pages, result);
+                    self.data.done(queue, offset, len, batch, result);
                     self.parts.remove(at);
                     self.result = self.result.and(result);
                 }
-                Poll::Ready(Outcome::TooLarge(pages)) => {
+                Poll::Ready(Outcome::TooLarge(mut batch)) => {
+                    self.held = batch.held.take().or(self.held.take());
                     let (offset, len) = (part.offset, part.len_bytes);
                     let again = Err(Error::Gone);
-                    self.data.done(queue, offset, len, pages, again);
+                    self.data.done(queue, offset, len, batch, again);
                     self.parts.remove(at);
                     self.rest.push((offset, len));
+                }
+                Poll::Ready(Outcome::Withdrawn(batch)) => {
+                    let (offset, len) = (part.offset, part.len_bytes);
+                    let again = Err(Error::Gone);
+                    self.data.done(queue, offset, len, batch, again);
+                    self.parts.remove(at);
+                    self.withdrawn = Withdrawn::Yes;
+                    self.rest.clear();
                 }
             }
         }
@@ -305,13 +348,18 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
     /// Makes requests of what is left, as far as there is room.
     fn submit(&mut self, queue: &mut Queue<'g, P>, cx: &Context<'_>) {
         while let Some((offset, len)) = self.rest.pop() {
-            let (status, segments) = {
+            let (status, segments, trusted) = {
                 let link = self.disk.core().link.lock();
-                (link.status, link.segments)
+                (link.status, link.segments, link.trusted)
             };
             if let Some(error) = error_of(status).or(self.result.err()) {
                 self.rest.clear();
                 self.result = self.result.and(Err(error));
+                return;
+            }
+            if (D::SOURCE, trusted) == (Source::Caller, Trusted::No) {
+                self.rest.clear();
+                self.withdrawn = Withdrawn::Yes;
                 return;
             }
             let wanted = len.min(segments * PAGE_SIZE);
@@ -337,7 +385,15 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
             let taken = wanted.min(pages.len() * PAGE_SIZE);
             let first = Sector(self.first.0 + (offset / SECTOR_BYTES) as u64);
             let numbers = (self.token, self.disk.core().number());
-            if let Some(id) = queue.submit(self.op, first, taken, pages, numbers, cx.waker()) {
+            let wanted = Wanted {
+                op: self.op,
+                first,
+                len_bytes: taken,
+                pages,
+                source: D::SOURCE,
+                held: self.held.clone(),
+            };
+            if let Some(id) = queue.submit(wanted, numbers, cx.waker()) {
                 self.parts.push(Part {
                     queue: self.queue,
                     id,
@@ -349,6 +405,8 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
                 self.rest.push((offset + taken, len - taken));
             }
         }
+        // Its requests have it now.
+        self.held = None;
     }
 
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Poll<Result<(), Error>>> {

@@ -1,7 +1,5 @@
 //! A part of a disk, by bytes.
 
-use alloc::vec;
-
 use hypercall_abi::platform::Platform;
 
 use super::{Disk, Error, SECTOR_BYTES, Sector};
@@ -83,24 +81,32 @@ impl<'g, P: Platform> Volume<'g, P> {
         }
     }
 
-    /// [`Disk::read_vectored`], of this volume's sectors.
+    /// [`Disk::read_vectored`], of this volume's sectors, also where the disk's own are
+    /// larger than [`SECTOR_BYTES`]: then more is read than is wanted.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn read(&self, first: Sector, targets: &mut [&mut [u8]]) -> Result<(), Error> {
         let len = targets.iter().map(|target| target.len()).sum();
+        if !usize::is_multiple_of(len, SECTOR_BYTES) {
+            return Err(Error::Unaligned);
+        }
         let first = self.place(first, len)?;
-        self.disk.read_vectored(first, targets).await
+        let offset_bytes = first.0.checked_mul(SECTOR_BYTES as u64);
+        let offset_bytes = offset_bytes.ok_or(Error::OutOfRange)?;
+        self.disk.read_any(offset_bytes, targets).await
     }
 
-    /// [`Disk::write_vectored`], of this volume's sectors.
+    /// [`Disk::write_vectored`], of this volume's sectors. Where the disk's own are larger
+    /// than [`SECTOR_BYTES`], those that are written in part are read first, and written
+    /// whole; nothing else is written to them meanwhile by handles of this disk.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn write(&self, first: Sector, sources: &[&[u8]]) -> Result<(), Error> {
         let len = sources.iter().map(|source| source.len()).sum();
         let first = self.place(first, len)?;
-        self.disk.write_vectored(first, sources).await
+        self.disk.write_any(first, sources).await
     }
 
     /// Reads from any byte on, whole sectors or not.
@@ -108,25 +114,14 @@ impl<'g, P: Platform> Volume<'g, P> {
     /// # Errors
     /// [`Error`].
     pub async fn read_at(&self, offset_bytes: u64, target: &mut [u8]) -> Result<(), Error> {
-        let unit = match self.disk.geometry() {
-            Some(geometry) => u64::from(geometry.sector_bytes),
-            None => u64::from(self.disk.ready().await?.sector_bytes),
-        };
-        let len = target.len() as u64;
+        let len = u64::try_from(target.len()).map_err(|_| Error::OutOfRange)?;
         let end = offset_bytes.checked_add(len).ok_or(Error::OutOfRange)?;
-        let start = offset_bytes / unit * unit;
-        let stop = end.checked_next_multiple_of(unit);
-        let stop = stop.ok_or(Error::OutOfRange)?;
-        let first = Sector(start / SECTOR_BYTES as u64);
-        if (start, stop) == (offset_bytes, end) {
-            return self.read(first, &mut [target]).await;
+        if end.div_ceil(SECTOR_BYTES as u64) > self.sectors {
+            return Err(Error::OutOfRange);
         }
-        let bytes = usize::try_from(stop - start).map_err(|_| Error::OutOfRange)?;
-        let mut all = vec![0; bytes];
-        self.read(first, &mut [&mut all]).await?;
-        let skip = (offset_bytes - start) as usize;
-        let wanted = all.get(skip..skip + target.len());
-        target.copy_from_slice(wanted.ok_or(Error::OutOfRange)?);
-        Ok(())
+        let before = self.first.0.checked_mul(SECTOR_BYTES as u64);
+        let offset_bytes = before.and_then(|before| before.checked_add(offset_bytes));
+        let offset_bytes = offset_bytes.ok_or(Error::OutOfRange)?;
+        self.disk.read_any(offset_bytes, &mut [target]).await
     }
 }

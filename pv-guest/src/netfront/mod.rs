@@ -322,7 +322,7 @@ impl<'g, P: Platform> Nic<'g, P> {
         let head_bytes = buffer.copy_to(0, &mut head).min(len_bytes);
         let flow = packet::flow(head.get(..head_bytes).unwrap_or_default());
         let peer = buffer.peer();
-        if self.core().link.lock().peer != peer {
+        if self.core().link.lock().peer != peer || !buffer.is_lent() {
             let mut bytes = alloc::vec![0; len_bytes];
             buffer.copy_to(0, &mut bytes);
             let sent = self.send(&[&bytes], offload).await;

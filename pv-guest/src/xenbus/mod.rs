@@ -37,7 +37,7 @@ use crate::Current;
 pub(crate) use attendant::{Attendant, Requests};
 pub use discovery::{Change, Discovery};
 pub use fault::Fault;
-pub use offer::{Key, KeyName, Nodes, Offer};
+pub use offer::{Key, KeyName, Nodes, Offer, Trust, Trusted};
 pub use pause::TimedOut;
 pub use status::Status;
 

@@ -77,6 +77,39 @@ pub struct Offer {
     pub own: Nodes,
 }
 
+/// Whose word a frontend takes for whether its backend is to be trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// The toolstack's (`trusted` in the device's directory): only 0 means no. It is what
+    /// Linux's frontends do unless they are told otherwise (`xen_blkfront.trusted`).
+    #[default]
+    Toolstack,
+    /// Nobody's: no backend is trusted.
+    Nobody,
+}
+
+/// Whether a backend is trusted: memory of the caller's is granted only to one that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// It is.
+    Yes,
+    /// It is not: it sees only pages of the driver's own, which hold what it is told.
+    No,
+}
+
+impl Trust {
+    /// A frontend's own key that the toolstack writes ([`Frontend::OWN_KEYS`](super::Frontend::OWN_KEYS)).
+    pub const KEY: &'static str = "trusted";
+
+    /// Whether the backend of this offer is trusted.
+    pub fn of(self, offer: &Offer) -> Trusted {
+        match (self, offer.own.number(Self::KEY)) {
+            (Self::Nobody, _) | (_, Ok(Some(0_u32))) => Trusted::No,
+            (Self::Toolstack, _) => Trusted::Yes,
+        }
+    }
+}
+
 /// A key that a frontend writes into its directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {

@@ -79,6 +79,7 @@ pub fn run(steps: &[Step]) {
         ring_page_order: 1,
         segments: 64,
         most_pages: 128,
+        ..blkfront::Config::default()
     };
     let mut kept = 0;
     with_bus(domain, |bus, ports| {

@@ -3,15 +3,33 @@
 use alloc::vec::Vec;
 
 use event_channels::{Channel, Ports};
-use hypercall_abi::{DomId, GrantRef, Port, io::ring::FrontRing, platform::Platform};
+use grant_tables::GrantTable;
+use hypercall_abi::{DomId, GrantRef, PAGE_SIZE, Port, io::ring::FrontRing, platform::Platform};
 
-use super::{Id, Line, Op, Owner, Queue, Request, Slot, State};
+use super::{Id, Line, Op, Owner, Queue, Request, SECURE, Slot, Source, State};
 use crate::{
-    blkfront::{Error, Flush},
-    granted_buf::lend_on,
+    blkfront::{Error, Flush, Geometry, Mode, Secure},
+    granted_buf::{Lent, clear_from, lend_on},
     ring_pages::RingPages,
-    xenbus::Fault,
+    xenbus::{Fault, Trusted},
 };
+
+/// To whom pages are lent from now on, and in which state of things.
+#[derive(Clone, Copy)]
+struct NewPeer {
+    domid: DomId,
+    trusted: Trusted,
+    /// Another may still read or write what it was lent.
+    others: Others,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    /// There is another who may use the pages: it is to find nothing of the new peer's
+    /// there, and the other way round.
+    MayUse,
+    Gone,
+}
 
 impl<'g, P: Platform> Queue<'g, P> {
     /// Makes a ring of so many pages for `peer`, and a port; says how the peer
@@ -19,11 +37,11 @@ impl<'g, P: Platform> Queue<'g, P> {
     pub(in crate::blkfront) fn attach(
         &mut self,
         ports: &'g Ports<P>,
-        peer: DomId,
+        (peer, trusted): (DomId, Trusted),
         pages: usize,
     ) -> Result<(Vec<GrantRef>, Port), Fault> {
         self.detach();
-        self.lend_on(peer)?;
+        self.lend_on(peer, trusted);
         let pages = RingPages::new(self.grants, peer, pages)?;
         let grefs = pages.grefs();
         let ring = FrontRing::new(pages).ok_or(Fault::NoMemory)?;
@@ -47,33 +65,65 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// Lends what is lent to another now to `peer`; anew also what one that has
-    /// not let go of it may still read or write, and what a resume has ended.
-    fn lend_on(&mut self, peer: DomId) -> Result<(), Fault> {
+    /// not let go of it may still read or write, and what a resume has ended. The peer
+    /// finds nothing in it but what it is to write. A request whose pages cannot be lent
+    /// has failed.
+    fn lend_on(&mut self, peer: DomId, trusted: Trusted) {
+        let is_other = core::mem::replace(&mut self.peer, peer) != peer;
+        let others = match self.is_released() && !is_other {
+            true => Others::Gone,
+            false => Others::MayUse,
+        };
+        let to = NewPeer {
+            domid: peer,
+            trusted,
+            others,
+        };
+        if others == Others::MayUse {
+            self.epoch += 1;
+            self.old_rings.clear();
+            self.empty_pools();
+        }
+        let before = self.pool.len();
+        for pool in [&mut self.pool, &mut self.segment_pool] {
+            pool.retain_mut(|page| {
+                if page.is_over() {
+                    clear_from(page.peer(), 0);
+                }
+                page.renew(peer).is_ok()
+            });
+        }
+        let mut lost = before - self.pool.len();
+        let (grants, epoch) = (self.grants, self.epoch);
         let requests = self
             .slots
             .iter_mut()
             .filter_map(|slot| slot.request.as_mut());
-        let pages = requests.flat_map(|request| &mut request.pages);
-        let pages = pages.chain(&mut self.pool).chain(&mut self.segment_pool);
-        for page in pages {
-            page.renew(peer)?;
+        for request in requests.filter(|request| request.state == State::Waits) {
+            lost += request.lend_on(grants, to);
+            request.epoch = epoch;
         }
-        let is_other = core::mem::replace(&mut self.peer, peer) != peer;
-        if self.is_released() && !is_other {
-            return Ok(());
-        }
-        self.old_rings.clear();
-        self.empty_pools();
-        for request in self
-            .slots
-            .iter_mut()
-            .filter_map(|slot| slot.request.as_mut())
-        {
-            for page in core::mem::take(&mut request.pages) {
-                request.pages.push(lend_on(self.grants, peer, page)?);
+        self.counters.pages = self.counters.pages.saturating_sub(lost as u32);
+        self.settle();
+    }
+
+    /// Those of the waiting that wait no longer have an outcome now.
+    fn settle(&mut self) {
+        for index in core::mem::take(&mut self.waiting) {
+            let slot = self.slots.get_mut(index as usize);
+            let Some(request) = slot.and_then(|slot| slot.request.as_mut()) else {
+                continue;
+            };
+            match (request.state, request.owner) {
+                (State::Waits, _) => self.waiting.push_back(index),
+                (_, Owner::Gone) => self.release(index),
+                (_, Owner::Waits) => {
+                    if let Some(waker) = request.waker.take() {
+                        waker.wake();
+                    }
+                }
             }
         }
-        Ok(())
     }
 
     fn empty_pools(&mut self) {
@@ -83,27 +133,21 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// The backend is ready: what waits is sent, as this backend takes it.
-    pub(in crate::blkfront) fn open(&mut self, segments: usize, flush: Flush) -> Result<(), Fault> {
+    pub(in crate::blkfront) fn open(
+        &mut self,
+        segments: usize,
+        geometry: &Geometry,
+    ) -> Result<(), Fault> {
         if let Some(line) = &mut self.line {
             line.is_open = true;
         }
-        for index in core::mem::take(&mut self.waiting) {
-            let slot = self.slots.get_mut(index as usize);
-            let Some(request) = slot.and_then(|slot| slot.request.as_mut()) else {
-                continue;
-            };
-            match request.op {
-                Op::Flush(_) if flush == Flush::NotNeeded => request.state = State::Done(Ok(())),
-                Op::Flush(_) => request.op = Op::Flush(flush),
-                _ if request.pages.len() > segments => request.state = State::TooLarge,
-                _ => {}
-            }
-            match (request.state, request.owner) {
-                (State::Waits, _) => self.waiting.push_back(index),
-                (_, Owner::Gone) => self.release(index),
-                (_, Owner::Waits) => {}
+        for index in &self.waiting {
+            let slot = self.slots.get_mut(*index as usize);
+            if let Some(request) = slot.and_then(|slot| slot.request.as_mut()) {
+                request.suit(segments, geometry);
             }
         }
+        self.settle();
         let pumped = self.pump();
         self.wake_all();
         pumped
@@ -172,6 +216,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             };
             if request.state == State::Waits {
                 request.state = done;
+                request.held = None;
             }
             if request.owner == Owner::Gone {
                 self.release(index as u32);
@@ -181,18 +226,33 @@ impl<'g, P: Platform> Queue<'g, P> {
         self.wake_all();
     }
 
-    /// Moves what waits here into another queue.
-    pub(in crate::blkfront) fn move_to(&mut self, other: &mut Self) {
+    /// Moves what waits here into another queue, which has a peer: what is lent is lent
+    /// to that one.
+    pub(in crate::blkfront) fn move_to(&mut self, other: &mut Self, trusted: Trusted) {
+        self.detach();
+        let to = NewPeer {
+            domid: other.peer,
+            trusted,
+            others: match self.is_released() && self.peer == other.peer {
+                true => Others::Gone,
+                false => Others::MayUse,
+            },
+        };
         for index in core::mem::take(&mut self.waiting) {
             let Some(slot) = self.slots.get_mut(index as usize) else {
                 continue;
             };
-            let Some(request) = slot.request.take() else {
+            let Some(mut request) = slot.request.take() else {
                 continue;
             };
-            let pages = request.pages.len() as u32;
-            self.counters.pages = self.counters.pages.saturating_sub(pages);
-            other.counters.pages += pages;
+            let count = |request: &Request<'_, P>| match request.source {
+                Source::Pool => request.pages.len() as u32,
+                Source::Caller => 0,
+            };
+            self.counters.pages = self.counters.pages.saturating_sub(count(&request));
+            let _lost = request.lend_on(self.grants, to);
+            other.counters.pages += count(&request);
+            request.epoch = other.epoch;
             if request.owner == Owner::Gone {
                 slot.generation = slot.generation.wrapping_add(1);
                 self.free.push(index);
@@ -204,6 +264,9 @@ impl<'g, P: Platform> Queue<'g, P> {
                 first: request.first,
                 len_bytes: 0,
                 pages: Vec::new(),
+                source: request.source,
+                epoch: self.epoch,
+                held: None,
                 indirect: None,
                 state: State::Waits,
                 owner: Owner::Waits,
@@ -217,6 +280,7 @@ impl<'g, P: Platform> Queue<'g, P> {
                 ..stub
             });
         }
+        other.settle();
         self.empty_pools();
         self.wake_all();
     }
@@ -249,5 +313,74 @@ impl<'g, P: Platform> Queue<'g, P> {
             slot.generation
         });
         Id { index, generation }
+    }
+}
+
+impl<'g, P: Platform> Request<'g, P> {
+    /// Lends its pages to a new peer. If that fails, so has the request; one whose pages
+    /// are the caller's is to be made again if the new peer is not trusted. Says how many
+    /// pages of the queue's are lost.
+    fn lend_on(&mut self, grants: &'g GrantTable<P>, to: NewPeer) -> usize {
+        if (self.source, to.trusted) == (Source::Caller, Trusted::No) {
+            self.state = State::Withdrawn;
+            return 0;
+        }
+        let before = self.pages.len();
+        let bytes_of_page = match self.op {
+            Op::Write => self.len_bytes,
+            // What is to be read is not shown before.
+            _ => 0,
+        };
+        let mut pages = Vec::with_capacity(self.pages.len());
+        for (index, page) in core::mem::take(&mut self.pages).into_iter().enumerate() {
+            let keep_bytes = bytes_of_page.saturating_sub(index * PAGE_SIZE);
+            match lend_one(grants, to, page, keep_bytes) {
+                Ok(page) => pages.push(page),
+                Err(_) => self.state = State::Done(Err(Error::NoMemory)),
+            }
+        }
+        self.pages = pages;
+        match self.source {
+            Source::Pool => before - self.pages.len(),
+            Source::Caller => 0,
+        }
+    }
+
+    /// Makes it one that the backend can do, or says what becomes of it.
+    fn suit(&mut self, segments: usize, geometry: &Geometry) {
+        let is_read_only = geometry.mode == Mode::ReadOnly;
+        match (self.op, geometry.discard) {
+            (Op::Flush(_), _) if geometry.flush == Flush::NotNeeded => {
+                self.state = State::Done(Ok(()));
+            }
+            (Op::Flush(_), _) => self.op = Op::Flush(geometry.flush),
+            (Op::Write | Op::Discard(..), _) if is_read_only => {
+                self.state = State::Done(Err(Error::ReadOnly));
+            }
+            (Op::Discard(..), None) => {
+                self.state = State::Done(Err(Error::NotSupported("discard")));
+            }
+            (Op::Discard(_, SECURE), Some(limits)) if limits.secure == Secure::NotOffered => {
+                self.state = State::Done(Err(Error::NotSupported("secure discard")));
+            }
+            _ if self.pages.len() > segments => self.state = State::TooLarge,
+            _ => {}
+        }
+    }
+}
+
+fn lend_one<'g, P: Platform>(
+    grants: &'g GrantTable<P>,
+    to: NewPeer,
+    mut page: Lent<'g, P>,
+    keep_bytes: usize,
+) -> Result<Lent<'g, P>, grant_tables::Error> {
+    if page.is_over() {
+        clear_from(page.peer(), keep_bytes);
+    }
+    page.renew(to.domid)?;
+    match to.others {
+        Others::MayUse => lend_on(grants, to.domid, page, keep_bytes),
+        Others::Gone => Ok(page),
     }
 }

@@ -1,5 +1,6 @@
 //! What a queue sends and receives.
 
+use alloc::vec::Vec;
 use core::task::{Context, Poll, Waker};
 
 use hypercall_abi::{
@@ -39,6 +40,7 @@ impl<'g, P: Platform> Queue<'g, P> {
         if !line.is_open || self.is_draining {
             return Ok(());
         }
+        let mut failed = Vec::new();
         while line.ring.room() > 0 {
             let Some(index) = self.waiting.front().copied() else {
                 break;
@@ -62,7 +64,14 @@ impl<'g, P: Platform> Queue<'g, P> {
                         Ok(page) => page,
                         // Later, when others have given theirs back.
                         Err(_) if line.ring.in_flight() > 0 => break,
-                        Err(error) => return Err(error.into()),
+                        Err(_) => {
+                            self.waiting.pop_front();
+                            request.state = State::Done(Err(Error::NoMemory));
+                            request.held = None;
+                            request.waker.take().into_iter().for_each(Waker::wake);
+                            failed.push(index);
+                            continue;
+                        }
                     },
                 };
                 request.indirect = Some(page);
@@ -88,6 +97,13 @@ impl<'g, P: Platform> Queue<'g, P> {
         if line.ring.publish() == Notify::Yes {
             self.counters.notified += 1;
             line.channel.notify_soon()?;
+        }
+        for index in failed {
+            let slot = self.slots.get(index as usize);
+            let request = slot.and_then(|slot| slot.request.as_ref());
+            if request.is_some_and(|request| request.owner == Owner::Gone) {
+                self.release(index);
+            }
         }
         Ok(())
     }
@@ -117,6 +133,8 @@ impl<'g, P: Platform> Queue<'g, P> {
             return Err(Fault::Response("a request that it does not have"));
         };
         let indirect = request.indirect.take();
+        // Others may write there, whether somebody looks at the outcome or not.
+        request.held = None;
         request.state = State::Done(match response.status {
             BlkifStatus::OKAY => Ok(()),
             BlkifStatus::EOPNOTSUPP => Err(Error::NotSupported(match request.op {

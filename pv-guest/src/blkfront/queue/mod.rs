@@ -10,7 +10,7 @@
 mod connection;
 mod exchange;
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 use core::task::{Poll, Waker};
 
 use event_channels::Channel;
@@ -24,7 +24,7 @@ use hypercall_abi::{
     platform::Platform,
 };
 
-use super::{Error, Flush, Sector};
+use super::{Error, Flush, Sector, ranges::Held};
 use crate::{
     granted_buf::{Lent, lend},
     ring_pages::RingPages,
@@ -66,6 +66,42 @@ enum State {
     Moved(Id),
     /// It is larger than the new backend takes: to be made again.
     TooLarge,
+    /// The new backend is not trusted with the caller's pages: to be made again, with
+    /// others.
+    Withdrawn,
+}
+
+/// Whose pages a request has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The queue's.
+    Pool,
+    /// The caller's: see [`GrantedBuf`](crate::GrantedBuf).
+    Caller,
+}
+
+/// A request that is to be made.
+#[derive(Debug)]
+pub(super) struct Wanted<'g, P: Platform> {
+    pub(super) op: Op,
+    pub(super) first: Sector,
+    /// What is read or written: this many bytes at the start of the pages.
+    pub(super) len_bytes: usize,
+    pub(super) pages: Vec<Lent<'g, P>>,
+    pub(super) source: Source,
+    /// What keeps others from its sectors until it is done.
+    pub(super) held: Option<Arc<Held>>,
+}
+
+/// Pages of a request that is over.
+#[derive(Debug)]
+pub(super) struct Batch<'g, P: Platform> {
+    pub(super) pages: Vec<Lent<'g, P>>,
+    source: Source,
+    /// To which peer they are lent: see [`Queue::epoch`].
+    epoch: u64,
+    /// What kept others from its sectors, if it was not done.
+    pub(super) held: Option<Arc<Held>>,
 }
 
 /// Whether somebody waits for the outcome.
@@ -78,11 +114,13 @@ enum Owner {
 /// What is to become of a request's pages, and what became of the request.
 #[derive(Debug)]
 pub(super) enum Outcome<'g, P: Platform> {
-    Done(Result<(), Error>, Vec<Lent<'g, P>>),
+    Done(Result<(), Error>, Batch<'g, P>),
     /// It is in the first queue now.
     Moved(Id),
     /// It is to be made again, in parts.
-    TooLarge(Vec<Lent<'g, P>>),
+    TooLarge(Batch<'g, P>),
+    /// It is to be made again, with pages of the queue's.
+    Withdrawn(Batch<'g, P>),
 }
 
 /// A request's number in its queue, and which of those that had that number.
@@ -112,6 +150,11 @@ struct Request<'g, P: Platform> {
     /// What is read or written: this many bytes at the start of the pages.
     len_bytes: usize,
     pages: Vec<Lent<'g, P>>,
+    source: Source,
+    /// The peer to which they are lent: see [`Queue::epoch`].
+    epoch: u64,
+    /// What keeps others from its sectors until it is done.
+    held: Option<Arc<Held>>,
     /// The page of segments of an indirect request that was sent. A backend that
     /// keeps grants mapped maps them all to write; nobody reads it here.
     indirect: Option<Lent<'g, P>>,
@@ -158,6 +201,9 @@ pub struct Counters {
 pub(super) struct Queue<'g, P: Platform> {
     grants: &'g GrantTable<P>,
     peer: DomId,
+    /// Goes up when what was lent before is not to be used again: it is another peer's,
+    /// or one that is gone may still use it.
+    epoch: u64,
     /// The device's number, as requests have it.
     handle: u16,
     line: Option<Line<'g, P>>,
@@ -197,6 +243,7 @@ impl<'g, P: Platform> Queue<'g, P> {
         Self {
             grants,
             peer: DomId(0),
+            epoch: 0,
             handle,
             line: None,
             old_rings: Vec::new(),
@@ -247,20 +294,20 @@ impl<'g, P: Platform> Queue<'g, P> {
     /// [`Self::poll`].
     pub(super) fn submit(
         &mut self,
-        op: Op,
-        first: Sector,
-        len_bytes: usize,
-        pages: Vec<Lent<'g, P>>,
+        wanted: Wanted<'g, P>,
         (token, order): (u64, u64),
         waker: &Waker,
     ) -> Option<Id> {
         let index = self.free.pop()?;
         let slot = self.slots.get_mut(index as usize)?;
         slot.request = Some(Request {
-            op,
-            first,
-            len_bytes,
-            pages,
+            op: wanted.op,
+            first: wanted.first,
+            len_bytes: wanted.len_bytes,
+            pages: wanted.pages,
+            source: wanted.source,
+            epoch: self.epoch,
+            held: wanted.held,
             indirect: None,
             state: State::Waits,
             owner: Owner::Waits,
@@ -285,32 +332,32 @@ impl<'g, P: Platform> Queue<'g, P> {
     /// What became of a request; if nothing yet, `waker` is woken when there is
     /// something.
     pub(super) fn poll(&mut self, id: Id, waker: &Waker) -> Poll<Outcome<'g, P>> {
+        let epoch = self.epoch;
         let Some(request) = self.request(id) else {
-            return Poll::Ready(Outcome::Done(Err(Error::Gone), Vec::new()));
+            let none = Batch {
+                pages: Vec::new(),
+                source: Source::Pool,
+                epoch,
+                held: None,
+            };
+            return Poll::Ready(Outcome::Done(Err(Error::Gone), none));
         };
-        match request.state {
-            State::Done(result) => {
-                let pages = core::mem::take(&mut request.pages);
-                self.release(id.index);
-                Poll::Ready(Outcome::Done(result, pages))
+        let state = request.state;
+        if matches!(state, State::Waits | State::Sent) {
+            match &mut request.waker {
+                Some(known) if known.will_wake(waker) => {}
+                other => *other = Some(waker.clone()),
             }
-            State::Moved(to) => {
-                self.release(id.index);
-                Poll::Ready(Outcome::Moved(to))
-            }
-            State::TooLarge => {
-                let pages = core::mem::take(&mut request.pages);
-                self.release(id.index);
-                Poll::Ready(Outcome::TooLarge(pages))
-            }
-            State::Waits | State::Sent => {
-                match &mut request.waker {
-                    Some(known) if known.will_wake(waker) => {}
-                    other => *other = Some(waker.clone()),
-                }
-                Poll::Pending
-            }
+            return Poll::Pending;
         }
+        let batch = request.batch();
+        self.release(id.index);
+        Poll::Ready(match state {
+            State::Done(result) => Outcome::Done(result, batch),
+            State::Moved(to) => Outcome::Moved(to),
+            State::Withdrawn => Outcome::Withdrawn(batch),
+            State::TooLarge | State::Waits | State::Sent => Outcome::TooLarge(batch),
+        })
     }
 
     /// Nobody waits for this any more: it is done all the same.
@@ -331,8 +378,9 @@ impl<'g, P: Platform> Queue<'g, P> {
             return;
         };
         slot.generation = slot.generation.wrapping_add(1);
-        let pages = slot.request.take().map(|request| request.pages);
-        self.give_back(pages.unwrap_or_default());
+        if let Some(mut request) = slot.request.take() {
+            self.give_back(request.batch());
+        }
         self.free.push(index);
         if let Some(waker) = self.room_wakers.pop_front() {
             waker.wake();
@@ -340,13 +388,23 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// Pages that are not needed any more.
-    pub(super) fn give_back(&mut self, mut pages: Vec<Lent<'g, P>>) {
-        if self.is_down {
-            let count = pages.len() as u32;
-            self.counters.pages = self.counters.pages.saturating_sub(count);
-        } else {
-            self.pool.append(&mut pages);
+    pub(super) fn give_back(&mut self, mut batch: Batch<'g, P>) {
+        let count = batch.pages.len() as u32;
+        if batch.source == Source::Caller {
+            // Of a caller who left: as many as there is room for.
+            if self.counters.pages.saturating_add(count) > self.most_pages {
+                return;
+            }
+            self.counters.pages += count;
         }
+        if self.is_down || batch.epoch != self.epoch {
+            batch.pages.clear();
+        }
+        // A resume may have ended them.
+        batch.pages.retain(|page| !page.is_over());
+        let lost = count - batch.pages.len() as u32;
+        self.counters.pages = self.counters.pages.saturating_sub(lost);
+        self.pool.append(&mut batch.pages);
     }
 
     /// Has `waker` woken when there is room for one more request.
@@ -368,6 +426,17 @@ impl<'g, P: Platform> Queue<'g, P> {
         }
         for waker in self.room_wakers.drain(..) {
             waker.wake();
+        }
+    }
+}
+
+impl<'g, P: Platform> Request<'g, P> {
+    fn batch(&mut self) -> Batch<'g, P> {
+        Batch {
+            pages: core::mem::take(&mut self.pages),
+            source: self.source,
+            epoch: self.epoch,
+            held: self.held.take(),
         }
     }
 }

@@ -71,6 +71,8 @@ pub struct DiskConfig {
     pub latency_ns: u64,
     /// Whether the frontend is told to trust it.
     pub trusted: bool,
+    /// Keys that it writes with these values, whatever it does.
+    pub says: Vec<(&'static str, &'static [u8])>,
 }
 
 impl Default for DiskConfig {
@@ -92,6 +94,7 @@ impl Default for DiskConfig {
             discard: true,
             latency_ns: 0,
             trusted: true,
+            says: Vec::new(),
         }
     }
 }
@@ -219,6 +222,16 @@ impl Blk {
         let mut content = vec![0; (self.sectors * SECTOR_BYTES) as usize];
         self.bytes.read(0, &mut content);
         content
+    }
+
+    /// The bytes of the frontend's pages that are mapped for its requests.
+    pub(super) fn mapped_pages(&self) -> Vec<Vec<u8>> {
+        let pages = self.persistent.values().map(|(_, page)| {
+            let mut bytes = vec![0; PAGE_SIZE];
+            page.copy_to(&mut bytes);
+            bytes
+        });
+        pages.collect()
     }
 
     /// Does all that is asked, and answers what takes no time.
@@ -494,6 +507,10 @@ impl Serve for Blk {
             ("device-type", "disk".into()),
             ("trusted", u32::from(self.config.trusted).to_string()),
         ]
+    }
+
+    fn says(&self) -> &[(&'static str, &'static [u8])] {
+        &self.config.says
     }
 
     fn front(&self) -> DomId {

@@ -21,6 +21,10 @@ pub(super) trait Serve {
     fn write_details(&self, world: &mut World, path: &str) {
         let _nothing = (world, path);
     }
+    /// Keys that it writes in place of what it would, at each of these occasions.
+    fn says(&self) -> &[(&'static str, &'static [u8])] {
+        &[]
+    }
     /// Its frontend's domain.
     fn front(&self) -> DomId;
     /// Uses what the frontend tells of; false: that will not do.

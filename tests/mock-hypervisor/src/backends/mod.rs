@@ -302,7 +302,15 @@ impl Backend {
             let path = format!("{}/{name}", self.path);
             world.store.write(&path, value.as_bytes());
         }
+        self.write_says(world);
         self.say(world, XenbusState::INITWAIT);
+    }
+
+    /// Writes what it says in place of the truth.
+    fn write_says(&self, world: &mut World) {
+        for (name, value) in self.device.says() {
+            world.store.write(&format!("{}/{name}", self.path), value);
+        }
     }
 
     /// A number that the frontend wrote.
@@ -332,6 +340,7 @@ impl Backend {
                 let details = (self.domid, self.front, self.front_path.clone());
                 if self.device.connect(world, details) {
                     self.device.write_details(world, &self.path);
+                    self.write_says(world);
                     self.say(world, S::CONNECTED);
                     // What was in the ring before.
                     self.serve(world);

@@ -99,6 +99,16 @@ impl Xen {
         content.flatten().unwrap_or_default()
     }
 
+    /// The bytes of the guest's pages that its backend keeps mapped, but for its rings: all
+    /// that it could read there.
+    pub fn disk_mapped_pages(&self, disk: DiskId) -> Vec<Vec<u8>> {
+        let mut world = self.0.lock();
+        let pages = world.with_backend(disk.0, |_, backend| {
+            backend.device.disk().map(|disk| disk.mapped_pages())
+        });
+        pages.flatten().unwrap_or_default()
+    }
+
     /// Whether its backend says that it is connected.
     pub fn disk_is_connected(&self, disk: DiskId) -> bool {
         let mut world = self.0.lock();
