@@ -105,11 +105,15 @@ pub unsafe trait Pages {
 
     /// Where this guest sees the frame `gfn`, which the hypervisor gave to it
     /// at its creation (the console's or the store's page, say), mapping it if
-    /// need be; `None` if it cannot be reached.
+    /// need be; `None` if it cannot be reached. Of memory that the guest has
+    /// already, this is the address that it has: any frame may be named, and
+    /// nothing that is mapped changes.
     fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>>;
 
     /// Where this guest sees frame `index` of its own grant table (or of the
-    /// table's status words), mapping it if need be. The frame stays mapped.
+    /// table's status words), mapping it if need be. The frame stays mapped, at
+    /// this address: the same question has the same answer each time, also after
+    /// a suspend, when another frame is mapped there.
     ///
     /// # Errors
     /// The hypervisor gives no such frame; [`Errno::ENOMEM`]: it cannot be

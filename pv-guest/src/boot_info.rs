@@ -7,12 +7,12 @@ use hypercall_abi::{
         XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_START_MAGIC_VALUE, get_param,
     },
     platform::Hypercall,
-    xen::{START_INFO_MAGIC_PREFIX, StartFlags, StartInfo},
+    xen::{MAX_GUEST_CMDLINE, START_INFO_MAGIC_PREFIX, StartFlags, StartInfo},
 };
 use zerocopy::FromBytes;
 
 use crate::{
-    Error,
+    CommandLine, Error,
     memory::{MemoryKind, MemoryMap, MemoryRegion},
 };
 
@@ -82,8 +82,8 @@ const MAX_MODULES: usize = 16;
 pub struct BootInfo {
     /// How this guest is virtualized.
     pub guest_type: GuestType,
-    /// The command line; empty if there is none or it is no UTF-8.
-    pub command_line: &'static str,
+    /// The command line; empty if there is none.
+    pub command_line: CommandLine,
     /// The memory map, by physical (PV: pseudo-physical) address.
     pub memory_map: MemoryMap,
     /// The console's ring.
@@ -99,13 +99,10 @@ pub struct BootInfo {
     nr_modules: usize,
 }
 
-/// The longest command line that is looked at.
+/// The longest command line of a PVH guest that is looked at, with a NUL.
 const MAX_COMMAND_LINE: usize = 4096;
-
-fn text_until_zero(bytes: &'static [u8]) -> &'static str {
-    let text = bytes.split(|byte| *byte == 0).next().unwrap_or(&[]);
-    core::str::from_utf8(text).unwrap_or("")
-}
+/// The longest that a PV guest can be given: its field has a NUL at its end.
+const MAX_PV_COMMAND_LINE: usize = MAX_GUEST_CMDLINE - 1;
 
 /// A way from physical addresses to memory: `None` where there is none.
 ///
@@ -154,7 +151,7 @@ impl BootInfo {
         };
         let mut info = Self {
             guest_type: GuestType::Pv,
-            command_line: text_until_zero(&start.cmd_line),
+            command_line: CommandLine::until_nul(&start.cmd_line, MAX_PV_COMMAND_LINE),
             memory_map,
             console: ring(start.console.mfn, start.console.evtchn),
             store: ring(start.store_mfn, start.store_evtchn),
@@ -212,10 +209,11 @@ impl BootInfo {
         if broken {
             return Err(Error::StartInfo("the memory map does not lie in memory"));
         }
+        let memory_map = memory_map?;
         let mut info = Self {
             guest_type,
-            command_line: command_line(memory, start.cmdline_paddr),
-            memory_map: memory_map?,
+            command_line: command_line(memory, &memory_map, start.cmdline_paddr),
+            memory_map,
             console: None,
             store: None,
             rsdp_paddr: (start.rsdp_paddr != 0).then_some(start.rsdp_paddr),
@@ -228,6 +226,8 @@ impl BootInfo {
                 .modlist_paddr
                 .checked_add(i * size_of::<HvmModlistEntry>() as u64)
                 .and_then(|at| read::<HvmModlistEntry>(memory, at))
+                // By the map, too: what is kept must be memory for good.
+                .filter(|entry| entry.size <= ram_from(&info.memory_map, entry.paddr))
                 .and_then(|entry| memory.bytes(entry.paddr, usize::try_from(entry.size).ok()?))
                 .ok_or(Error::StartInfo("a module does not lie in memory"))?;
             info.add_module(module);
@@ -252,19 +252,24 @@ fn read<T: FromBytes>(memory: &impl PhysicalMemory, paddr: u64) -> Option<T> {
     T::read_from_bytes(memory.bytes(paddr, size_of::<T>())?).ok()
 }
 
-fn command_line(memory: &impl PhysicalMemory, paddr: u64) -> &'static str {
-    if paddr == 0 {
-        return "";
-    }
+/// How many bytes of usable memory there are in a row from `paddr`.
+fn ram_from(map: &MemoryMap, paddr: u64) -> u64 {
+    map.ram()
+        .find(|region| (region.start..region.end).contains(&paddr))
+        .map_or(0, |region| region.end - paddr)
+}
+
+fn command_line(memory: &impl PhysicalMemory, map: &MemoryMap, paddr: u64) -> CommandLine {
     // Memory may end soon after a short line: try less and less.
-    let mut len = MAX_COMMAND_LINE;
-    while len > 0 {
+    let mut len = usize::try_from(ram_from(map, paddr))
+        .map_or(MAX_COMMAND_LINE, |len| len.min(MAX_COMMAND_LINE));
+    while paddr != 0 && len > 0 {
         if let Some(bytes) = memory.bytes(paddr, len) {
-            return text_until_zero(bytes);
+            return CommandLine::until_nul(bytes, MAX_COMMAND_LINE - 1);
         }
         len /= 2;
     }
-    ""
+    CommandLine::default()
 }
 
 #[cfg(test)]
@@ -289,7 +294,7 @@ mod tests {
     #[test]
     fn a_pv_start_info_is_read() {
         let info = pv(|_| ()).unwrap();
-        assert_eq!(info.command_line, "a=b c");
+        assert_eq!(info.command_line.as_bytes(), b"a=b c");
         assert_eq!(info.memory_map.ram_bytes(), 4 << 20);
         assert_eq!(info.console.unwrap().gfn, Gfn(7));
         assert_eq!(info.store, None);
@@ -304,7 +309,24 @@ mod tests {
             Err(Error::StartInfo(_))
         ));
         assert_eq!(pv(|s| s.console.mfn = Mfn(0)).unwrap().console, None);
-        assert_eq!(pv(|s| s.cmd_line = [0xff; 1024]).unwrap().command_line, "");
+    }
+
+    #[test]
+    fn a_command_line_is_not_lost() {
+        let line = |cut: usize| {
+            let info = pv(|s| {
+                s.cmd_line = [b'x'; 1024];
+                s.cmd_line[5] = 0xff;
+                s.cmd_line[cut..].fill(0);
+            });
+            info.unwrap().command_line
+        };
+        assert_eq!(line(1023).as_bytes().len(), 1023);
+        assert!(line(1023).is_truncated() && !line(1022).is_truncated());
+        assert_eq!(line(7).as_bytes(), b"xxxxx\xffx");
+        // A field without an end.
+        let info = pv(|s| s.cmd_line = [0xff; 1024]).unwrap();
+        assert_eq!(info.command_line.as_bytes(), [0xff; 1024]);
     }
 
     /// A physical memory in which PVH's structures lie at 0x100.
@@ -342,7 +364,11 @@ mod tests {
     }
 
     fn pvh(change: impl FnOnce(&mut HvmStartInfo)) -> Result<BootInfo, Error> {
-        let memory: &'static [u8] = Vec::leak(pvh_memory(change));
+        from_memory(pvh_memory(change))
+    }
+
+    fn from_memory(memory: Vec<u8>) -> Result<BootInfo, Error> {
+        let memory: &'static [u8] = Vec::leak(memory);
         let physical = move |paddr: u64, len: usize| {
             let start = usize::try_from(paddr).ok()?;
             memory.get(start..start.checked_add(len)?)
@@ -353,9 +379,36 @@ mod tests {
     #[test]
     fn a_pvh_start_info_is_read() {
         let info = pvh(|_| ()).unwrap();
-        assert_eq!(info.command_line, "quiet");
+        assert_eq!(info.command_line.as_bytes(), b"quiet");
+        assert!(!info.command_line.is_truncated());
         assert_eq!(info.memory_map.ram_bytes(), 0x7_f000);
         assert!(info.modules().eq([b"mod".as_slice()]));
+    }
+
+    /// The loader's bytes are there; what the map does not call memory is not kept.
+    #[test]
+    fn a_module_lies_in_memory_by_the_map() {
+        let place = |paddr: u64, size: u64| {
+            let mut memory = pvh_memory(|_| ());
+            // What the reserved page holds can be read now.
+            memory.resize(0x4_2000, 0);
+            memory[0x200..0x208].copy_from_slice(&paddr.to_le_bytes());
+            memory[0x208..0x210].copy_from_slice(&size.to_le_bytes());
+            from_memory(memory).map(|info| info.modules().map(<[u8]>::len).sum())
+        };
+        assert_eq!(place(0x3_f000, 0x1000), Ok(0x1000));
+        assert_eq!(place(0x4_1000, 0x1000), Ok(0x1000));
+        let bad = Err(Error::StartInfo("a module does not lie in memory"));
+        for (paddr, size) in [
+            (0x3_f000, 0x1001),
+            (0x4_0000, 1),
+            (0x3_f000, 0x3000),
+            (0x8_0000, 1),
+            (u64::MAX, 2),
+            (0x1000, u64::MAX),
+        ] {
+            assert_eq!(place(paddr, size), bad, "{paddr:#x} {size:#x}");
+        }
     }
 
     #[test]
@@ -372,11 +425,10 @@ mod tests {
         ] {
             assert!(matches!(pvh(change), Err(Error::StartInfo(_))));
         }
-        assert_eq!(pvh(|s| s.cmdline_paddr = 0).unwrap().command_line, "");
-        assert_eq!(
-            pvh(|s| s.cmdline_paddr = u64::MAX).unwrap().command_line,
-            ""
-        );
+        for cmdline_paddr in [0, 0x4_0000, u64::MAX] {
+            let info = pvh(|s| s.cmdline_paddr = cmdline_paddr).unwrap();
+            assert_eq!(info.command_line, CommandLine::default());
+        }
         assert!(BootInfo::from_pvh(u64::MAX, &|_, _| None, GuestType::Bare).is_err());
     }
 }

@@ -61,6 +61,7 @@ const MAX_VCPUS: u32 = 512;
 pub struct Guest<P: Platform = Current> {
     platform: P,
     info: BootInfo,
+    text: &'static str,
     started_ns: u64,
     shared: Option<SharedPage>,
 }
@@ -68,11 +69,14 @@ pub struct Guest<P: Platform = Current> {
 impl<P: Platform> Guest<P> {
     /// The guest of a kernel that brought its own boot: `platform` is its
     /// memory, clock and trap, `info` what its loader handed over. Nothing is
-    /// set up and nothing allocated.
+    /// set up, and nothing allocated but room for the text of a command line that
+    /// is no UTF-8.
     pub fn adopt(platform: P, info: BootInfo) -> Self {
         let started_ns = platform.now_ns();
+        let text = info.command_line.into_text(&platform);
         Self {
             platform,
+            text,
             info,
             started_ns,
             shared: None,
@@ -100,9 +104,10 @@ impl<P: Platform> Guest<P> {
         &self.info
     }
 
-    /// The command line.
+    /// The command line as a text. What is no UTF-8 in it is U+FFFD; its bytes,
+    /// and whether it may be cut, are in [`Guest::boot_info`].
     pub const fn command_line(&self) -> &'static str {
-        self.info.command_line
+        self.text
     }
 
     /// The modules that came with the kernel.

@@ -83,13 +83,22 @@ fn adopt_pvh(platform: Current, paddr: u64) -> Result<Guest, Error> {
         console::set(console::Device::Ring(ring));
     }
     let memory = |paddr: u64, len_bytes: usize| {
-        let page = Pages::page_of(&platform, Gfn(paddr / PAGE))?;
-        let last = paddr.checked_add(len_bytes as u64)?.saturating_sub(1) / PAGE;
-        let _whole = Pages::page_of(&platform, Gfn(last))?;
-        // SAFETY: a page of the guest's, whose memory is in one piece.
+        let first = paddr / PAGE;
+        let page = Pages::page_of(&platform, Gfn(first))?;
+        let end = paddr.checked_add(len_bytes as u64)?.div_ceil(PAGE);
+        let whole = (first..end)
+            .zip((page.addr().get()..).step_by(PAGE_SIZE))
+            .all(|(gfn, address)| {
+                let page = Pages::page_of(&platform, Gfn(gfn));
+                page.is_some_and(|page| page.addr().get() == address)
+            });
+        if !whole {
+            return None;
+        }
+        // SAFETY: within the first page.
         let start = unsafe { page.add((paddr % PAGE) as usize) };
-        // SAFETY: up to a page that is the guest's, too; the loader placed it, and
-        // nobody writes it.
+        // SAFETY: pages of the guest's, in a row; the loader placed what is there,
+        // and nobody writes it.
         Some(unsafe { core::slice::from_raw_parts(start.as_ptr(), len_bytes) })
     };
     let mut info = BootInfo::from_pvh(paddr, &memory, GuestType::Pvh)?;

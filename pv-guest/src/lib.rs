@@ -9,6 +9,7 @@ pub mod adapt;
 pub mod blkfront;
 pub mod boot_info;
 pub mod clock;
+mod command_line;
 pub mod console;
 mod entry;
 mod error;
@@ -41,6 +42,7 @@ pub mod trap;
 pub mod xenbus;
 
 pub use boot_info::{BootInfo, GuestType};
+pub use command_line::CommandLine;
 pub use error::{Error, Shown};
 pub use event_channels;
 pub use events::Delivery;

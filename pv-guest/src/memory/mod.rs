@@ -2,6 +2,8 @@
 
 pub mod frames;
 pub mod map;
+#[cfg(any(target_os = "none", test))]
+pub(crate) mod tables;
 
 #[cfg(all(feature = "heap", target_os = "none"))]
 pub mod heap;

@@ -15,8 +15,9 @@ pv_guest_pv_entry:
     ud2
 
 // PVH (Xen and QEMU): 32-bit, paging off; ebx holds the physical address of
-// hvm_start_info. Maps the first GiB of memory at VIRT_BASE (and where it is,
-// for the few instructions until we run there) and enters 64-bit mode.
+// hvm_start_info. Maps the first four GiB of memory, where a loader may put
+// things, at VIRT_BASE (and the first where it is, for the few instructions
+// until we run there) and enters 64-bit mode.
     .code32
     .globl pv_guest_pvh_entry
 pv_guest_pvh_entry:
@@ -32,12 +33,17 @@ pv_guest_pvh_entry:
     movl %eax, (%edi,%ecx,8)
     movl $0, 4(%edi,%ecx,8)
     incl %ecx
-    cmpl $512, %ecx
+    cmpl $2048, %ecx
     jne 1b
 
     movl $(pv_guest_boot_l2 - VIRT_BASE + 3), %eax
     movl %eax, (pv_guest_boot_l3 - VIRT_BASE)
-    movl %eax, (pv_guest_boot_l3 - VIRT_BASE + 8)
+    movl $(pv_guest_boot_l3 - VIRT_BASE + 8), %edi
+    movl $4, %ecx
+2:  movl %eax, (%edi)
+    addl $4096, %eax
+    addl $8, %edi
+    loop 2b
     movl $(pv_guest_boot_l3 - VIRT_BASE + 3), %eax
     movl %eax, (pv_guest_boot_l4 - VIRT_BASE)
 
@@ -95,11 +101,9 @@ pv_guest_boot_gdtr:
 
     .section .bss.boot_tables, "aw", @nobits
     .balign 4096
-    .globl pv_guest_boot_l4, pv_guest_boot_l3, pv_guest_boot_l2, pv_guest_boot_high_l2
 pv_guest_boot_l4: .skip 4096
 pv_guest_boot_l3: .skip 4096
-pv_guest_boot_l2: .skip 4096
-pv_guest_boot_high_l2: .skip 4096
+pv_guest_boot_l2: .skip 4 * 4096
 
 // What loaders read: note type numbers are in xen/include/public/elfnote.h.
     .macro NOTE type, desc:vararg

@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+pub(crate) use crate::memory::tables::Access;
+
 /// The address at which physical address zero is seen. The linker script and
 /// `entry.S` say the same.
 pub(crate) const VIRT_BASE: u64 = 0x4000_0000;
@@ -70,19 +72,6 @@ pub(crate) fn hypercall_sites() -> &'static [i32] {
     let len = ((&raw const __hypercall_sites_end).addr() - start.addr()) / size_of::<i32>();
     // SAFETY: the linker script sets both ends around the section.
     unsafe { core::slice::from_raw_parts(start, len) }
-}
-
-/// What a page may be used for. Nothing is ever writable and executable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Nothing: it is not mapped.
-    None,
-    /// Read, and run.
-    Execute,
-    /// Read.
-    Read,
-    /// Read and write.
-    Write,
 }
 
 /// What the page at `virt` is for, as far as the image decides it.

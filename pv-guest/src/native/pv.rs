@@ -1,6 +1,7 @@
 //! From the PV entry to `main`.
 
 use core::{
+    ops::Range,
     ptr::NonNull,
     slice,
     sync::atomic::{AtomicU64, Ordering},
@@ -22,13 +23,18 @@ use super::{
     image::{self, Access},
     memory, platform, set_guest_type, traps, window,
 };
-use crate::{BootInfo, Error, Guest, GuestType, console, error::asking, guest::SharedPage};
+use crate::{
+    BootInfo, Error, Guest, GuestType, boot_info::RingLocation, console, error::asking,
+    guest::SharedPage,
+};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
+/// In an entry that is not of the lowest level: it leads to no table.
+const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// An entry that leads to a lower table.
@@ -64,7 +70,7 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
     M2P.store(m2p.v_start, Ordering::Relaxed);
     NR_MFNS.store(m2p.max_mfn.saturating_add(1), Ordering::Relaxed);
     early_console(start);
-    let info = BootInfo::from_pv(start, module(start))?;
+    let info = BootInfo::from_pv(start, module(start)?)?;
     learn_frames(start)?;
     let shared = map_shared_info(start)?;
     let boot_end = start
@@ -73,6 +79,7 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
         // The page after the tables is the stack that Xen gave us.
         .and_then(|end| end.checked_add(PAGE))
         .and_then(memory::physical_of)
+        .filter(|end| *end <= info.memory_map.ram_end())
         .ok_or(Error::StartInfo("the page tables have an absurd address"))?;
     let tables = Tables {
         root_pfn: memory::physical_of(start.pt_base).unwrap_or(0) / PAGE,
@@ -86,23 +93,48 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
     NO_EXECUTE_BIT.store(tables.no_execute, Ordering::Relaxed);
     window::place_behind(ram_end);
     let image_start = image::image().start - image::VIRT_BASE;
-    memory::init(
-        &info.memory_map,
-        slice::from_ref(&(image_start..used_end)),
-        info.memory_map.ram_end(),
-    )?;
+    let mut taken = [image_start..used_end, 0..0, 0..0];
+    for (ring, slot) in [info.console, info.store]
+        .iter()
+        .zip(taken.iter_mut().skip(1))
+    {
+        // Nobody else's, wherever the toolstack has put it.
+        *slot = ring_page(*ring)?;
+    }
+    memory::init(&info.memory_map, &taken, info.memory_map.ram_end())?;
     Guest::adopt_with_console(Native, info, Some(shared))
 }
 
-fn module(start: &StartInfo) -> Option<&'static [u8]> {
+/// The physical addresses of a ring's page, if there is one.
+fn ring_page(location: Option<RingLocation>) -> Result<Range<u64>, Error> {
+    let Some(page) = location.and_then(|location| page_of(location.gfn)) else {
+        return Ok(0..0);
+    };
+    let virt = page.addr().get() as u64;
+    match memory::physical_of(virt) {
+        Some(paddr) if !image::image().contains(&virt) => Ok(paddr..paddr + PAGE),
+        _ => Err(Error::StartInfo("a ring's page lies in the image")),
+    }
+}
+
+/// What came with the kernel: behind the image and before the start information,
+/// mapped.
+fn module(start: &'static StartInfo) -> Result<Option<&'static [u8]>, Error> {
     let flags = StartFlags::from_bits_retain(start.flags);
     if start.mod_len == 0 || flags.contains(StartFlags::MOD_START_PFN) {
-        return None;
+        return Ok(None);
     }
-    let place = core::ptr::with_exposed_provenance(usize::try_from(start.mod_start).ok()?);
-    // SAFETY: Xen placed the module there, behind the image, mapped; nothing
-    // writes it again.
-    Some(unsafe { slice::from_raw_parts(place, usize::try_from(start.mod_len).ok()?) })
+    let room = image::image().end..core::ptr::from_ref(start).addr() as u64;
+    let end = start.mod_start.checked_add(start.mod_len);
+    if start.mod_start < room.start || end.is_none_or(|end| end > room.end) {
+        return Err(Error::StartInfo("the module does not lie behind the image"));
+    }
+    let place = core::ptr::with_exposed_provenance(start.mod_start as usize);
+    // SAFETY: 1. there Xen mapped all, and what is there stays mapped; 2. it is
+    // kept from the allocator, and nothing writes it again.
+    Ok(Some(unsafe {
+        slice::from_raw_parts(place, start.mod_len as usize)
+    }))
 }
 
 fn no_execute() -> u64 {
@@ -148,7 +180,12 @@ fn early_console(start: &StartInfo) {
 
 /// Remembers where the list of frames is.
 fn learn_frames(start: &StartInfo) -> Result<(), Error> {
-    if start.mfn_list < image::VIRT_BASE || !start.mfn_list.is_multiple_of(8) {
+    let end = start.mfn_list.checked_add(start.nr_pages.saturating_mul(8));
+    let memory_end = memory::virtual_of(start.nr_pages.saturating_mul(PAGE).min(1 << 47));
+    if start.mfn_list < image::image().end
+        || end.is_none_or(|end| end > memory_end)
+        || !start.mfn_list.is_multiple_of(8)
+    {
         return Err(Error::StartInfo("the frame list has an absurd address"));
     }
     P2M.store(start.mfn_list, Ordering::Relaxed);
@@ -177,9 +214,15 @@ fn pfn_of(mfn: u64) -> Option<u64> {
     gfn_of(pfn).filter(|gfn| gfn.0 == mfn).map(|_| pfn)
 }
 
-/// Where the frame `gfn` is seen, if it is ours.
+/// Where the frame `gfn` is seen, if it is ours and mapped.
 pub(super) fn page_of(gfn: Gfn) -> Option<NonNull<u8>> {
-    let virt = memory::virtual_of(pfn_of(gfn.0)? * PAGE);
+    // Not by Xen's list: it has holes where the machine has, and this function's
+    // argument may be anything.
+    let pfn = (0..NR_PAGES.load(Ordering::Relaxed)).find(|pfn| gfn_of(*pfn) == Some(gfn))?;
+    let virt = memory::virtual_of(pfn * PAGE);
+    if image::access_of(virt) == Access::None {
+        return None;
+    }
     NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize))
 }
 
@@ -253,7 +296,7 @@ fn tables() -> Tables {
 }
 
 /// Makes tables for addresses behind the memory, at which nothing is mapped.
-pub(super) fn make_room(paddr: core::ops::Range<u64>) -> Result<(), Error> {
+pub(super) fn make_room(paddr: Range<u64>) -> Result<(), Error> {
     let tables = tables();
     let mut at = paddr.start;
     while at < paddr.end {
@@ -283,7 +326,7 @@ pub(super) fn map_window(page: NonNull<u8>, gfn: Gfn) -> Result<(), Errno> {
 struct Tables {
     root_pfn: u64,
     /// Virtual addresses of the tables that Xen built: always read-only.
-    boot_tables: core::ops::Range<u64>,
+    boot_tables: Range<u64>,
     no_execute: u64,
 }
 
@@ -292,6 +335,7 @@ impl Tables {
     /// lowest table that exists, and that table's level (1 is the lowest).
     fn walk(&self, virt: u64) -> Result<(u64, u64, u32), Error> {
         const LOST: Error = Error::StartInfo("a page table is no memory of ours");
+        const WIDE: Error = Error::StartInfo("a page is larger than a PV guest's may be");
         let mut pfn = self.root_pfn;
         let mut level = 4;
         loop {
@@ -300,6 +344,9 @@ impl Tables {
             let maddr = gfn_of(pfn).ok_or(LOST)?.0 * PAGE + index * 8;
             if level == 1 || value & PRESENT == 0 {
                 return Ok((maddr, value, level));
+            }
+            if value & LARGE != 0 {
+                return Err(WIDE);
             }
             pfn = pfn_of((value & ADDRESS) / PAGE).ok_or(LOST)?;
             level -= 1;

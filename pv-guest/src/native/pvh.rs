@@ -9,14 +9,13 @@ use hypercall_abi::{
     peer::PeerPtr,
     trap::{self, Instruction},
 };
-use spin::Mutex;
 use zerocopy::FromBytes;
 
 use super::{
     Native,
     image::{self, Access},
     memory,
-    paging::PageTables,
+    paging::{self, Tables},
     platform, set_guest_type, traps, tsc, window,
 };
 use crate::{
@@ -24,19 +23,15 @@ use crate::{
     boot_info::RingLocation,
     console::{self, Device},
     guest::{SharedPage, place_shared_info},
+    sync::UpcallMutex,
 };
 
-/// What `entry.S` has mapped: the first GiB of memory.
-const BOOT_MAPPED: u64 = 1 << 30;
+/// What `entry.S` has mapped: the first four GiB of memory.
+const BOOT_MAPPED: u64 = 4 << 30;
 const PAGE: u64 = PAGE_SIZE as u64;
 
-unsafe extern "C" {
-    static mut pv_guest_boot_l3: [u64; 512];
-    static mut pv_guest_boot_high_l2: [u64; 512];
-}
-
 /// The page tables, once they are ours.
-static TABLES: Mutex<Option<PageTables>> = Mutex::new(None);
+static TABLES: UpcallMutex<Option<Tables>> = UpcallMutex::new(None);
 
 /// Where `entry.S` leads: in 64-bit mode, with the first GiB mapped.
 pub(super) extern "C" fn start(start_info_paddr: u64) -> ! {
@@ -73,9 +68,13 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
     if guest_type == GuestType::Pvh {
         info.store = RingLocation::of_store(&Native);
     }
-    let taken = Taken::by_loader(paddr);
+    let mut taken = Taken::by_loader(paddr);
+    for ring in [info.console, info.store].into_iter().flatten() {
+        // Nobody else's, also where the toolstack has put it into memory.
+        taken.push(ring_paddr(ring)?, PAGE);
+    }
     memory::init(&info.memory_map, taken.ranges(), BOOT_MAPPED)?;
-    map_memory(&info, console)?;
+    map_memory(&info)?;
     window::place_behind(info.memory_map.ram_end());
     if guest_type == GuestType::Bare {
         return Ok(Guest::adopt(Native, info));
@@ -91,43 +90,39 @@ fn boot_bytes(paddr: u64, len: usize) -> Option<&'static [u8]> {
         return None;
     }
     let start = core::ptr::with_exposed_provenance(memory::virtual_of(paddr) as usize);
-    // SAFETY: mapped by entry.S, and again as ordinary memory later; nothing
-    // writes what the loader placed, for it is kept from the allocator.
+    // SAFETY: 1. mapped by entry.S; 2. what `BootInfo` keeps lies in memory by
+    // the memory's map, and is mapped so later; the rest it copies now;
+    // 3. nothing writes what the loader placed: it is kept from the allocator.
     Some(unsafe { slice::from_raw_parts(start, len) })
 }
 
-/// Makes Xen's console work before anything else does. Its page lies below
-/// 4 GiB, where the boot tables map nothing yet: map the 2 MiB around it.
+/// The physical address of a ring's page.
+fn ring_paddr(location: RingLocation) -> Result<u64, Error> {
+    let paddr = location.gfn.address().filter(|paddr| *paddr < 1 << 46);
+    let paddr = paddr.ok_or(Error::StartInfo("a ring's page has an absurd frame"))?;
+    if image::image().contains(&memory::virtual_of(paddr)) {
+        return Err(Error::StartInfo("a ring's page lies in the image"));
+    }
+    Ok(paddr)
+}
+
+/// Makes Xen's console work before anything else does, if the boot tables map
+/// its page: it lies below 4 GiB.
 fn early_console() -> Option<RingLocation> {
     let location = RingLocation::of_console(&Native)?;
-    let paddr = location.gfn.address()?;
-    let virt = memory::virtual_of(paddr);
-    let l2 = (&raw mut pv_guest_boot_high_l2).cast::<u64>();
-    let l3 = (&raw mut pv_guest_boot_l3).cast::<u64>();
-    if virt >> 39 != 0 {
-        return None;
+    let reachable = ring_paddr(location)
+        .ok()
+        .filter(|at| at + PAGE <= BOOT_MAPPED);
+    let virt = reachable.map_or(0, memory::virtual_of);
+    if let Some(page) = NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize)) {
+        // SAFETY: mapped by entry.S (and again later, at the same address), and
+        // kept from the allocator; the console's daemon alone shares it.
+        let page = unsafe { PeerPtr::new(page) };
+        let port = event_channels::PortRef::new(location.port, None);
+        console::set(Device::Ring(console::ring::ConsoleRing::new(
+            Native, page, port,
+        )));
     }
-    let (l3_index, l2_index) = ((virt >> 30 & 511) as usize, (virt >> 21 & 511) as usize);
-    if l3_index > 1 {
-        let l2_paddr = memory::physical_of(l2.addr() as u64)?;
-        // SAFETY: the index lies in the table.
-        let l2_entry = unsafe { l2.add(l2_index) };
-        // SAFETY: as above.
-        let l3_entry = unsafe { l3.add(l3_index) };
-        // SAFETY: a word of the boot tables, which nothing else changes; what
-        // is mapped is the console's 2 MiB at an address not used before.
-        unsafe { l2_entry.write_volatile((paddr & !0x1f_ffff) | 0x83) };
-        // SAFETY: as above.
-        unsafe { l3_entry.write_volatile(l2_paddr | 3) };
-    }
-    let page = NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize))?;
-    // SAFETY: mapped above (and again later, at the same address); the
-    // console's daemon alone shares it.
-    let page = unsafe { PeerPtr::new(page) };
-    let port = event_channels::PortRef::new(location.port, None);
-    console::set(Device::Ring(console::ring::ConsoleRing::new(
-        Native, page, port,
-    )));
     Some(location)
 }
 
@@ -190,19 +185,15 @@ fn read<T: FromBytes>(paddr: u64) -> Option<T> {
 }
 
 /// Replaces the boot tables by ones that map all memory, and no more.
-fn map_memory(info: &BootInfo, console: Option<RingLocation>) -> Result<(), Error> {
-    let mut tables = PageTables::new()?;
-    tables.map_all(&info.memory_map)?;
-    for location in [console, info.store].into_iter().flatten() {
-        let paddr = location
-            .gfn
-            .address()
-            .ok_or(Error::StartInfo("a ring's page has an absurd frame"))?;
+fn map_memory(info: &BootInfo) -> Result<(), Error> {
+    let mut tables = paging::map_all(&info.memory_map)?;
+    for ring in [info.console, info.store].into_iter().flatten() {
+        let paddr = ring_paddr(ring)?;
         tables.map(paddr..paddr + PAGE, Access::Write)?;
     }
     // SAFETY: they map the image, its stack, all memory and the rings at the
     // addresses where the boot tables had them.
-    unsafe { tables.activate() };
+    unsafe { paging::activate(&tables) };
     *TABLES.lock() = Some(tables);
     Ok(())
 }
@@ -229,16 +220,18 @@ pub(super) fn map_window(paddr: Range<u64>) -> Result<(), Error> {
     tables.map(paddr, Access::Write)
 }
 
-/// Where the frame `gfn` is seen; maps it if it is no memory.
+/// Where the frame `gfn` is seen. One that is not memory is mapped; of memory,
+/// all is, but for the pages below stacks, which never are.
 pub(super) fn page_of(gfn: Gfn) -> Option<NonNull<u8>> {
-    let paddr = gfn.address()?;
-    let end = paddr.checked_add(PAGE).filter(|end| *end < 1 << 46)?;
-    TABLES
-        .lock()
-        .as_mut()?
-        .map(paddr..end, Access::Write)
-        .ok()?;
-    NonNull::new(core::ptr::with_exposed_provenance_mut(
-        memory::virtual_of(paddr) as usize,
-    ))
+    let paddr = gfn.address().filter(|paddr| *paddr < 1 << 46)?;
+    let virt = memory::virtual_of(paddr);
+    let mut tables = TABLES.lock();
+    let tables = tables.as_mut()?;
+    if !tables.is_mapped(paddr) {
+        if image::image().contains(&virt) {
+            return None;
+        }
+        tables.map(paddr..paddr + PAGE, Access::Write).ok()?;
+    }
+    NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize))
 }

@@ -22,6 +22,10 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const PAGES: u64 = 16 * 1024;
 /// The most frames of a table that are asked for at once, as a PV guest must.
 const MOST_FRAMES: usize = 256;
+/// A frame of status words is for this many frames of entries (of version 2).
+const ENTRY_FRAMES_PER_STATUS_FRAME: usize = 8;
+const MOST_STATUS_FRAMES: usize = MOST_FRAMES / ENTRY_FRAMES_PER_STATUS_FRAME;
+const _: () = assert!(PAGES < u16::MAX as u64);
 
 /// The physical address of the window.
 static START: AtomicU64 = AtomicU64::new(0);
@@ -92,21 +96,50 @@ pub(super) fn address_of(page: NonNull<u8>) -> u64 {
     }
 }
 
-/// Maps a frame of this guest's grant table.
+/// The pages of the window at which the frames of this guest's grant table are,
+/// counted from one; zero: not mapped yet. Each frame has one address for good:
+/// on PVH it can be at one only, and another request would take it from there.
+struct TablePages {
+    entries: [u16; MOST_FRAMES],
+    status: [u16; MOST_STATUS_FRAMES],
+}
+
+static TABLE_PAGES: UpcallMutex<TablePages> = UpcallMutex::new(TablePages {
+    entries: [0; MOST_FRAMES],
+    status: [0; MOST_STATUS_FRAMES],
+});
+
+/// Maps a frame of this guest's grant table, at the address where it was before
+/// if it was mapped before.
 pub(super) fn grant_frame(frame: GrantFrame, index: u32) -> Result<NonNull<u8>, Errno> {
-    let page = reserve(1).ok_or(Errno::ENOMEM)?;
+    let mut pages = TABLE_PAGES.lock();
+    let slot = match frame {
+        GrantFrame::Table => pages.entries.get_mut(index as usize),
+        GrantFrame::Status => pages.status.get_mut(index as usize),
+    };
+    let slot = slot.ok_or(Errno::ENOSPC)?;
+    let start = START.load(Ordering::Relaxed);
+    let known = slot.checked_sub(1);
+    let page = match known {
+        Some(number) => pointer(start + u64::from(number) * PAGE),
+        None => reserve(1),
+    };
+    let page = page.ok_or(Errno::ENOMEM)?;
+    // Again, too: after a suspend, or a change of version, it is another frame.
     let mapped = match guest_type() {
         Some(GuestType::Pv) => map_pv(frame, index, page),
         Some(GuestType::Pvh) => map_pvh(frame, index, page),
         _ => Err(Errno::ENOSYS),
     };
-    match mapped {
-        Ok(()) => Ok(page),
-        Err(errno) => {
-            release(page, 1);
-            Err(errno)
+    if known.is_none() {
+        let offset = paddr_of(page).and_then(|paddr| paddr.checked_sub(start));
+        let number = offset.and_then(|offset| u16::try_from(offset / PAGE + 1).ok());
+        match (mapped, number) {
+            (Ok(()), Some(number)) => *slot = number,
+            _ => release(page, 1),
         }
     }
+    mapped.map(|()| page)
 }
 
 fn map_pv(frame: GrantFrame, index: u32, page: NonNull<u8>) -> Result<(), Errno> {

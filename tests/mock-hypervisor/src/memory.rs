@@ -1,6 +1,6 @@
 //! A domain's memory, and the way to what a hypercall's arguments point to.
 
-use std::{ptr::NonNull, sync::atomic::AtomicU64};
+use std::{collections::BTreeMap, ptr::NonNull, sync::atomic::AtomicU64};
 
 use hypercall_abi::{DomId, Errno, Gfn, PAGE_SIZE, peer::PeerSlice};
 
@@ -36,6 +36,8 @@ pub(crate) struct Memory {
     pub(crate) taken: Vec<bool>,
     /// For each page of the window, whether it was given out.
     reserved: Vec<bool>,
+    /// Where a PVH guest has added pages of the hypervisor's, by their numbers.
+    pub(crate) added: BTreeMap<usize, usize>,
     /// The guest's own tables, if it sees its memory by them.
     pub(crate) tables: Option<Tables>,
 }
@@ -60,12 +62,18 @@ impl Memory {
             frames: Frames::new(nr_pages),
             taken: vec![false; nr_pages],
             reserved: vec![false; WINDOW_PAGES],
+            added: BTreeMap::new(),
             tables: None,
         })
     }
 
     pub(crate) fn nr_pages(&self) -> usize {
         self.taken.len()
+    }
+
+    /// Where a PVH guest has a page of the hypervisor's that it has added.
+    pub(crate) fn place_of_added(&self, page: usize) -> Option<NonNull<u8>> {
+        self.added.get(&page).map(|at| self.page(*at))
     }
 
     /// Where the guest has a page, unless it put another one there.

@@ -93,17 +93,31 @@ unsafe impl Pages for Domain {
 }
 
 impl Domain {
-    /// As a PVH guest does: the frame appears in the place of a page of its own.
+    /// As a PVH guest does: the frame appears in the place of a page of its own,
+    /// of the same one each time.
     fn add_grant_frame(&self, frame: GrantFrame, index: u32) -> Result<NonNull<u8>, Errno> {
-        let page = self.alloc(1).ok_or(Errno::ENOMEM)?;
-        let gfn = self.gfn_of(page).ok_or(Errno::ENOMEM)?;
         let idx = match frame {
             GrantFrame::Table => index,
             GrantFrame::Status => index | XENMAPIDX_GRANT_TABLE_STATUS,
         };
-        // SAFETY: a fresh page, which is given up for it.
-        unsafe { add_to_physmap(self, MapSpace::GRANT_TABLE, u64::from(idx), gfn) }?;
-        Ok(page)
+        let (space, idx) = (MapSpace::GRANT_TABLE, u64::from(idx));
+        let state = self.lock();
+        let frame = state.page_of_space(space, idx)?;
+        let known = state.memory.place_of_added(frame);
+        drop(state);
+        let page = match known {
+            Some(page) => page,
+            None => self.alloc(1).ok_or(Errno::ENOMEM)?,
+        };
+        let added = self.gfn_of(page).ok_or(Errno::ENOMEM).and_then(|gfn| {
+            // SAFETY: a fresh page, which is given up for it, or the frame's own.
+            unsafe { add_to_physmap(self, space, idx, gfn) }
+        });
+        if added.is_err() && known.is_none() {
+            // SAFETY: allocated above; nothing took its place.
+            unsafe { self.free(page, 1) };
+        }
+        added.map(|()| page)
     }
 }
 

@@ -1,13 +1,19 @@
 //! Pages, frames and the reservation.
 
-use hypercall_abi::{
-    PAGE_SIZE,
-    memory::{self, MemoryMapEntry},
-    platform::Pages,
-};
-use pv_guest::Guest;
+use alloc::{vec, vec::Vec};
+use core::ptr::NonNull;
 
-use crate::claim::{Group, Verdict, claims, ensure, everywhere, on_pvh, on_xen, same};
+use grant_tables::{Granted, Page, PeerReads};
+use hypercall_abi::{
+    DomId, Gfn, PAGE_SIZE,
+    memory::{self, MemoryMapEntry},
+    platform::{GrantFrame, Pages},
+};
+use pv_guest::{Current, Guest};
+
+use crate::claim::{
+    Group, Verdict, claims, ensure, everywhere, on_processor, on_pvh, on_xen, same, skip,
+};
 
 pub(super) const GROUP: Group = Group {
     name: "memory",
@@ -16,6 +22,12 @@ pub(super) const GROUP: Group = Group {
         on_pvh(the_memory_map_is_told): "memory.h: XENMEM_memory_map",
         on_pvh(what_is_given_back_can_be_had_again): "memory.h: XENMEM_populate_physmap",
         everywhere(pages_are_zeroed_and_apart): "docs/DESIGN.md: Pages",
+        everywhere(a_frame_of_memory_is_seen_where_it_is): "platform.rs: Pages::page_of",
+        everywhere(frames_that_are_none_are_not_seen): "platform.rs: Pages::page_of",
+        on_processor(code_is_seen_where_it_runs): "platform.rs: Pages::page_of",
+        on_processor(no_page_is_put_below_a_stack): "platform.rs: Pages::page_of",
+        on_xen(a_frame_of_the_grant_table_stays_where_it_is): "platform.rs: Pages::grant_frame",
+        on_xen(a_window_changes_nothing_beside_it): "platform.rs: Pages::reserve_window",
     },
 };
 
@@ -38,7 +50,7 @@ fn pages_are_zeroed_and_apart(guest: &Guest) -> Verdict {
     let (Some(a), Some(b)) = (platform.alloc(1), platform.alloc(2)) else {
         return Err("no pages".into());
     };
-    let clean = |page: core::ptr::NonNull<u8>, count: usize| {
+    let clean = |page: NonNull<u8>, count: usize| {
         // SAFETY: fresh pages of ours.
         let bytes = unsafe { core::slice::from_raw_parts(page.as_ptr(), count * PAGE_SIZE) };
         bytes.iter().all(|byte| *byte == 0)
@@ -92,4 +104,124 @@ fn what_is_given_back_can_be_had_again(guest: &Guest) -> Verdict {
     // SAFETY: as it was allocated.
     unsafe { platform.free(page, 1) };
     same(byte, 7)
+}
+
+/// Some of 8 MiB, which large pages map where there are such.
+fn a_frame_of_memory_is_seen_where_it_is(guest: &Guest) -> Verdict {
+    const WORDS: usize = PAGE_SIZE / size_of::<u64>();
+    let platform = guest.platform();
+    let words: Vec<u64> = vec![0; 2048 * WORDS];
+    for page in (0..2047).step_by(89).chain([511, 512, 513]) {
+        let first = words.iter().step_by(WORDS).nth(page).ok_or("too short")?;
+        // The heap's memory begins anywhere in a page.
+        let place = page_at(core::ptr::from_ref(first).expose_provenance())?;
+        let Some(gfn) = platform.gfn_of(place) else {
+            // A process has a heap of its host's.
+            return skip("the heap is none of the domain's memory");
+        };
+        same(platform.page_of(gfn), Some(place))?;
+    }
+    let words: &[u64] = core::hint::black_box(&words);
+    let changed = words.iter().filter(|word| **word != 0).count();
+    same(changed, 0)
+}
+
+fn frames_that_are_none_are_not_seen(guest: &Guest) -> Verdict {
+    for gfn in [1 << 36, (1 << 52) - 1, 1 << 52, u64::MAX >> 12, u64::MAX] {
+        same(guest.platform().page_of(Gfn(gfn)), None)?;
+    }
+    Ok(())
+}
+
+fn page_at(address: usize) -> Result<NonNull<u8>, &'static str> {
+    let place = core::ptr::with_exposed_provenance_mut(address & !(PAGE_SIZE - 1));
+    NonNull::new(place).ok_or("a page at 0")
+}
+
+/// And does so still.
+fn code_is_seen_where_it_runs(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let code = page_at((code_is_seen_where_it_runs as fn(&Guest) -> Verdict as *const ()).addr())?;
+    let gfn = platform.gfn_of(code).ok_or("it has no frame")?;
+    same(platform.page_of(gfn), Some(code))
+}
+
+#[cfg(target_os = "none")]
+fn guards() -> [usize; 2] {
+    unsafe extern "C" {
+        static __boot_stack_guard_start: u8;
+        static __fault_stack_guard_start: u8;
+    }
+    [
+        (&raw const __boot_stack_guard_start).addr(),
+        (&raw const __fault_stack_guard_start).addr(),
+    ]
+}
+
+#[cfg(not(target_os = "none"))]
+const fn guards() -> [usize; 0] {
+    []
+}
+
+/// Their frames are memory; they are never mapped.
+fn no_page_is_put_below_a_stack(guest: &Guest) -> Verdict {
+    for guard in guards() {
+        let gfn = guest.platform().gfn_of(page_at(guard)?);
+        let gfn = gfn.ok_or("it has no frame")?;
+        same(guest.platform().page_of(gfn), None)?;
+    }
+    Ok(())
+}
+
+/// And the grants in it with it.
+fn a_frame_of_the_grant_table_stays_where_it_is(guest: &Guest) -> Verdict {
+    let (table, platform) = (guest.grants()?, guest.platform());
+    let page = Page::new(table.platform()).map_err(|_| "no page")?;
+    let granted: Granted<'_, Current, PeerReads> = table
+        .share(DomId(0), page)
+        .map_err(|_| "it cannot be shared")?;
+    let first = platform.grant_frame(GrantFrame::Table, 0)?;
+    let next = platform.grant_frame(GrantFrame::Table, 1)?;
+    for _ in 0..3 {
+        same(platform.grant_frame(GrantFrame::Table, 0)?, first)?;
+        same(platform.grant_frame(GrantFrame::Table, 1)?, next)?;
+    }
+    ensure(first != next, "two frames are at one place")?;
+    ensure(!granted.is_over(), "the grant is gone")?;
+    granted.end().map(|_| ()).map_err(|_| "it is in use".into())
+}
+
+/// As large as a large page: a frame of the grant table takes its place, and what is
+/// mapped next to that.
+fn a_window_changes_nothing_beside_it(guest: &Guest) -> Verdict {
+    const LARGE: usize = 512;
+    /// One that the table itself has not got to.
+    const FRAME: u32 = 30;
+    let platform = guest.platform();
+    let one = || platform.reserve_window(1).ok_or("no room in the window");
+    let mut single = vec![one()?];
+    // Up to where a large page may begin.
+    while !(single.last().map_or(0, |page| page.addr().get()) + PAGE_SIZE)
+        .is_multiple_of(LARGE * PAGE_SIZE)
+        && single.len() < LARGE
+    {
+        single.push(one()?);
+    }
+    let large = platform.reserve_window(LARGE).ok_or("no room for many")?;
+    // SAFETY: reserved above; nothing is mapped there.
+    unsafe { platform.release_window(large, LARGE) };
+    let frame = platform.grant_frame(GrantFrame::Table, FRAME)?;
+    let beside: Vec<_> = (0..16).map_while(|_| one().ok()).collect();
+    let mut words = [0; LARGE];
+    for (index, word) in words.iter_mut().enumerate() {
+        // SAFETY: a word of a frame that is mapped for good.
+        let place = unsafe { frame.cast::<u64>().add(index) };
+        // SAFETY: as above; it grants nothing, so nobody writes there.
+        *word = unsafe { place.read_volatile() };
+    }
+    for page in single.into_iter().chain(beside) {
+        // SAFETY: reserved above; nothing is mapped there.
+        unsafe { platform.release_window(page, 1) };
+    }
+    same(words.iter().filter(|word| **word != 0).count(), 0)
 }

@@ -128,8 +128,15 @@ impl Domain {
         let mut state = self.lock();
         let page = state.page_of_space(space, idx)?;
         let at = state.memory.ram_index(gfn).ok_or(Errno::EINVAL)?;
-        // What was there is given up.
-        let _was_there = state.memory.give_back(gfn);
+        let before = state.memory.added.insert(page, at);
+        if before != Some(at) {
+            // What was there is given up.
+            let _was_there = state.memory.give_back(gfn);
+        }
+        if let Some(before) = before.filter(|before| *before != at) {
+            // It is at one place, and leaves a hole where it was.
+            let _hidden = state.memory.show(before, None);
+        }
         let shown = state.memory.show(at, Some((page, Access::Write)));
         shown.map(|()| 0).ok_or(Errno::ENOMEM)
     }
@@ -154,6 +161,7 @@ impl Domain {
         let mut state = self.lock();
         let at = state.memory.ram_index(gfn).ok_or(Errno::ENOENT)?;
         let _was_there = state.memory.give_back(gfn);
+        state.memory.added.retain(|_, place| *place != at);
         let shown = state.memory.show(at, None);
         shown.map(|()| 0).ok_or(Errno::ENOENT)
     }
@@ -204,13 +212,14 @@ impl Domain {
     }
 }
 
-/// The first pages of a PVH guest are no memory of its own: start information,
-/// store, console, and the page that is shared once it was added.
-const SPECIAL_PAGES: usize = 4;
+/// The first page of a PVH guest is memory with its start information; those up to
+/// this one are not: store, console, and the page that is shared once it was added.
+const SPECIAL_PAGES_END: usize = 4;
 
 /// The map of a PVH guest's memory.
-pub(crate) fn memory_ranges(nr_pages: usize) -> [HvmMemmapTableEntry; 2] {
-    let special = (SPECIAL_PAGES * PAGE_SIZE) as u64;
+pub(crate) fn memory_ranges(nr_pages: usize) -> [HvmMemmapTableEntry; 3] {
+    let first = PAGE_SIZE as u64;
+    let special = (SPECIAL_PAGES_END * PAGE_SIZE) as u64;
     let all = (nr_pages * PAGE_SIZE) as u64;
     let range = |addr, size, r#type| HvmMemmapTableEntry {
         addr,
@@ -219,14 +228,15 @@ pub(crate) fn memory_ranges(nr_pages: usize) -> [HvmMemmapTableEntry; 2] {
         ..HvmMemmapTableEntry::default()
     };
     [
-        range(0, special, XEN_HVM_MEMMAP_TYPE_RESERVED),
+        range(0, first, XEN_HVM_MEMMAP_TYPE_RAM),
+        range(first, special - first, XEN_HVM_MEMMAP_TYPE_RESERVED),
         range(special, all - special, XEN_HVM_MEMMAP_TYPE_RAM),
     ]
 }
 
 impl State {
     /// The number of a page that a guest may add to its physical memory.
-    fn page_of_space(&self, space: MapSpace, idx: u64) -> Result<usize, Errno> {
+    pub(crate) fn page_of_space(&self, space: MapSpace, idx: u64) -> Result<usize, Errno> {
         let idx = usize::try_from(idx).map_err(|_| Errno::EINVAL)?;
         let xens = self.memory.nr_pages();
         match space {
