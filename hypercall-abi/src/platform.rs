@@ -184,6 +184,9 @@ pub trait Park {
     /// unless `has_work` says that there is something to do. No upcall comes
     /// between that answer and the sleep: what an upcall makes known is never
     /// slept over. May return early for no reason.
+    ///
+    /// Where the caller holds upcalls back they stay so: then this is a short
+    /// sleep, or one in which only the deadline can come.
     fn idle(&self, deadline_ns: Option<u64>, has_work: &dyn Fn() -> bool);
 }
 

@@ -66,16 +66,22 @@ macro_rules! entry {
                         }
                     },
                     |exception| {
-                        $crate::hosted::exception(
-                            exception.vector,
-                            exception.error_code,
-                            exception.address,
-                            &mut exception.registers,
-                            exception.guard,
-                        );
+                        // SAFETY: the mock calls this for an exception of the guest's.
+                        unsafe {
+                            $crate::hosted::exception(
+                                exception.vector,
+                                exception.error_code,
+                                exception.address,
+                                &mut exception.registers,
+                                exception.guard,
+                            );
+                        }
                         ::mock_hypervisor::hosted::Resume::Yes
                     },
-                    $crate::hosted::upcall,
+                    || {
+                        // SAFETY: the mock calls this at upcalls of the first vCPU.
+                        unsafe { $crate::hosted::upcall() };
+                    },
                 )
             }
         };

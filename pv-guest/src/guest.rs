@@ -85,7 +85,13 @@ impl<P: Platform> Guest<P> {
 
     /// The page that this guest and Xen share: what event channels need. None
     /// without Xen, and in a guest that was [adopted](Self::adopt).
-    pub fn shared_info(&self) -> Option<PeerPtr<'static, SharedInfo>> {
+    ///
+    /// # Safety
+    /// What is written there leaves this kernel's promises as they are: while
+    /// upcalls are held back (by a [`sync::UpcallMutex`](crate::sync::UpcallMutex)
+    /// or a critical section) they stay so, by the byte `evtchn_upcall_mask` of the
+    /// first vCPU; and the words of ports belong to their [`Ports`].
+    pub unsafe fn shared_info(&self) -> Option<PeerPtr<'static, SharedInfo>> {
         self.shared.map(|page| page.0)
     }
 
@@ -212,10 +218,8 @@ impl Guest {
         choice: Choice,
         delivery: Delivery,
     ) -> Result<&'static Ports<Current>, Error> {
-        let shared = self
-            .shared_info()
-            .ok_or(Error::NotSupported("event channels"))?;
-        events::start(shared, choice, delivery)
+        let shared = self.shared.ok_or(Error::NotSupported("event channels"))?;
+        events::start(shared.0, choice, delivery)
     }
 
     /// The guest's connection to the store, made at the first call.

@@ -17,6 +17,7 @@ use crate::{
     console,
     guest::{SharedPage, console_ring, place_shared_info},
     power,
+    sync::Upcalls,
     trap::{Frame, Outcome, Report, handle},
 };
 
@@ -116,30 +117,27 @@ fn adopt_pvh(platform: Current, paddr: u64) -> Result<Guest, Error> {
 }
 
 /// What the host calls at an upcall.
-pub fn upcall() {
+///
+/// # Safety
+/// The host calls it, on the thread of the first vCPU, as that is interrupted by
+/// an upcall: that is, while upcalls are not held back.
+pub unsafe fn upcall() {
     crate::events::upcall();
 }
 
 /// The words of the first vCPU, once upcalls were let through.
 static VCPU_INFO: spin::Once<PeerPtr<'static, VcpuInfo>> = spin::Once::new();
 
-/// Lets upcalls through.
+/// Tells where the words of the first vCPU are, and lets upcalls through.
 pub(crate) fn open_upcalls(shared: PeerPtr<'static, SharedInfo>) {
     if let Some(vcpu) = peer_field!(shared, SharedInfo, vcpu_info).get(0) {
         VCPU_INFO.call_once(|| vcpu);
-        peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store_release(0);
+        crate::sync::open();
     }
 }
 
-/// Whether upcalls come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Upcalls {
-    Open,
-    Held,
-}
-
-/// Holds upcalls back, and says whether they came until now.
-pub(crate) fn hold() -> Upcalls {
+/// Holds upcalls back, and returns whether they came until now.
+pub(crate) fn mask() -> Upcalls {
     let before = VCPU_INFO
         .get()
         .copied()
@@ -150,9 +148,9 @@ pub(crate) fn hold() -> Upcalls {
     }
 }
 
-/// Back to what [`hold`] found.
-pub(crate) fn restore(before: Upcalls) {
-    let Some(vcpu) = VCPU_INFO.get().copied().filter(|_| before == Upcalls::Open) else {
+/// Lets upcalls through.
+pub(crate) fn unmask() {
+    let Some(vcpu) = VCPU_INFO.get().copied() else {
         return;
     };
     peer_field!(vcpu, VcpuInfo, evtchn_upcall_mask).store_release(0);
@@ -170,7 +168,12 @@ pub(crate) fn restore(before: Upcalls) {
 /// `registers` are r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx,
 /// rdx, rsi, rdi, rip, rflags and rsp; `guard` is where the stack must not
 /// reach.
-pub fn exception(
+///
+/// # Safety
+/// The host calls it, with the registers of code of this guest that raised the
+/// exception, and has that code go on with those that are left: what
+/// [`trap::set_handler`](crate::trap::set_handler) promises to its handler.
+pub unsafe fn exception(
     vector: u32,
     error_code: u32,
     cr2: u64,

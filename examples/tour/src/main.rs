@@ -41,8 +41,12 @@ fn main(guest: Guest) -> Result<(), Error> {
     let vcpus = guest.vcpus();
     println!("vCPUs         {} ({} up)", vcpus.total, vcpus.up);
     println!("command line  {:?}", guest.command_line());
+    if guest.boot_info().command_line.is_truncated() {
+        println!("              its end may be missing");
+    }
     for (index, module) in guest.modules().enumerate() {
-        println!("module {index}      {} bytes", module.len());
+        let sum: u64 = module.iter().copied().map(u64::from).sum();
+        println!("module {index}      {} bytes, sum {sum}", module.len());
     }
     println!("uptime        {} us", guest.uptime_ns() / 1000);
     match guest.platform().wall_clock_ns() {

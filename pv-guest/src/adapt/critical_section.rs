@@ -1,25 +1,58 @@
-//! `critical-section`: upcalls held back. On a host, that crate's own.
+//! `critical-section`: upcalls held back.
 
-#[cfg(target_os = "none")]
-mod on_hardware {
-    use critical_section::{Impl, RawRestoreState, set_impl};
+use critical_section::{Impl, RawRestoreState, set_impl};
 
-    use crate::native::upcalls::{Upcalls, hold, restore};
+use crate::sync::{hold, release};
 
-    struct HeldUpcalls;
-    set_impl!(HeldUpcalls);
+struct HeldUpcalls;
+set_impl!(HeldUpcalls);
 
-    // SAFETY: with upcalls held back nothing else runs on the one vCPU that
-    // this kernel uses.
-    unsafe impl Impl for HeldUpcalls {
-        unsafe fn acquire() -> RawRestoreState {
-            hold() == Upcalls::Open
+// SAFETY: with upcalls held back nothing else runs on the one vCPU that this
+// kernel uses; on a host, other threads are kept out by the lock.
+unsafe impl Impl for HeldUpcalls {
+    unsafe fn acquire() -> RawRestoreState {
+        let _before = hold();
+        #[cfg(not(target_os = "none"))]
+        threads::enter();
+    }
+
+    unsafe fn release((): RawRestoreState) {
+        #[cfg(not(target_os = "none"))]
+        threads::leave();
+        release();
+    }
+}
+
+/// A host's threads, which may be many guests, or one guest's vCPUs.
+#[cfg(not(target_os = "none"))]
+mod threads {
+    extern crate std;
+
+    use core::{
+        cell::Cell,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+
+    std::thread_local! {
+        /// How many critical sections this thread is in.
+        static DEPTH: Cell<u32> = const { Cell::new(0) };
+    }
+
+    pub(super) fn enter() {
+        let depth = DEPTH.get();
+        while depth == 0 && TAKEN.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
         }
+        DEPTH.set(depth + 1);
+    }
 
-        unsafe fn release(was_open: RawRestoreState) {
-            if was_open {
-                restore(Upcalls::Open);
-            }
+    pub(super) fn leave() {
+        let depth = DEPTH.get() - 1;
+        DEPTH.set(depth);
+        if depth == 0 {
+            TAKEN.store(false, Ordering::Release);
         }
     }
 }

@@ -13,7 +13,7 @@ use hypercall_abi::{
 use spin::Once;
 
 use super::{guest_type, memory, pv, pvh, timer, tsc, upcalls, window};
-use crate::{GuestType, clock};
+use crate::{GuestType, clock, sync};
 
 /// The platform of the kernel that this image is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -131,13 +131,18 @@ impl Park for Native {
     }
 
     fn idle(&self, deadline_ns: Option<u64>, has_work: &dyn Fn() -> bool) {
-        let before = upcalls::hold();
+        let before = sync::hold();
+        // A caller who holds them back relies on that; so does an upcall.
+        let may_open =
+            sync::is_only_hold() && (before == sync::Upcalls::Open || !upcalls::are_set_up());
         if !has_work() {
-            timer::sleep(deadline_ns);
-            // The sleep let upcalls through.
-            let _open = upcalls::hold();
+            if may_open {
+                sync::suspend_hold(|| timer::sleep(deadline_ns));
+            } else {
+                timer::doze(deadline_ns);
+            }
         }
-        upcalls::restore(before);
+        sync::release();
     }
 }
 

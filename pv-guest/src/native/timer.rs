@@ -43,13 +43,17 @@ pub(super) fn sleep(deadline_ns: Option<u64>) {
     }
     match guest_type() {
         Some(GuestType::Bare) => sleep_bare(deadline_ns),
-        _ if !upcalls::are_set_up() || !arm(deadline_ns) => {
-            let look_again = Native.now_ns().saturating_add(LOOK_AGAIN_NS);
-            let until = deadline_ns.map_or(look_again, |deadline| deadline.min(look_again));
-            Native.park(&[], Some(until));
-        }
+        _ if !upcalls::are_set_up() || !arm(deadline_ns) => doze(deadline_ns),
         _ => upcalls::sleep(),
     }
+}
+
+/// Sleeps for a while, no longer than until `deadline_ns`, and lets no upcall
+/// through.
+pub(super) fn doze(deadline_ns: Option<u64>) {
+    let look_again = Native.now_ns().saturating_add(LOOK_AGAIN_NS);
+    let until = deadline_ns.map_or(look_again, |deadline| deadline.min(look_again));
+    Native.park(&[], Some(until));
 }
 
 /// Has Xen's timer ring at `deadline_ns`.

@@ -18,7 +18,11 @@ use x86::{
 };
 
 use super::{Native, apic, guest_type, platform, traps};
-use crate::{Delivery, Error, GuestType, error::asking};
+use crate::{
+    Delivery, Error, GuestType,
+    error::asking,
+    sync::{self, Upcalls},
+};
 
 /// The vector by which upcalls come.
 pub(super) const UPCALL_VECTOR: u32 = 32;
@@ -37,20 +41,13 @@ const CALLBACK: u8 = 1;
 const VECTOR: u8 = 2;
 const APIC: u8 = 3;
 
-/// Whether upcalls come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Upcalls {
-    Open,
-    Held,
-}
-
 fn vcpu_info() -> Option<PeerPtr<'static, VcpuInfo>> {
     platform::vcpu_info(VcpuId(0))
 }
 
-/// Holds upcalls back, and says whether they came until now.
-#[inline(never)]
-pub(crate) fn hold() -> Upcalls {
+/// Holds upcalls back on this vCPU, and returns whether they came until now.
+/// `sync` counts these; nothing else calls this.
+pub(crate) fn mask() -> Upcalls {
     if guest_type() == Some(GuestType::Pv) {
         let Some(info) = vcpu_info() else {
             return Upcalls::Held;
@@ -72,15 +69,8 @@ pub(crate) fn hold() -> Upcalls {
     }
 }
 
-/// Back to what [`hold`] found.
-#[inline(never)]
-pub(crate) fn restore(before: Upcalls) {
-    if before == Upcalls::Open {
-        open();
-    }
-}
-
-fn open() {
+/// Lets upcalls through on this vCPU; called by `sync` only.
+pub(crate) fn unmask() {
     if guest_type() == Some(GuestType::Pv) {
         let Some(info) = vcpu_info() else {
             return;
@@ -119,7 +109,7 @@ pub(crate) fn set_up(handler: fn(), delivery: Delivery) -> Result<(), Error> {
         _ => return Err(Error::NotSupported("event channels")),
     };
     DELIVERY.store(how, Ordering::Release);
-    open();
+    sync::open();
     Ok(())
 }
 
@@ -184,7 +174,7 @@ fn upcall() {
 }
 
 /// Lets upcalls through and sleeps until one comes. To be called with upcalls
-/// held back.
+/// masked, by way of [`sync::suspend_hold`].
 pub(super) fn sleep() {
     if guest_type() == Some(GuestType::Pv) {
         let _ended = hypercall_abi::sched::block(&Native);

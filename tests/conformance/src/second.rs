@@ -229,7 +229,8 @@ pub(crate) fn initialise(guest: &Guest, argument: u64) -> Result<(), Stop> {
     // SAFETY: the code expects this argument and no more.
     unsafe { context::initialise(guest, start, argument) }?;
     // Where events for it are told.
-    let shared = guest.shared_info().ok_or("no shared page")?;
+    // SAFETY: the words are the second vCPU's, which holds nothing back.
+    let shared = unsafe { guest.shared_info() }.ok_or("no shared page")?;
     let words = peer_field!(shared, SharedInfo, vcpu_info).get(SECOND.0 as usize);
     ports
         .add_vcpu(SECOND, words.ok_or("no words for it")?)

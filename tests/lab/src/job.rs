@@ -112,6 +112,8 @@ pub(crate) struct Job {
     pub(crate) memory_mib: u32,
     pub(crate) vcpus: u32,
     pub(crate) command_line: String,
+    /// A file that is loaded with it: its ramdisk, for Linux.
+    pub(crate) module: Option<PathBuf>,
     /// Its disks.
     pub(crate) disks: Vec<Disk>,
     /// Its network.
@@ -181,6 +183,7 @@ impl Job {
             memory_mib: 32,
             vcpus: 1,
             command_line: String::new(),
+            module: None,
             disks: Vec::new(),
             net: None,
             with: With::Nobody,

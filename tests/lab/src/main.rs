@@ -153,6 +153,9 @@ struct RunOptions {
     /// Its command line
     #[arg(long, value_name = "S", default_value = "")]
     cmdline: String,
+    /// A file to load with it, as a module: its ramdisk (not on mock)
+    #[arg(long, value_name = "FILE")]
+    module: Option<PathBuf>,
     /// Seconds until it is ended: 60, or a day if it has a network
     #[arg(long, value_name = "S")]
     timeout: Option<u64>,
@@ -264,6 +267,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         memory_mib: options.memory,
         vcpus: options.vcpus,
         command_line: options.cmdline,
+        module: options.module,
         disks,
         net,
         with: options.with,

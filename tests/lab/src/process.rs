@@ -81,6 +81,9 @@ pub(crate) fn user(job: &Job) -> Result<Report> {
         .args(["--cmdline", &job.command_line])
         .args(["--memory", &job.memory_mib.to_string()])
         .args(["--vcpus", &job.vcpus.to_string()]);
+    if let Some(module) = &job.module {
+        command.arg("--ramdisk").arg(module);
+    }
     for disk in disks(job)? {
         command.args(["--disk", &disk]);
     }

@@ -209,6 +209,9 @@ fn qemu(job: &Job) -> Result<Report> {
         ])
         .args(["-append", &job.command_line, "-kernel"])
         .arg(&kernel);
+    if let Some(module) = &job.module {
+        command.arg("-initrd").arg(module);
+    }
     if job.debug == Debug::Gdb {
         let socket = folder.path().join("gdb");
         invite(&kernel, &socket, "the guest waits for gdb's continue");

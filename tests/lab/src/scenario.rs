@@ -1,6 +1,6 @@
 //! What the lab tests: guests, what they are given, and how they must end.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     crowd::Crowd,
@@ -10,6 +10,7 @@ use crate::{
     machine::Start,
     matrix::Column,
     net::Net,
+    packages::cache,
     run::run,
     spoil::Spoil,
 };
@@ -20,6 +21,8 @@ pub(crate) struct Scenario {
     guest: &'static str,
     memory_mib: u32,
     command_line: &'static str,
+    /// Bytes of a module that is loaded with it; none if zero.
+    module_bytes: usize,
     with: With,
     crowd: Crowd,
     /// Megabytes of a large file on its disk.
@@ -64,6 +67,7 @@ const fn scenario(
         guest,
         memory_mib: 32,
         command_line: "",
+        module_bytes: 0,
         with: With::Nobody,
         crowd: Crowd {
             stay: Duration::from_secs(5),
@@ -141,6 +145,31 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         memory_mib: 512,
         ..scenario("tour in 512 MiB", "tour", &["powering off"])
+    },
+    Scenario {
+        module_bytes: 1_000_001,
+        only_on: &[
+            Platform::User,
+            Platform::XenPv,
+            Platform::XenPvh,
+            Platform::Qemu,
+        ],
+        ..scenario(
+            "a module",
+            "tour",
+            &["module 0      1000001 bytes, sum 124998136", "powering off"],
+        )
+    },
+    // QEMU puts it below the end of the memory below 4 GiB: at 2 GiB.
+    Scenario {
+        memory_mib: 3000,
+        module_bytes: 1_000_001,
+        only_on: &[Platform::Qemu],
+        ..scenario(
+            "a module above 1 GiB",
+            "tour",
+            &["module 0      1000001 bytes, sum 124998136", "powering off"],
+        )
     },
     Scenario {
         with: With::Check,
@@ -502,6 +531,7 @@ impl Scenario {
                 ..Tools::default()
             },
             command_line: self.command_line.to_owned(),
+            module: module(self.module_bytes).map_err(|error| format!("{error:#}"))?,
             disks: disks.into_iter().collect(),
             net: Net::of(self.guest, None).map_err(|error| format!("{error:#}"))?,
             with: self.with,
@@ -531,6 +561,17 @@ impl Scenario {
             None => Ok(()),
         }
     }
+}
+
+/// A file of so many bytes, none of which is like its neighbours.
+fn module(len_bytes: usize) -> std::io::Result<Option<PathBuf>> {
+    if len_bytes == 0 {
+        return Ok(None);
+    }
+    let path = cache().join(format!("module-{len_bytes}"));
+    let bytes: Vec<u8> = (0..len_bytes).map(|at| (at % 251) as u8).collect();
+    std::fs::write(&path, bytes)?;
+    Ok(Some(path))
 }
 
 /// What the guest said, and what is said about it.

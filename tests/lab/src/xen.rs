@@ -42,6 +42,8 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
             linux::OPTIONS,
             linux::MEMORY_MIB,
         )
+    } else if job.module.is_some() {
+        ("ramdisk=\"/job/ramdisk\"\n", "", 0)
     } else {
         ("", "", 0)
     };
@@ -240,6 +242,10 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     ];
     if is_linux {
         files.push(("ramdisk", linux::ramdisk(&parts.tree)?));
+    } else if let Some(module) = &job.module {
+        let content = fs::read(module);
+        let content = content.with_context(|| format!("there is no {}", module.display()))?;
+        files.push(("ramdisk", content));
     }
     let names: Vec<String> = (0..job.disks.len()).map(|at| format!("disk{at}")).collect();
     let mut lent = Vec::new();

@@ -131,10 +131,17 @@ impl Park for Domain {
             return;
         };
         let mask = peer_field!(info, VcpuInfo, evtchn_upcall_mask);
-        mask.store_release(1);
+        // Where nobody takes upcalls, that they are held back means nothing.
+        let is_held = mask.swap(1).trust() != 0 && self.upcall.get().is_some();
         if has_work() {
-            mask.store_release(0);
+            if !is_held {
+                mask.store_release(0);
+            }
             self.deliver();
+            return;
+        }
+        if is_held {
+            self.park(&[], deadline_ns);
             return;
         }
         // What a guest makes of a timer and SCHEDOP_block, in one.

@@ -109,7 +109,8 @@ fn masked_events_stay_pending(ports: Table) -> Verdict {
 
 /// Whether Xen wants to tell the guest something.
 fn upcall_pending(guest: &Guest) -> Result<bool, Stop> {
-    let shared = guest.shared_info().ok_or("no shared page")?;
+    // SAFETY: it is only read.
+    let shared = unsafe { guest.shared_info() }.ok_or("no shared page")?;
     let vcpus = peer_field!(shared, SharedInfo, vcpu_info);
     let vcpu = vcpus.get(0).ok_or("no vCPU")?;
     let word = peer_field!(vcpu, VcpuInfo, evtchn_upcall_pending);

@@ -15,6 +15,7 @@ mod processor;
 mod store;
 mod tasks;
 mod traps;
+mod upcalls;
 mod user_mode;
 mod vcpus;
 
@@ -33,6 +34,7 @@ pub(crate) const ALL: &[Group] = &[
     clocks::GROUP,
     ports::GROUP,
     events::GROUP,
+    upcalls::GROUP,
     grants::GROUP,
     store::GROUP,
     console::GROUP,

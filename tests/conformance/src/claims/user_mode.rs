@@ -254,7 +254,8 @@ mod modes {
 
     /// The byte that holds events back from the first vCPU.
     fn mask_of_events(guest: &Guest) -> Result<PeerPtr<'_, u8>, Stop> {
-        let shared = guest.shared_info().ok_or("no shared page")?;
+        // SAFETY: this vCPU's mask is set and put back, with no lock held.
+        let shared = unsafe { guest.shared_info() }.ok_or("no shared page")?;
         let words = peer_field!(shared, SharedInfo, vcpu_info).get(0);
         let words = words.ok_or("no words")?;
         Ok(peer_field!(words, VcpuInfo, evtchn_upcall_mask))

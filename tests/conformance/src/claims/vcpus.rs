@@ -164,7 +164,8 @@ fn an_event_is_told_to_the_one_that_has_its_port(guest: &Guest) -> Verdict {
     let ports = guest.ports()?;
     let bell = Channel::ipi(ports, SECOND).map_err(|_| "no port for it")?;
     bell.unmask().map_err(|_| "a port cannot be unmasked")?;
-    let shared = guest.shared_info().ok_or("no shared page")?;
+    // SAFETY: it is only read.
+    let shared = unsafe { guest.shared_info() }.ok_or("no shared page")?;
     let words = peer_field!(shared, SharedInfo, vcpu_info).get(1);
     let words = words.ok_or("no words for it")?;
     let pending = peer_field!(words, VcpuInfo, evtchn_upcall_pending);
