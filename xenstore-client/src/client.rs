@@ -21,7 +21,8 @@ use crate::Ring;
 use crate::{
     Error, ErrorKind, Link, Renewal, Transport, Tree,
     hub::Hub,
-    machine::{Machine, RequestId, Strays, number},
+    machine::{Machine, RequestId, Strays},
+    value,
 };
 
 /// Bytes that are received at once.
@@ -239,7 +240,7 @@ impl<T: Transport> Client<T> {
     /// [`Error`]; `ENOSYS` or `EINVAL`: an old server.
     pub async fn server_features(&self) -> Result<u32, Error> {
         let answer = self.ask(XsMessageType::GET_FEATURE, 0, &[]).await?;
-        number(&answer).ok_or_else(|| ErrorKind::Protocol("features are no number").into())
+        value::parse(&answer).ok_or_else(|| ErrorKind::Protocol("features are no number").into())
     }
 
     /// The names of the quotas that the server has, or (with a name) the value

@@ -2,9 +2,9 @@
 
 use alloc::{borrow::ToOwned, string::String};
 
-use hypercall_abi::Errno;
+use hypercall_abi::{Errno, io::xs_wire::XsMessageType};
 
-use crate::PathError;
+use crate::{PathError, Quota};
 
 /// A request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +20,17 @@ pub struct Error {
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The server refused: `ENOENT` (no such node), `EACCES` (not for this
-    /// domain), `EINVAL`, `EEXIST`, `ENOSPC` and `E2BIG` (over a quota),
-    /// `EAGAIN` (the transaction met another), `ENOSYS` (no such request).
+    /// domain), `EINVAL`, `EEXIST`, `EAGAIN` (the transaction met another),
+    /// `ENOSYS` (no such request).
     Server(Errno),
+    /// The server refused: the request would go over a quota of this domain.
+    Quota {
+        /// Which one.
+        quota: Quota,
+        /// The server's error: `ENOSPC` or `E2BIG`. (`EQUOTA`, which is oxenstored's
+        /// and has no number, counts as `ENOSPC`.)
+        errno: Errno,
+    },
     /// The server refused, with an error that has no number here.
     ServerUnknown,
     /// This is no path.
@@ -42,7 +50,36 @@ pub enum ErrorKind {
     Conflicts,
 }
 
+/// Whether the same request can succeed later without anybody's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It can: it is worth another try after a while.
+    Transient,
+    /// It cannot, until somebody changes the request, the store or a quota.
+    Lasting,
+}
+
 impl ErrorKind {
+    /// Whether the same request can succeed later.
+    ///
+    /// Transient are `EAGAIN`, `EBUSY`, `ENOMEM` (of the server), too many open
+    /// transactions, [`Conflicts`](Self::Conflicts), [`TimedOut`](Self::TimedOut) and
+    /// [`Disconnected`](Self::Disconnected); the last unless the connection is over
+    /// ([`Link::Dead`](crate::Link::Dead)), which it does not say.
+    pub const fn persistence(self) -> Persistence {
+        match self {
+            Self::Server(Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM)
+            | Self::Quota {
+                quota: Quota::Transactions,
+                ..
+            }
+            | Self::Disconnected
+            | Self::TimedOut
+            | Self::Conflicts => Persistence::Transient,
+            _ => Persistence::Lasting,
+        }
+    }
+
     pub(crate) fn at(self, path: &str) -> Error {
         Error {
             path: Some(path.to_owned()),
@@ -61,9 +98,22 @@ impl Error {
     /// The server's error number, if it was the server that refused.
     pub const fn errno(&self) -> Option<Errno> {
         match self.kind {
-            ErrorKind::Server(errno) => Some(errno),
+            ErrorKind::Server(errno) | ErrorKind::Quota { errno, .. } => Some(errno),
             _ => None,
         }
+    }
+
+    /// The quota that the request would go over, if the server refused for that.
+    pub const fn quota(&self) -> Option<Quota> {
+        match self.kind {
+            ErrorKind::Quota { quota, .. } => Some(quota),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request can succeed later: [`ErrorKind::persistence`].
+    pub const fn persistence(&self) -> Persistence {
+        self.kind.persistence()
     }
 
     pub(crate) fn with_path(self, path: &str) -> Self {
@@ -75,6 +125,7 @@ impl core::fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Server(errno) => write!(f, "the store says {errno}"),
+            Self::Quota { quota, errno } => write!(f, "over {quota}: {errno}"),
             Self::ServerUnknown => f.write_str("the store refused, and does not say why"),
             Self::Path(error) => error.fmt(f),
             Self::TooLong => f.write_str("the request is longer than 4096 bytes"),
@@ -116,13 +167,70 @@ const NAMES: &[(&str, Errno)] = &[
     ("EISCONN", Errno::EISCONN),
     ("E2BIG", Errno::E2BIG),
     ("EPERM", Errno::EPERM),
+    // Of oxenstored alone.
+    ("EQUOTA", Errno::ENOSPC),
 ];
 
-/// The error of an `XS_ERROR`.
-pub(crate) fn from_server(payload: &[u8]) -> ErrorKind {
+/// The error of an `XS_ERROR`: the refused request's type, transaction and length, and
+/// the payload of the answer.
+pub(crate) fn from_server(
+    kind: XsMessageType,
+    tx_id: u32,
+    len_bytes: usize,
+    payload: &[u8],
+) -> ErrorKind {
     let name = payload.strip_suffix(b"\0").unwrap_or(payload);
-    let known = NAMES.iter().find(|(known, _)| known.as_bytes() == name);
-    known.map_or(ErrorKind::ServerUnknown, |(_, errno)| {
-        ErrorKind::Server(*errno)
-    })
+    let Some((_, errno)) = NAMES.iter().find(|(known, _)| known.as_bytes() == name) else {
+        return ErrorKind::ServerUnknown;
+    };
+    match Quota::of(kind, tx_id, len_bytes, *errno) {
+        Some(quota) => ErrorKind::Quota {
+            quota,
+            errno: *errno,
+        },
+        None => ErrorKind::Server(*errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+
+    #[test]
+    fn refusals_that_pass_are_told_from_those_that_last() {
+        use Persistence::{Lasting, Transient};
+        let refusal = |kind, payload: &[u8]| from_server(kind, 0, 20, payload);
+        for (kind, payload, persistence) in [
+            (
+                XsMessageType::TRANSACTION_START,
+                &b"ENOSPC\0"[..],
+                Transient,
+            ),
+            (XsMessageType::TRANSACTION_START, b"EQUOTA\0", Transient),
+            (XsMessageType::TRANSACTION_START, b"EBUSY\0", Transient),
+            (XsMessageType::TRANSACTION_END, b"EAGAIN\0", Transient),
+            (XsMessageType::WRITE, b"ENOMEM\0", Transient),
+            (XsMessageType::WRITE, b"ENOSPC\0", Lasting),
+            (XsMessageType::WRITE, b"EQUOTA\0", Lasting),
+            (XsMessageType::WATCH, b"E2BIG\0", Lasting),
+            (XsMessageType::READ, b"ENOENT\0", Lasting),
+            (XsMessageType::READ, b"EWHAT\0", Lasting),
+        ] {
+            let error = refusal(kind, payload);
+            assert_eq!(error.persistence(), persistence, "{kind:?} {error}");
+        }
+        assert_eq!(ErrorKind::Disconnected.persistence(), Transient);
+        assert_eq!(ErrorKind::TooLong.persistence(), Lasting);
+        let error = refusal(XsMessageType::WATCH, b"E2BIG\0").at("device/vbd");
+        assert_eq!(error.errno(), Some(Errno::E2BIG));
+        assert_eq!(error.quota(), Some(Quota::Watches));
+        assert!(
+            error
+                .to_string()
+                .starts_with("device/vbd: over the domain's quota of watches (128 by default): "),
+            "{error}"
+        );
+    }
 }

@@ -11,15 +11,18 @@ mod hub;
 pub mod machine;
 mod path;
 mod perms;
+mod quota;
 mod transaction;
 mod transport;
 mod tree;
+pub mod value;
 mod watch;
 
 pub use client::Client;
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, Persistence};
 pub use path::{Path, PathError};
 pub use perms::{Access, Permission};
+pub use quota::Quota;
 pub use transaction::Transaction;
 #[cfg(feature = "ring")]
 pub use transport::ring::Ring;

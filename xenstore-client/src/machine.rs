@@ -15,7 +15,7 @@ use core::task::Waker;
 use hypercall_abi::io::xs_wire::{XENSTORE_PAYLOAD_MAX, XsMessageType, XsdSockmsg};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{ErrorKind, error::from_server};
+use crate::{ErrorKind, error::from_server, value};
 
 const HEADER: usize = size_of::<XsdSockmsg>();
 /// The most events of one watch that wait to be taken. One more, and they
@@ -53,6 +53,8 @@ enum Asker {
 #[derive(Debug)]
 struct Request {
     kind: XsMessageType,
+    tx_id: u32,
+    len_bytes: usize,
     asker: Asker,
     answer: Option<Result<Vec<u8>, ErrorKind>>,
 }
@@ -154,6 +156,8 @@ impl Machine {
         }
         let request = Request {
             kind,
+            tx_id,
+            len_bytes: len,
             asker,
             answer: None,
         };
@@ -208,7 +212,7 @@ impl Machine {
     /// Ends what an answer opened that nobody takes.
     fn undo(&mut self, kind: XsMessageType, answer: Result<Vec<u8>, ErrorKind>) {
         if kind == XsMessageType::TRANSACTION_START
-            && let Some(tx_id) = answer.ok().and_then(|text| number(&text))
+            && let Some(tx_id) = answer.ok().and_then(|text| value::parse(&text))
         {
             self.abort(tx_id);
         }
@@ -386,7 +390,12 @@ impl Machine {
             return;
         };
         let answer = if header.r#type == XsMessageType::ERROR {
-            Err(from_server(&body))
+            Err(from_server(
+                request.kind,
+                request.tx_id,
+                request.len_bytes,
+                &body,
+            ))
         } else if header.r#type == request.kind {
             Ok(body)
         } else {
@@ -433,7 +442,7 @@ impl Machine {
             .and_then(|path| core::str::from_utf8(path).ok());
         let id = texts.next().and_then(|token| token.strip_prefix(b"w"));
         let watch = id
-            .and_then(number)
+            .and_then(value::parse)
             .and_then(|id: u64| self.watches.get_mut(&id));
         let (Some(path), Some(watch)) = (path, watch) else {
             self.strays.events += 1;
@@ -530,10 +539,4 @@ impl WatchState {
 
 fn token(id: WatchId) -> String {
     format!("w{}", id.0)
-}
-
-/// A number in a text, which may be ended by a zero.
-pub(crate) fn number<T: core::str::FromStr>(text: &[u8]) -> Option<T> {
-    let text = text.strip_suffix(b"\0").unwrap_or(text);
-    core::str::from_utf8(text).ok()?.parse().ok()
 }

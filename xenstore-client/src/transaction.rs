@@ -2,7 +2,7 @@
 
 use hypercall_abi::{Errno, io::xs_wire::XsMessageType};
 
-use crate::{Client, Error, ErrorKind, Transport, Tree, machine::number};
+use crate::{Client, Error, ErrorKind, Transport, Tree, value};
 
 /// How often a transaction that meets others is tried.
 const TRIES: u32 = 100;
@@ -55,12 +55,12 @@ impl<T: Transport> Client<T> {
     /// Begins a transaction.
     ///
     /// # Errors
-    /// [`Error`]; `ENOSPC`: too many are open.
+    /// [`Error`]; [`Quota::Transactions`](crate::Quota::Transactions): too many are open.
     pub async fn begin(&self) -> Result<Transaction<'_, T>, Error> {
         let answer = self
             .ask(XsMessageType::TRANSACTION_START, 0, &[b"\0"])
             .await?;
-        let tx_id = number(&answer)
+        let tx_id = value::parse(&answer)
             .filter(|tx_id| *tx_id != 0)
             .ok_or(ErrorKind::Protocol("a transaction without a number"))?;
         Ok(Transaction {

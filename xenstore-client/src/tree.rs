@@ -10,8 +10,8 @@ use hypercall_abi::{Errno, io::xs_wire::XsMessageType};
 
 use crate::{
     Client, Error, ErrorKind, Path, Permission, Transport,
-    machine::number,
     perms::{from_bytes, to_bytes},
+    value,
 };
 
 /// The nodes, as they are now or as a transaction sees them.
@@ -87,14 +87,15 @@ impl<'c, T: Transport> Tree<'c, T> {
         String::from_utf8(value).map_err(|_| ErrorKind::Value("text").at(path))
     }
 
-    /// A node's value as a number, or what else can be read from text.
+    /// A node's value as a number, or what else can be read from text; white space and
+    /// NULs around it are no part of it ([`value::parse`]).
     ///
     /// # Errors
     /// [`Error`]; [`ErrorKind::Value`].
     pub async fn read_as<V: FromStr>(self, path: &str) -> Result<V, Error> {
-        let text = self.read_text(path).await?;
+        let value = self.read(path).await?;
         let wanted = core::any::type_name::<V>();
-        text.parse().map_err(|_| ErrorKind::Value(wanted).at(path))
+        value::parse(&value).ok_or_else(|| ErrorKind::Value(wanted).at(path))
     }
 
     /// A node's value, or `None` if there is no such node.
@@ -184,7 +185,7 @@ impl<'c, T: Transport> Tree<'c, T> {
                 .await?;
             let end = part.iter().position(|byte| *byte == 0);
             let (this, rest) = part.split_at(end.ok_or_else(|| broken("no generation"))?);
-            let _: u64 = number(this).ok_or_else(|| broken("a generation is no number"))?;
+            let _: u64 = value::parse(this).ok_or_else(|| broken("a generation is no number"))?;
             let rest = rest.get(1..).unwrap_or(&[]);
             if generation.as_deref().is_some_and(|first| first != this) {
                 // It changed meanwhile: once more from the start.

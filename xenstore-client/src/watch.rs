@@ -39,7 +39,7 @@ impl<T: Transport> Client<T> {
     /// it.
     ///
     /// # Errors
-    /// [`Error`]; `E2BIG`: too many watches.
+    /// [`Error`]; [`Quota::Watches`](crate::Quota::Watches): too many watches.
     pub async fn watch(&self, path: &str) -> Result<Watch<'_, T>, Error> {
         self.watch_with(path, None, Repeats::Keep).await
     }

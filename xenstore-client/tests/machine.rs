@@ -7,7 +7,7 @@ use hypercall_abi::{
     io::xs_wire::{XsMessageType, XsdSockmsg},
 };
 use xenstore_client::{
-    ErrorKind,
+    ErrorKind, Quota,
     machine::{MOST_EVENTS, Machine, Repeats, Strays},
 };
 use zerocopy::{FromBytes, IntoBytes};
@@ -189,7 +189,10 @@ fn a_new_connection_has_the_old_watches() {
     assert_eq!(machine.take_event(good, None), Ok(None));
     assert_eq!(
         machine.take_event(bad, None),
-        Err(ErrorKind::Server(Errno::E2BIG))
+        Err(ErrorKind::Quota {
+            quota: Quota::Watches,
+            errno: Errno::E2BIG
+        })
     );
     machine.end();
     assert_eq!(machine.take_event(good, None), Err(ErrorKind::Disconnected));

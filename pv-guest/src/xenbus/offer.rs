@@ -9,6 +9,7 @@ use alloc::{
 use core::{ops::RangeInclusive, str::FromStr};
 
 use hypercall_abi::DomId;
+use xenstore_client::value;
 
 use super::Fault;
 
@@ -22,24 +23,27 @@ impl Nodes {
         Self(values.into_iter().collect())
     }
 
-    /// A value as text; `None` if there is none.
+    /// A value as text, without white space and NULs around it
+    /// ([`xenstore_client::value::trim`]); `None` if there is none.
     ///
     /// # Errors
     /// [`Fault::Value`]: it is no text.
     pub fn text(&self, name: &'static str) -> Result<Option<&str>, Fault> {
         let value = self.0.get(name);
         value
-            .map(|value| core::str::from_utf8(value).map_err(|_| Fault::Value(name)))
+            .map(|value| value::text(value).ok_or(Fault::Value(name)))
             .transpose()
     }
 
-    /// A value as a number; `None` if there is none.
+    /// A value as a number, read as [`xenstore_client::value::parse`] does; `None` if
+    /// there is none.
     ///
     /// # Errors
     /// [`Fault::Value`]: it is no number of this type.
     pub fn number<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, Fault> {
-        let text = self.text(name)?;
-        text.map(|text| text.trim().parse().map_err(|_| Fault::Value(name)))
+        let value = self.0.get(name);
+        value
+            .map(|value| value::parse(value).ok_or(Fault::Value(name)))
             .transpose()
     }
 
@@ -190,6 +194,9 @@ mod tests {
             ("minus", b"-1"),
             ("binary", b"\xff\xfe"),
             ("empty", b""),
+            ("script", b"1\n"),
+            ("toolstack", b"4096\0"),
+            ("mode", b"w\0"),
         ]);
         assert_eq!(nodes.number::<u32>("good"), Ok(Some(7)));
         assert_eq!(nodes.number::<u32>("absent"), Ok(None));
@@ -203,6 +210,9 @@ mod tests {
             assert_eq!(nodes.up_to(name, 1..=8), 1);
         }
         assert!(nodes.has("good") && !nodes.has("absent"));
+        assert!(nodes.has("script"));
+        assert_eq!(nodes.required::<u64>("toolstack"), Ok(4096));
+        assert_eq!(nodes.text("mode"), Ok(Some("w")));
         assert_eq!(nodes.up_to("good", 1..=4), 4);
         assert_eq!(nodes.up_to("good", 1..=8), 7);
     }

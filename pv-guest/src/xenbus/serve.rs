@@ -9,7 +9,9 @@ use core::{future::poll_fn, task::Poll};
 
 use futures_util::future::join_all;
 use hypercall_abi::{DomId, Errno, io::xenbus::XenbusState, platform::Platform};
-use xenstore_client::{Error, ErrorKind, Link, Ring, Transport as _, Watch, machine::Repeats};
+use xenstore_client::{
+    Error, ErrorKind, Link, Ring, Transport as _, Watch, machine::Repeats, value,
+};
 
 use super::{
     Bus, Fault, Frontend, Key, Nodes, Offer, Request, Stop,
@@ -327,14 +329,15 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         let tree = self.bus.store.tree();
         let names = ["backend", "backend-id", "state"].map(|name| format!("{}/{name}", self.own));
         let values = join_all(names.iter().map(|name| tree.try_read(name))).await;
-        let mut texts = [None, None, None];
-        for (text, value) in texts.iter_mut().zip(values) {
-            *text = value?.and_then(|value| String::from_utf8(value).ok());
+        let mut found = [None, None, None];
+        for (slot, value) in found.iter_mut().zip(values) {
+            *slot = value?;
         }
-        let [path, domid, state] = texts;
-        let state = state.and_then(|text| text.parse().ok()).map(XenbusState);
+        let [path, domid, state] = &found;
+        let path = path.as_deref().and_then(value::text).map(String::from);
+        let state = state.as_deref().and_then(value::parse).map(XenbusState);
         let is_ours = self.said.is_none() || self.unsaid.is_some() || state == self.said;
-        let domid = domid.and_then(|text| text.parse().ok().map(DomId));
+        let domid = domid.as_deref().and_then(value::parse).map(DomId);
         let found = path.filter(|path| !path.is_empty()).zip(domid);
         if found.is_none() || !is_ours {
             // Taken away; and if there is one again, it may be another.
@@ -375,14 +378,14 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         let values = join_all(names.iter().map(|name| tree.try_read(name))).await;
         let mut numbers = [None; 2];
         for (number, value) in numbers.iter_mut().zip(values) {
-            let text = match value {
-                Ok(value) => value.and_then(|value| String::from_utf8(value).ok()),
+            let value = match value {
+                Ok(value) => value,
                 // What this guest may not see is not there.
                 Err(error) if error.errno() == Some(Errno::EACCES) => None,
                 Err(error) => return Err(error),
             };
             // What is no number is not what is not there.
-            *number = text.map(|text| text.trim().parse::<u32>().unwrap_or(u32::MAX));
+            *number = value.map(|value| value::parse::<u32>(&value).unwrap_or(u32::MAX));
         }
         Ok(Seen {
             state: XenbusState(numbers[0].unwrap_or(XenbusState::UNKNOWN.0)),
