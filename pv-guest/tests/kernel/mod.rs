@@ -76,6 +76,8 @@ impl Alarms {
 
 /// Longer than any test takes, in the guest's time.
 const FOR_EVER_NS: u64 = 3_600_000_000_000;
+/// More rounds of the executor than any test makes at one time of its clock.
+const MAX_ROUNDS: u32 = 300_000;
 
 /// Runs `future` to its end, on this vCPU, or until it is too late.
 fn block_on<F: Future>(
@@ -90,6 +92,7 @@ fn block_on<F: Future>(
     let waker = Waker::from(Arc::clone(&woken));
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
+    let (mut rounds, mut last_ns) = (0, domain.now_ns());
     loop {
         if domain.xen().is_suspending(domain.domid()) {
             suspend(bus, domain);
@@ -99,15 +102,19 @@ fn block_on<F: Future>(
         {
             return Some(value);
         }
-        if deadline_ns.is_some_and(|deadline| domain.now_ns() >= deadline) {
+        let now_ns = domain.now_ns();
+        if deadline_ns.is_some_and(|deadline| now_ns >= deadline) {
             return None;
         }
+        assert!(now_ns < FOR_EVER_NS, "it waits for what cannot come");
+        rounds = if now_ns == last_ns { rounds + 1 } else { 0 };
+        last_ns = now_ns;
         assert!(
-            domain.now_ns() < FOR_EVER_NS,
-            "it waits for what cannot come"
+            rounds < MAX_ROUNDS,
+            "it goes round without end: a task wakes itself, and no time passes"
         );
-        let held = ports.release_throttled(domain.now_ns());
-        let alarm = alarms.expire(domain.now_ns());
+        let held = ports.release_throttled(now_ns);
+        let alarm = alarms.expire(now_ns);
         let next_ns = deadline_ns.into_iter().chain(held).chain(alarm).min();
         domain.idle(next_ns, &|| woken.0.load(Ordering::SeqCst));
         ports.dispatch(VcpuId(0));
