@@ -28,6 +28,24 @@ use crate::{
 /// Bytes that are received at once.
 const CHUNK: usize = 512;
 
+/// How often a poll looks for bytes, of which it receives [`CHUNK`] each time. Then other
+/// tasks have their turn: a server that always has more cannot keep one task at it.
+const ROUNDS: u32 = 256;
+
+/// What is left of a poll's rounds.
+#[derive(Debug)]
+pub(crate) struct Budget(u32);
+
+impl Budget {
+    pub(crate) const fn new() -> Self {
+        Self(ROUNDS)
+    }
+
+    const fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+}
+
 /// A connection to the store, for many users at once.
 ///
 /// Its methods are `async`; [`wait`](Self::wait) runs any of them to its end
@@ -118,11 +136,22 @@ impl<T: Transport> Client<T> {
         self.pump(&mut machine);
     }
 
-    /// Moves bytes as far as they go.
+    /// Moves bytes as far as they go, for one who does not wait for what comes of it.
     pub(crate) fn pump(&self, machine: &mut Machine) {
+        self.pump_some(machine, &mut Budget::new());
+    }
+
+    /// Moves bytes as far as they go, or until the budget is spent: then all who wait are
+    /// woken, since nothing else tells of what is left.
+    fn pump_some(&self, machine: &mut Machine, budget: &mut Budget) {
         // Once more after nothing moved: that may be since the link broke.
         let mut still = 0;
         while still < 2 {
+            if budget.is_spent() {
+                self.hub.ring();
+                return;
+            }
+            budget.0 -= 1;
             match self.transport.link() {
                 Link::Up => {}
                 Link::Lost => {
@@ -147,21 +176,26 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    /// Looks for something at the machine, for as long as bytes move; then
-    /// listens for more.
+    /// Looks for something at the machine, for as long as bytes move and the poll's
+    /// budget lasts; then listens for more.
     pub(crate) fn poll_machine<R>(
         &self,
         cx: &mut Context<'_>,
         mut look: impl FnMut(&mut Machine, &mut Context<'_>) -> Option<R>,
     ) -> Poll<R> {
+        let mut budget = Budget::new();
         loop {
             let found = {
                 let mut machine = self.machine.lock();
-                self.pump(&mut machine);
+                self.pump_some(&mut machine, &mut budget);
                 look(&mut machine, cx)
             };
             if let Some(found) = found {
                 return Poll::Ready(found);
+            }
+            if budget.is_spent() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             self.hub.add(cx.waker());
             let all = Waker::from(Arc::clone(&self.hub));

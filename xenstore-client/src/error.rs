@@ -46,8 +46,16 @@ pub enum ErrorKind {
     Disconnected,
     /// The answer did not come in time.
     TimedOut,
-    /// The transaction met others too often.
+    /// Others changed what the transaction, or the list that came in parts, is about,
+    /// too often.
     Conflicts,
+    /// A list of names is longer than [`MAX_LIST_BYTES`](crate::MAX_LIST_BYTES), has more
+    /// than [`MAX_NAMES`](crate::MAX_NAMES), or comes in too many parts.
+    ListTooLong,
+    /// The server leaves too many requests unanswered
+    /// ([`MAX_ABANDONED`](crate::machine::MAX_ABANDONED)) whose callers did not wait for
+    /// it: this one was not sent.
+    Unanswered,
 }
 
 /// Whether the same request can succeed later without anybody's doing.
@@ -63,8 +71,8 @@ impl ErrorKind {
     /// Whether the same request can succeed later.
     ///
     /// Transient are `EAGAIN`, `EBUSY`, `ENOMEM` (of the server), too many open
-    /// transactions, [`Conflicts`](Self::Conflicts), [`TimedOut`](Self::TimedOut) and
-    /// [`Disconnected`](Self::Disconnected); the last unless the connection is over
+    /// transactions, [`Conflicts`](Self::Conflicts), [`TimedOut`](Self::TimedOut),
+    /// [`Unanswered`](Self::Unanswered) and [`Disconnected`](Self::Disconnected); the last unless the connection is over
     /// ([`Link::Dead`](crate::Link::Dead)), which it does not say.
     pub const fn persistence(self) -> Persistence {
         match self {
@@ -75,6 +83,7 @@ impl ErrorKind {
             }
             | Self::Disconnected
             | Self::TimedOut
+            | Self::Unanswered
             | Self::Conflicts => Persistence::Transient,
             _ => Persistence::Lasting,
         }
@@ -133,7 +142,9 @@ impl core::fmt::Display for ErrorKind {
             Self::Protocol(what) => write!(f, "the store broke its protocol: {what}"),
             Self::Disconnected => f.write_str("the connection to the store ended"),
             Self::TimedOut => f.write_str("the store did not answer in time"),
-            Self::Conflicts => f.write_str("the transaction met others too often"),
+            Self::Conflicts => f.write_str("others changed it too often meanwhile"),
+            Self::ListTooLong => f.write_str("the store's list of names is too long"),
+            Self::Unanswered => f.write_str("the store leaves too many requests unanswered"),
         }
     }
 }

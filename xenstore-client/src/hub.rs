@@ -33,7 +33,8 @@ impl Hub {
         }
     }
 
-    fn ring(&self) {
+    /// Wakes all who wait.
+    pub(crate) fn ring(&self) {
         loop {
             let Some(mut wakers) = self.wakers.try_lock() else {
                 self.missed.store(true, Ordering::SeqCst);

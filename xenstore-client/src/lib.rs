@@ -7,6 +7,7 @@ extern crate std;
 
 mod client;
 mod error;
+mod events;
 mod hub;
 pub mod machine;
 mod path;
@@ -29,5 +30,5 @@ pub use transport::ring::Ring;
 #[cfg(feature = "std")]
 pub use transport::stream::Stream;
 pub use transport::{Link, Renewal, Transport};
-pub use tree::Tree;
+pub use tree::{MAX_LIST_BYTES, MAX_NAMES, Tree};
 pub use watch::Watch;

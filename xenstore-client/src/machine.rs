@@ -7,20 +7,26 @@
 use alloc::{
     collections::{BTreeMap, VecDeque},
     format,
-    string::{String, ToString as _},
+    string::String,
     vec::Vec,
 };
-use core::task::Waker;
+use core::{ffi::CStr, task::Waker};
 
 use hypercall_abi::io::xs_wire::{XENSTORE_PAYLOAD_MAX, XsMessageType, XsdSockmsg};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{ErrorKind, error::from_server, value};
+pub use crate::events::{EVENT_BYTES, MAX_ALL_EVENT_BYTES, MAX_EVENT_BYTES, MAX_EVENTS, Repeats};
+use crate::{
+    ErrorKind,
+    error::from_server,
+    events::{Events, Pushed},
+    value,
+};
 
 const HEADER: usize = size_of::<XsdSockmsg>();
-/// The most events of one watch that wait to be taken. One more, and they
-/// become a single one that says: look at everything.
-pub const MOST_EVENTS: usize = 1024;
+/// How many requests may be unanswered whose callers have gone: those of a server that
+/// answers nothing, asked again and again by callers that time out.
+pub const MAX_ABANDONED: usize = 1024;
 
 /// Which request an answer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,16 +35,6 @@ pub struct RequestId(u32);
 /// Which watch an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchId(u64);
-
-/// Whether a watch tells one path twice before the first was taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Repeats {
-    /// Every event as it came.
-    #[default]
-    Keep,
-    /// Events for a path that waits to be taken already are left out.
-    Merge,
-}
 
 /// Who waits for an answer.
 #[derive(Debug)]
@@ -63,8 +59,7 @@ struct Request {
 struct WatchState {
     path: String,
     depth: Option<u32>,
-    repeats: Repeats,
-    events: VecDeque<String>,
+    events: Events,
     failed: Option<ErrorKind>,
     waker: Option<Waker>,
     /// The server may have it.
@@ -103,6 +98,10 @@ pub struct Machine {
     last_request: u32,
     watches: BTreeMap<u64, WatchState>,
     last_watch: u64,
+    /// What the waiting events of all watches take.
+    event_bytes: usize,
+    /// Requests whose callers have gone, and that have no answer.
+    abandoned: usize,
     strays: Strays,
     dead: bool,
 }
@@ -154,6 +153,7 @@ impl Machine {
         for part in parts {
             self.output.extend(*part);
         }
+        self.abandoned += usize::from(matches!(asker, Asker::Gone));
         let request = Request {
             kind,
             tx_id,
@@ -168,14 +168,23 @@ impl Machine {
     /// Asks: the parts are the payload, in a row.
     ///
     /// # Errors
-    /// [`ErrorKind::TooLong`], [`ErrorKind::Disconnected`].
+    /// [`ErrorKind::TooLong`], [`ErrorKind::Disconnected`], [`ErrorKind::Unanswered`].
     pub fn request(
         &mut self,
         kind: XsMessageType,
         tx_id: u32,
         parts: &[&[u8]],
     ) -> Result<RequestId, ErrorKind> {
+        self.check_answers()?;
         self.put(kind, tx_id, parts, Asker::Caller(None))
+    }
+
+    /// A server that answers nothing cannot have the memory grow.
+    const fn check_answers(&self) -> Result<(), ErrorKind> {
+        if self.abandoned >= MAX_ABANDONED {
+            return Err(ErrorKind::Unanswered);
+        }
+        Ok(())
     }
 
     /// Takes the answer if it is there; otherwise remembers whom to wake.
@@ -200,7 +209,10 @@ impl Machine {
             return;
         };
         match request.answer.take() {
-            None => request.asker = Asker::Gone,
+            None => {
+                request.asker = Asker::Gone;
+                self.abandoned += 1;
+            }
             Some(answer) => {
                 let kind = request.kind;
                 self.requests.remove(&id.0);
@@ -238,6 +250,7 @@ impl Machine {
         depth: Option<u32>,
         repeats: Repeats,
     ) -> Result<(WatchId, RequestId), ErrorKind> {
+        self.check_answers()?;
         self.last_watch += 1;
         let id = WatchId(self.last_watch);
         let request = self.send_watch(id, path, depth, Asker::Caller(None))?;
@@ -246,8 +259,7 @@ impl Machine {
             WatchState {
                 path: path.into(),
                 depth,
-                repeats,
-                events: VecDeque::new(),
+                events: Events::new(repeats),
                 failed: None,
                 waker: None,
                 sent: true,
@@ -288,7 +300,9 @@ impl Machine {
         waker: Option<&Waker>,
     ) -> Result<Option<String>, ErrorKind> {
         let watch = self.watches.get_mut(&id.0).ok_or(ErrorKind::Disconnected)?;
-        if let Some(event) = watch.events.pop_front() {
+        let before = watch.events.bytes();
+        if let Some(event) = watch.events.pop() {
+            self.event_bytes -= before - watch.events.bytes();
             return Ok(Some(event));
         }
         if let Some(failed) = watch.failed {
@@ -305,6 +319,7 @@ impl Machine {
         let Some(watch) = self.watches.remove(&id.0) else {
             return;
         };
+        self.event_bytes -= watch.events.bytes();
         if watch.sent {
             let token = token(id);
             let parts: [&[u8]; 4] = [watch.path.as_bytes(), b"\0", token.as_bytes(), b"\0"];
@@ -421,6 +436,7 @@ impl Machine {
             }
             Asker::Gone => {
                 let kind = request.kind;
+                self.abandoned -= 1;
                 self.requests.remove(&id);
                 self.undo(kind, answer);
             }
@@ -435,20 +451,39 @@ impl Machine {
         }
     }
 
+    /// The watch and the path of an event: `path|token|`.
+    fn parse_event(body: &[u8]) -> Option<(WatchId, &str)> {
+        let path = CStr::from_bytes_until_nul(body).ok()?;
+        let token = body.get(path.count_bytes() + 1..)?.strip_prefix(b"w")?;
+        Some((WatchId(value::parse(token)?), path.to_str().ok()?))
+    }
+
     fn event(&mut self, body: &[u8]) {
-        let mut texts = body.split(|byte| *byte == 0);
-        let path = texts
-            .next()
-            .and_then(|path| core::str::from_utf8(path).ok());
-        let id = texts.next().and_then(|token| token.strip_prefix(b"w"));
-        let watch = id
-            .and_then(value::parse)
-            .and_then(|id: u64| self.watches.get_mut(&id));
-        let (Some(path), Some(watch)) = (path, watch) else {
+        let parsed = Self::parse_event(body);
+        let watch = parsed.and_then(|(id, path)| Some((self.watches.get_mut(&id.0)?, path)));
+        let Some((watch, path)) = watch else {
             self.strays.events += 1;
             return;
         };
-        watch.push(path);
+        let before = watch.events.bytes();
+        if watch.events.push(path) == Pushed::Over {
+            watch.events.collapse(&watch.path);
+        }
+        self.event_bytes = self.event_bytes - before + watch.events.bytes();
+        watch.wake();
+        if self.event_bytes > MAX_ALL_EVENT_BYTES {
+            self.collapse_largest();
+        }
+    }
+
+    /// The watch with the most that waits pays for all: one that is told little loses no
+    /// path because of another that is told much.
+    fn collapse_largest(&mut self) {
+        let largest = self.watches.values_mut().max_by_key(|w| w.events.bytes());
+        if let Some(watch) = largest {
+            self.event_bytes -= watch.events.bytes();
+            watch.events.collapse(&watch.path);
+        }
     }
 
     /// The connection begins anew: the server knows nothing of us. Requests on
@@ -506,25 +541,11 @@ impl Machine {
             }
             Asker::Gone | Asker::Watch(_) => false,
         });
+        self.abandoned = 0;
     }
 }
 
 impl WatchState {
-    fn push(&mut self, path: &str) {
-        let waits = || self.events.iter().any(|event| event == path);
-        if self.repeats == Repeats::Merge && waits() {
-            return;
-        }
-        if self.events.len() >= MOST_EVENTS {
-            // Its own path stands for all that lies below.
-            self.events.clear();
-            self.events.push_back(self.path.clone());
-        } else {
-            self.events.push_back(path.to_string());
-        }
-        self.wake();
-    }
-
     fn fail(&mut self, error: ErrorKind) {
         self.failed = Some(error);
         self.wake();

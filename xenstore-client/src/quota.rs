@@ -17,7 +17,8 @@ pub enum Quota {
     /// `transaction-nodes`: nodes that one transaction reads or writes.
     TransactionNodes,
     /// `nodes`: nodes that the domain owns. Those that the toolstack made for its devices
-    /// count: about 11 for a disk and 18 for a network interface.
+    /// count: about 11 for a disk and 18 for a network interface. A node that makes the
+    /// names in its directory exceed `node-size` is refused by the same error.
     Nodes,
     /// `node-size`: bytes of one node, with its permissions and the names below it.
     NodeSize,

@@ -1,13 +1,15 @@
 //! Several changes at once, or none.
 
+use core::{future::poll_fn, task::Poll};
+
 use hypercall_abi::{Errno, io::xs_wire::XsMessageType};
 
-use crate::{Client, Error, ErrorKind, Transport, Tree, value};
+use crate::{Client, Error, ErrorKind, Quota, Transport, Tree, value};
 
-/// How often a transaction that meets others is tried.
+/// How often a transaction is tried that meets others, or finds too many open.
 const TRIES: u32 = 100;
 /// The longest pause between two tries, in round trips to the server.
-const MOST_PAUSE: u32 = 8;
+const MAX_PAUSE_TRIPS: u32 = 8;
 
 /// A transaction that goes on. Dropping it aborts it.
 #[derive(Debug)]
@@ -51,6 +53,19 @@ impl<T: Transport> Drop for Transaction<'_, T> {
     }
 }
 
+/// Lets other tasks go on, also where the server answers at once.
+async fn yield_now() {
+    let mut is_first = true;
+    poll_fn(|cx| {
+        if core::mem::take(&mut is_first) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
 impl<T: Transport> Client<T> {
     /// Begins a transaction.
     ///
@@ -69,28 +84,46 @@ impl<T: Transport> Client<T> {
         })
     }
 
-    /// Runs `change` in a transaction, and again when it met others, for a
-    /// while. If it fails, nothing is changed.
+    /// Runs `change` in a transaction, and again when it met others or when too many
+    /// transactions were open. If it fails, nothing is changed.
+    ///
+    /// There are 100 tries at most. Between two of them there is a pause that needs no
+    /// clock, of as many round trips to the server as there were tries, and of no more than
+    /// eight: other tasks, which share the connection, go on meanwhile and end their
+    /// transactions.
     ///
     /// # Errors
-    /// Those of `change`; [`ErrorKind::Conflicts`]; [`Error`].
+    /// Those of `change`; [`ErrorKind::Conflicts`] or
+    /// [`Quota::Transactions`](crate::Quota::Transactions), if the last try met that;
+    /// [`Error`].
     pub async fn transaction<R>(
         &self,
         change: impl AsyncFn(&Tree<'_, T>) -> Result<R, Error>,
     ) -> Result<R, Error> {
+        let mut refusal = ErrorKind::Conflicts.into();
         for attempt in 0..TRIES {
-            let transaction = self.begin().await?;
+            // Let the others go first: other domains, and this one's tasks.
+            for _ in 0..attempt.min(MAX_PAUSE_TRIPS) {
+                yield_now().await;
+                self.is_domain_introduced(hypercall_abi::DomId(0)).await?;
+            }
+            let transaction = match self.begin().await {
+                Ok(transaction) => transaction,
+                Err(error) if error.quota() == Some(Quota::Transactions) => {
+                    refusal = error;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let value = change(&transaction).await?;
             match transaction.commit().await {
                 Ok(()) => return Ok(value),
-                Err(error) if error.errno() == Some(Errno::EAGAIN) => {}
+                Err(error) if error.errno() == Some(Errno::EAGAIN) => {
+                    refusal = ErrorKind::Conflicts.into();
+                }
                 Err(error) => return Err(error),
             }
-            // Let the others go first: a pause that needs no clock.
-            for _ in 0..attempt.min(MOST_PAUSE) {
-                self.is_domain_introduced(hypercall_abi::DomId(0)).await?;
-            }
         }
-        Err(ErrorKind::Conflicts.into())
+        Err(refusal)
     }
 }

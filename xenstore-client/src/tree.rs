@@ -14,6 +14,16 @@ use crate::{
     value,
 };
 
+/// The longest list of names that [`Tree::directory`] gives, with a byte behind each.
+pub const MAX_LIST_BYTES: usize = 256 << 10;
+/// The most names in it.
+pub const MAX_NAMES: usize = 16 << 10;
+/// The most parts that a list is asked for, with those that were in vain because it changed
+/// meanwhile. A list of [`MAX_LIST_BYTES`] comes in about 65.
+const MAX_PARTS: u32 = 1024;
+/// How often a list may change while it is read.
+const MAX_CHANGES: u32 = 100;
+
 /// The nodes, as they are now or as a transaction sees them.
 #[derive(Debug)]
 pub struct Tree<'c, T: Transport> {
@@ -42,6 +52,10 @@ fn names(list: &[u8]) -> Result<Vec<String>, ErrorKind> {
             Err(ErrorKind::Protocol("a list without an end"))
         };
     };
+    // Each name takes many times its length: of short ones, there could be too many.
+    if list.split(|byte| *byte == 0).nth(MAX_NAMES).is_some() {
+        return Err(ErrorKind::ListTooLong);
+    }
     let texts = list.split(|byte| *byte == 0).map(core::str::from_utf8);
     let texts: Result<Vec<&str>, _> = texts.collect();
     let texts = texts.map_err(|_| ErrorKind::Protocol("a name is no text"))?;
@@ -161,7 +175,8 @@ impl<'c, T: Transport> Tree<'c, T> {
     /// does not fit into one message comes in parts, which belong together.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`]; [`ErrorKind::ListTooLong`]; [`ErrorKind::Conflicts`]: it changed a
+    /// hundred times while it was read.
     pub async fn directory(self, path: &str) -> Result<Vec<String>, Error> {
         match self.ask(XsMessageType::DIRECTORY, path, &[b"\0"]).await {
             Ok(list) => names(&list).map_err(|kind| kind.at(path)),
@@ -173,8 +188,9 @@ impl<'c, T: Transport> Tree<'c, T> {
     async fn directory_parts(self, path: &str) -> Result<Vec<String>, Error> {
         let mut list: Vec<u8> = Vec::new();
         let mut generation: Option<Vec<u8>> = None;
+        let mut changes = 0;
         let broken = |what| ErrorKind::Protocol(what).at(path);
-        loop {
+        for _ in 0..MAX_PARTS {
             let offset = alloc::format!("{}\0", list.len());
             let part = self
                 .ask(
@@ -189,6 +205,10 @@ impl<'c, T: Transport> Tree<'c, T> {
             let rest = rest.get(1..).unwrap_or(&[]);
             if generation.as_deref().is_some_and(|first| first != this) {
                 // It changed meanwhile: once more from the start.
+                changes += 1;
+                if changes > MAX_CHANGES {
+                    return Err(ErrorKind::Conflicts.at(path));
+                }
                 list.clear();
                 generation = None;
                 continue;
@@ -204,8 +224,12 @@ impl<'c, T: Transport> Tree<'c, T> {
             if rest.is_empty() {
                 return Err(broken("an empty part of a list"));
             }
+            if list.len() + rest.len() > MAX_LIST_BYTES {
+                break;
+            }
             list.extend(rest);
         }
+        Err(ErrorKind::ListTooLong.at(path))
     }
 
     /// Who may do what with a node.

@@ -16,9 +16,12 @@ use crate::{
 /// is set. Dropping it ends it.
 ///
 /// An event says that something at or below the path changed; what, has to be
-/// looked for. Up to 1024 events are kept until they are taken; after that a
-/// single one for the watched path says that anything may have changed. When
-/// the connection is renewed the watch is set again, and fires.
+/// looked for. Up to [`MAX_EVENTS`](crate::machine::MAX_EVENTS) events and
+/// [`MAX_EVENT_BYTES`](crate::machine::MAX_EVENT_BYTES) are kept until they are taken, and
+/// [`MAX_ALL_EVENT_BYTES`](crate::machine::MAX_ALL_EVENT_BYTES) for all watches of a
+/// connection; beyond that a single one for the watched path says that anything may have
+/// changed, and stands for all that come until it is taken. When the connection is renewed
+/// the watch is set again, and fires.
 #[derive(Debug)]
 pub struct Watch<'c, T: Transport> {
     client: &'c Client<T>,

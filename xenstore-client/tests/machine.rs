@@ -8,7 +8,7 @@ use hypercall_abi::{
 };
 use xenstore_client::{
     ErrorKind, Quota,
-    machine::{MOST_EVENTS, Machine, Repeats, Strays},
+    machine::{MAX_EVENTS, Machine, Repeats, Strays},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -157,7 +157,7 @@ fn events_wait_and_none_is_lost() {
     };
     assert_eq!(take(all), ["a/x", "a/y", "a/x"]);
     assert_eq!(take(merged), ["a/x", "a/y"]);
-    for index in 0..MOST_EVENTS + 5 {
+    for index in 0..MAX_EVENTS + 5 {
         let body = format!("a/{index}\0w1\0");
         machine.input(&message(XsMessageType::WATCH_EVENT, 0, body.as_bytes()));
     }

@@ -1,8 +1,11 @@
 //! The client over the ring of the mock hypervisor.
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
+    future::Future,
     sync::atomic::{AtomicU32, Ordering},
+    task::Poll,
     time::Duration,
 };
 
@@ -17,7 +20,8 @@ use hypercall_abi::{
 };
 use mock_hypervisor::{Config, Domain, Suspend, Time, Xen};
 use xenstore_client::{
-    Access, Client, Error, ErrorKind, PathError, Permission, Ring, machine::Repeats,
+    Access, Client, Error, ErrorKind, Link, PathError, Permission, Persistence, Quota, Ring,
+    Transport as _, machine::Repeats,
 };
 
 type Store = Client<Ring<'static, &'static Domain>>;
@@ -325,17 +329,17 @@ fn many_requests_are_in_flight() {
             let mut done = 0;
             std::future::poll_fn(|cx| {
                 reads.retain_mut(|read| match read.as_mut().poll(cx) {
-                    std::task::Poll::Ready(answer) => {
+                    Poll::Ready(answer) => {
                         assert_eq!(answer.unwrap(), value);
                         done += 1;
                         false
                     }
-                    std::task::Poll::Pending => true,
+                    Poll::Pending => true,
                 });
                 if reads.is_empty() {
-                    std::task::Poll::Ready(())
+                    Poll::Ready(())
                 } else {
-                    std::task::Poll::Pending
+                    Poll::Pending
                 }
             })
             .await;
@@ -438,6 +442,175 @@ fn a_mad_server_hurts_nobody() {
         .unwrap();
     assert_eq!(store.strays().answers, 1);
     assert_eq!(store.strays().oversized, 1);
+}
+
+/// A byte of the ring to the server, and this side's indices as the page has them.
+fn words(domain: &'static Domain) -> [PeerPtr<'static, u32>; 4] {
+    let page = page(domain);
+    [
+        peer_field!(page, XenstoreDomainInterface, req_prod),
+        peer_field!(page, XenstoreDomainInterface, req_cons),
+        peer_field!(page, XenstoreDomainInterface, rsp_prod),
+        peer_field!(page, XenstoreDomainInterface, rsp_cons),
+    ]
+}
+
+#[test]
+fn own_indices_are_not_read_back_from_the_page() {
+    let (_, domain, store) = alone();
+    let ring = store.transport();
+    let [req_prod, req_cons, rsp_prod, rsp_cons] = words(domain);
+    store.wait(None, store.tree().read("domid")).unwrap();
+    let (sent, received) = (req_prod.load().trust(), rsp_cons.load().trust());
+    assert!(sent > 0 && received > 0);
+    // The server writes over them; this side goes on where it was.
+    req_prod.store(sent + 77);
+    rsp_cons.store(received + 3);
+    assert_eq!(ring.send(b"ab"), 2);
+    assert_eq!(req_prod.load().trust(), sent + 2);
+    let requests = peer_field!(page(domain), XenstoreDomainInterface, req);
+    let byte = requests.get(sent as usize % 1024).unwrap();
+    assert_eq!(byte.load().trust(), b'a');
+    let answers = peer_field!(page(domain), XenstoreDomainInterface, rsp);
+    answers.get(received as usize % 1024).unwrap().store(b'z');
+    rsp_prod.store(received + 1);
+    let mut buffer = [0; 8];
+    assert_eq!(ring.receive(&mut buffer), 1);
+    assert_eq!(buffer[0], b'z');
+    assert_eq!(rsp_cons.load().trust(), received + 1);
+    // An impossible distance to the server's own is noticed.
+    req_cons.store(sent.wrapping_sub(2000));
+    assert_eq!(ring.send(b"c"), 0);
+    assert_eq!(ring.link(), Link::Lost);
+}
+
+#[test]
+fn a_ring_that_the_server_empties_unasked_begins_anew() {
+    let (xen, domain, store) = alone();
+    store
+        .wait(None, async {
+            let watch = store.watch("data").await?;
+            watch.next().await?;
+            // As when a toolstack introduces the domain once more.
+            store.reset_watches().await?;
+            for word in words(domain) {
+                word.store(0);
+            }
+            assert_eq!(watch.next().await?, "data");
+            assert_eq!(store.tree().read("domid").await?, b"1");
+            xen.store_write("/local/domain/1/data/y", b"").unwrap();
+            assert_eq!(watch.next().await?, "data/y");
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(store.strays(), Default::default());
+}
+
+/// Lets the other tasks go on.
+async fn pause() {
+    let mut is_first = true;
+    std::future::poll_fn(|cx| {
+        if std::mem::take(&mut is_first) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+#[test]
+fn transactions_wait_for_those_that_are_too_many() {
+    let (_, _, store) = alone();
+    let open = Cell::new(0);
+    let most = Cell::new(0);
+    store
+        .wait(None, async {
+            // More than the server allows at once, all together.
+            let all = (0..40).map(|index| {
+                let (store, open, most) = (&store, &open, &most);
+                store.transaction(async move |tree| {
+                    open.set(open.get() + 1);
+                    most.set(most.get().max(open.get()));
+                    let done = tree.write_as(&format!("data/{index}"), index).await;
+                    // The mock's server answers at once; a real one takes its time.
+                    for _ in 0..3 {
+                        pause().await;
+                    }
+                    open.set(open.get() - 1);
+                    done
+                })
+            });
+            let mut all: Vec<_> = all.map(Box::pin).collect();
+            std::future::poll_fn(|cx| {
+                all.retain_mut(|one| match one.as_mut().poll(cx) {
+                    Poll::Ready(done) => {
+                        done.unwrap();
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+                if all.is_empty() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+            for index in 0..40 {
+                let path = format!("data/{index}");
+                assert_eq!(store.tree().read_as::<u32>(&path).await?, index);
+            }
+            // If they never end, it is a refusal in the end.
+            let mut held = Vec::new();
+            for _ in 0..10 {
+                held.push(store.begin().await?);
+            }
+            let refused = store.transaction(async |_| Ok(())).await.unwrap_err();
+            assert_eq!(refused.quota(), Some(Quota::Transactions));
+            assert_eq!(refused.persistence(), Persistence::Transient);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(most.get(), 10);
+}
+
+#[test]
+fn refusals_name_the_quota() {
+    let (_, _, store) = alone();
+    store
+        .wait(None, async {
+            let tree = store.tree();
+            let over = tree.write("data/long", vec![0; 3000]).await.unwrap_err();
+            assert_eq!(over.quota(), Some(Quota::NodeSize));
+            let mut watches = Vec::new();
+            let over = loop {
+                match store.watch("data").await {
+                    Ok(watch) => watches.push(watch),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(over.quota(), Some(Quota::Watches));
+            assert_eq!(over.persistence(), Persistence::Lasting);
+            assert_eq!(
+                over.to_string(),
+                "data: over the domain's quota of watches (128 by default): Argument list too \
+                 long (E2BIG)"
+            );
+            let mut index = 0;
+            let over = loop {
+                let path = format!("data/{}/{index}", index / 50);
+                match tree.mkdir(&path).await {
+                    Ok(()) => index += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert!(index > 900, "{index}");
+            assert_eq!(over.quota(), Some(Quota::Nodes));
+            assert_eq!(over.persistence(), Persistence::Lasting);
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use arbitrary::Arbitrary;
 use hypercall_abi::io::xs_wire::{XENSTORE_PAYLOAD_MAX, XsMessageType, XsdSockmsg};
-use xenstore_client::machine::{MOST_EVENTS, Machine, Repeats};
+use xenstore_client::machine::{MAX_EVENTS, Machine, Repeats};
 use zerocopy::IntoBytes;
 
 /// What happens.
@@ -105,7 +105,7 @@ pub fn run(steps: &[Step]) {
                     while let Ok(Some(_)) = machine.take_event(*id, None) {
                         count += 1;
                     }
-                    assert!(count <= MOST_EVENTS, "events are kept without end");
+                    assert!(count <= MAX_EVENTS, "events are kept without end");
                 }
             }
             Step::Unwatch(index) => {

@@ -5,7 +5,7 @@ use alloc::{sync::Arc, task::Wake};
 use core::{
     future::Future,
     pin::pin,
-    sync::atomic::{AtomicBool, Ordering, fence},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering, fence},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -29,6 +29,10 @@ use super::{Link, Renewal, Transport};
 pub struct Ring<'t, P: Hypercall + Pages> {
     page: PeerPtr<'static, XenstoreDomainInterface>,
     channel: Channel<'t, P>,
+    /// This side's own indices, `req_prod` and `rsp_cons`. The page has copies for the
+    /// server; what the server writes there misleads nobody but itself.
+    sent: AtomicU32,
+    received: AtomicU32,
     /// We asked for a new start and have no answer.
     asked: AtomicBool,
     /// An index made no sense.
@@ -38,17 +42,40 @@ pub struct Ring<'t, P: Hypercall + Pages> {
 
 impl<'t, P: Hypercall + Pages> Ring<'t, P> {
     /// The ring in `page`, whose server is told by `channel`.
-    pub const fn new(
-        page: PeerPtr<'static, XenstoreDomainInterface>,
-        channel: Channel<'t, P>,
-    ) -> Self {
-        Self {
+    pub fn new(page: PeerPtr<'static, XenstoreDomainInterface>, channel: Channel<'t, P>) -> Self {
+        let ring = Self {
             page,
             channel,
+            sent: AtomicU32::new(0),
+            received: AtomicU32::new(0),
             asked: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             dead: AtomicBool::new(false),
-        }
+        };
+        ring.adopt_indices();
+        ring
+    }
+
+    /// Begins where the page says: when the connection does. Indices need not begin at
+    /// zero: somebody else may have used the ring before.
+    fn adopt_indices(&self) {
+        let sent = peer_field!(self.page, XenstoreDomainInterface, req_prod);
+        let received = peer_field!(self.page, XenstoreDomainInterface, rsp_cons);
+        // Whatever they are, only distances to the server's own indices matter, and these
+        // are checked.
+        self.sent.store(sent.load().trust(), Ordering::Relaxed);
+        self.received
+            .store(received.load().trust(), Ordering::Relaxed);
+    }
+
+    /// Whether the server emptied the ring without being asked, as it does when a
+    /// toolstack introduces the domain once more (`domain_conn_reset` in
+    /// `tools/xenstored/domain.c`): watches and transactions are gone as well.
+    fn was_emptied(&self) -> bool {
+        let is_zero = |index: PeerPtr<'_, u32>| index.load_acquire().trust() == 0;
+        self.sent.load(Ordering::Relaxed) != 0
+            && is_zero(peer_field!(self.page, XenstoreDomainInterface, req_prod))
+            && is_zero(peer_field!(self.page, XenstoreDomainInterface, req_cons))
     }
 
     /// The ports that its channel is one of.
@@ -62,6 +89,7 @@ impl<'t, P: Hypercall + Pages> Ring<'t, P> {
         for flag in [&self.asked, &self.broken, &self.dead] {
             flag.store(false, Ordering::Relaxed);
         }
+        self.adopt_indices();
         Ok(())
     }
 
@@ -108,11 +136,18 @@ impl<P: Hypercall + Pages + Park + Clock> Transport for Ring<'_, P> {
                 return Link::Waiting;
             }
             self.asked.store(false, Ordering::Relaxed);
+            self.adopt_indices();
             return Link::Up;
         }
         if connection != XENSTORE_CONNECTED {
             // Somebody else (the toolstack, for a restored guest) asked.
             self.asked.store(true, Ordering::Relaxed);
+            return Link::Lost;
+        }
+        if self.was_emptied() {
+            self.sent.store(0, Ordering::Relaxed);
+            self.received.store(0, Ordering::Relaxed);
+            self.broken.store(false, Ordering::Relaxed);
             return Link::Lost;
         }
         let features = self.server_features();
@@ -135,7 +170,7 @@ impl<P: Hypercall + Pages + Park + Clock> Transport for Ring<'_, P> {
         let producer = peer_field!(self.page, XenstoreDomainInterface, req_prod);
         let consumer = peer_field!(self.page, XenstoreDomainInterface, req_cons);
         let ring = peer_field!(self.page, XenstoreDomainInterface, req).as_slice();
-        let start = producer.load().trust();
+        let start = self.sent.load(Ordering::Relaxed);
         let Some(used) = self.used(start, consumer.load_acquire().trust()) else {
             return 0;
         };
@@ -152,6 +187,7 @@ impl<P: Hypercall + Pages + Park + Clock> Transport for Ring<'_, P> {
             room -= sent;
         }
         if at != start {
+            self.sent.store(at, Ordering::Relaxed);
             producer.store_release(at);
             fence(Ordering::SeqCst);
             self.notify();
@@ -163,7 +199,7 @@ impl<P: Hypercall + Pages + Park + Clock> Transport for Ring<'_, P> {
         let producer = peer_field!(self.page, XenstoreDomainInterface, rsp_prod);
         let consumer = peer_field!(self.page, XenstoreDomainInterface, rsp_cons);
         let ring = peer_field!(self.page, XenstoreDomainInterface, rsp).as_slice();
-        let start = consumer.load().trust();
+        let start = self.received.load(Ordering::Relaxed);
         let Some(used) = self.used(producer.load_acquire().trust(), start) else {
             return 0;
         };
@@ -180,6 +216,7 @@ impl<P: Hypercall + Pages + Park + Clock> Transport for Ring<'_, P> {
             at = at.wrapping_add(got as u32);
         }
         if done > 0 {
+            self.received.store(at, Ordering::Relaxed);
             consumer.store_release(at);
             fence(Ordering::SeqCst);
             // A server that found the ring full waits for room.
@@ -231,6 +268,10 @@ impl<P: Hypercall + Pages + Park + Clock> Transport for Ring<'_, P> {
                 return Some(value);
             }
             if woken.0.swap(false, Ordering::AcqRel) {
+                // A server that always has more does not move the deadline.
+                if deadline.is_some_and(|deadline| platform.now_ns() >= deadline) {
+                    return None;
+                }
                 continue;
             }
             if self.channel.wait_blocking(deadline) == Wait::Deadline {
