@@ -176,7 +176,7 @@ fn no_page_is_put_below_a_stack(guest: &Guest) -> Verdict {
 /// And the grants in it with it.
 fn a_frame_of_the_grant_table_stays_where_it_is(guest: &Guest) -> Verdict {
     let (table, platform) = (guest.grants()?, guest.platform());
-    let page = Page::new(table.platform()).map_err(|_| "no page")?;
+    let page = Page::new(table).map_err(|_| "no page")?;
     let granted: Granted<'_, Current, PeerReads> = table
         .share(DomId(0), page)
         .map_err(|_| "it cannot be shared")?;
