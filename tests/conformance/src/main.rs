@@ -6,7 +6,7 @@
 //! dies that way, to be looked at from outside; `measure` tells figures about
 //! time; `pair=front` and `pair=back` work with each other; `registers=N` looks at
 //! all registers N times while events come, and `ipis=N` sends as many to another
-//! vCPU; `costs` tells what the ways to the hypervisor cost. `ports=2level`,
+//! vCPU; `lines=N` writes N lines without a pause; `costs` tells what the ways to the hypervisor cost. `ports=2level`,
 //! `upcall=apic` and `grants=2` have the claims tried with the other of two
 //! interfaces; [`suite`] has the words that choose among them. `spoil.S` has other
 //! entries, which spoil what the loader hands over.
@@ -18,6 +18,7 @@ mod claim;
 mod claims;
 mod costs;
 mod faults;
+mod flood;
 mod hypercall_page;
 mod measure;
 #[cfg(target_os = "none")]
@@ -113,6 +114,7 @@ fn main(guest: Guest) -> Result<(), Error> {
     for (what, test) in [
         ("registers", torture::registers as fn(&Guest, u64) -> _),
         ("ipis", torture::ipis as fn(&Guest, u64) -> _),
+        ("lines", flood::lines),
     ] {
         if let Some(count) = suite::value(&guest, what) {
             let count = count

@@ -1,5 +1,5 @@
-# Runs one guest: its console is this one, its end is told behind a mark. There
-# may be others, whose words are told afterwards: with /job/peer.cfg a second
+# Runs one guest: its console is shown here, its end is told behind a mark, "$mark",
+# which no guest knows. There may be others, whose words are told afterwards: with /job/peer.cfg a second
 # guest, with /job/linux-peer a process of this domain in its place, with /job/xs
 # somebody who answers in the guest's part of the store, and with /job/busy
 # others who work there; with /job/toolstack the guest is suspended and resumed
@@ -10,7 +10,7 @@ xl dmesg -c >/dev/null
 create() {
     if ! xl create -q -p "/job/$1.cfg" >/job/create.log 2>&1; then
         cat /job/create.log
-        echo "@@LAB refused"
+        echo "$mark refused"
         exit
     fi
 }
@@ -112,19 +112,26 @@ if [ -f /job/toolstack ]; then
         fi
     done >/job/toolstack.log 2>&1 &
 fi
-echo "@@LAB begin"
+console=/var/log/xen/console/guest-guest.log
+until [ -f "$console" ]; do usleep 10000; done
+exec 3<"$console"
+echo "$mark begin"
+# What the daemon records is complete and in order. The terminal that it makes, which is
+# here for the guest's input, loses what was not read when the guest ends.
+if [ ! -f /job/bench ]; then
+    (until [ -f /job/ended ]; do cat <&3; usleep 50000; done) &
+    follower=$!
+fi
 (sleep 0.05; xl unpause guest) &
-xl console guest
+xenconsole "$domid" --num 0 --interactive >/dev/null
 ended guest 20
+: >/job/ended
+[ -n "$follower" ] && wait "$follower"
+cat <&3
 [ -n "$trouble" ] && kill "$trouble"
 [ -n "$server" ] && kill "$server"
-# A terminal that is closed loses what nobody has read: the daemon's own record
-# has it all.
 echo
-echo "@@LAB record"
-cat /var/log/xen/console/guest-guest.log
-echo
-echo "@@LAB peers"
+echo "$mark peers"
 if [ -f /job/check ]; then
     # What the guest left on its disk, as Linux sees it.
     while read -r kind start; do
@@ -161,6 +168,6 @@ if [ -f /job/peer.log ]; then
     cat /job/peer.log
     echo
 fi
-echo "@@LAB log"
+echo "$mark log"
 xl dmesg
-echo "@@LAB end $(reason guest)"
+echo "$mark end $(reason guest)"

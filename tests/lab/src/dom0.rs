@@ -13,7 +13,7 @@ use object::{Object, ObjectSection};
 use crate::cpio::Archive;
 
 /// Kernel modules that dom0 loads; what they need comes with them.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 20] = [
     "xenfs",
     "xen-privcmd",
     "xen-evtchn",
@@ -33,6 +33,7 @@ const MODULES: [&str; 19] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_net",
+    "virtio_console",
 ];
 
 const XEN_TOOLS: [&str; 9] = [

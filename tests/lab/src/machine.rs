@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    os::unix::process::CommandExt,
+    os::unix::{fs::symlink, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
@@ -32,6 +32,31 @@ const LINUX_OPTIONS: &str = "console=hvc0 rdinit=/init net.ifnames=0 quiet rodat
 /// The network of the initial domain, which its guests' bridge is on.
 const NETWORK_DEVICE: &str = "virtio-net-pci,netdev=net0,romfile=";
 
+/// The port by which jobs and what they print go: a stream without loss. Xen's own
+/// serial console is none: it drops what does not fit into its buffer, and carries Xen's
+/// log in between.
+const JOB_PORT: [&str; 6] = [
+    "-chardev",
+    "stdio,id=job,signal=off",
+    "-device",
+    "virtio-serial-pci,max_ports=2",
+    "-device",
+    "virtserialport,chardev=job,nr=1",
+];
+
+/// Files in a machine's folder. QEMU runs there and gets these names alone: in its
+/// options, commas and spaces of a path have a meaning.
+mod name {
+    pub(super) const XEN: &str = "xen";
+    pub(super) const LINUX: &str = "linux";
+    pub(super) const DOM0: &str = "dom0.cpio";
+    pub(super) const SAVED: &str = "saved";
+    pub(super) const JOB: &str = "job";
+    pub(super) const SERIAL: &str = "serial.log";
+    pub(super) const QMP: &str = "qmp";
+    pub(super) const GDB: &str = "gdb";
+}
+
 /// The parts of the machine, built and kept.
 #[derive(Debug)]
 pub(crate) struct Parts {
@@ -48,7 +73,7 @@ impl Parts {
         let machine_tree = packages::ensure_tree()?;
         let tree = packages::ensure_xen(version)?;
         let inputs = format!(
-            "{}{XEN_OPTIONS}{LINUX_OPTIONS}{JOB_DISK_BYTES}{NETWORK_DEVICE}{}",
+            "{}{XEN_OPTIONS}{LINUX_OPTIONS}{JOB_DISK_BYTES}{NETWORK_DEVICE}{JOB_PORT:?}{}",
             dom0::inputs(),
             version.name()
         );
@@ -99,28 +124,15 @@ impl Parts {
         }
         let bar = packages::progress("starting Xen for the first time");
         let run = run_folder()?;
-        job_disk::write(&run.path().join("job"), &[], &[])?;
+        write_job(run.path(), &[], &[])?;
         let mut machine = self.start(run.path(), Start::Cold, pace, None, Debug::Off)?;
         let mut output = machine.output()?;
-        let mut line = Vec::new();
-        let mut log = String::new();
-        loop {
-            line.clear();
-            if output.read_until(b'\n', &mut line)? == 0 {
-                bail!("Xen did not start:\n{log}");
-            }
-            let text = String::from_utf8_lossy(&line);
-            log.push_str(&text);
-            if text.contains("@@LAB ready") {
-                break;
-            }
-        }
-        // Let the shell reach its prompt.
-        std::thread::sleep(std::time::Duration::from_millis(1500));
+        machine.wait_until_ready(&mut output)?;
+        let unfinished = self.folder.join("saved.new");
+        symlink(&unfinished, run.path().join(name::SAVED))?;
         machine.qmp.use_mapped_ram()?;
         machine.qmp.call("stop", json!({}))?;
-        let unfinished = self.folder.join("saved.new");
-        let uri = format!("file:{}", unfinished.display());
+        let uri = format!("file:{}", name::SAVED);
         machine.qmp.call("migrate", json!({ "uri": uri }))?;
         machine.qmp.wait_for_migration()?;
         drop(machine);
@@ -139,38 +151,45 @@ impl Parts {
         port: Option<SocketAddr>,
         debug: Debug,
     ) -> Result<Machine> {
-        let socket = folder.join("qmp");
-        let mut command = packages::qemu(&self.machine_tree);
+        for (target, link) in [
+            (self.folder.join("xen"), name::XEN),
+            (self.folder.join("linux"), name::LINUX),
+            (self.folder.join("dom0.cpio"), name::DOM0),
+        ] {
+            symlink(fs::canonicalize(target)?, folder.join(link))?;
+        }
+        let mut command = packages::qemu(&self.machine_tree, folder)?;
         command
             .args(["-M", "pc", "-m", "3G"])
             .args(pace.options())
             .args(["-cpu", "EPYC,+svm,+npt,-monitor,-rdtscp"])
-            .arg("-kernel")
-            .arg(self.folder.join("xen"))
-            .args(["-append", XEN_OPTIONS, "-initrd"])
-            .arg(format!(
-                "{0}/linux {LINUX_OPTIONS},{0}/dom0.cpio",
-                self.folder.display()
-            ))
+            .args(["-kernel", name::XEN, "-append", XEN_OPTIONS, "-initrd"])
+            .arg(format!("{} {LINUX_OPTIONS},{}", name::LINUX, name::DOM0))
             .arg("-drive")
             .arg(format!(
                 "file={},format=raw,if=virtio,readonly=on",
-                folder.join("job").display()
+                name::JOB
             ))
             .args(["-netdev", &net::user(port), "-device", NETWORK_DEVICE])
-            .args(["-serial", "stdio", "-qmp"])
-            .arg(format!("unix:{},server=on,wait=off", socket.display()))
+            .args(JOB_PORT)
+            .arg("-serial")
+            .arg(format!("file:{}", name::SERIAL))
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", name::QMP))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         if start == Start::Restored {
+            symlink(
+                fs::canonicalize(self.saved(pace))?,
+                folder.join(name::SAVED),
+            )?;
             command.args(["-incoming", "defer"]);
         }
         if debug == Debug::Gdb {
-            let socket = folder.join("gdb");
             command
                 .arg("-gdb")
-                .arg(format!("unix:{},server=on,wait=off", socket.display()));
+                .arg(format!("unix:{},server=on,wait=off", name::GDB));
         }
         let mut child = spawn(&mut command)?;
         if let Some(errors) = child.stderr.take() {
@@ -178,11 +197,12 @@ impl Parts {
         }
         let mut machine = Machine {
             child,
-            qmp: Qmp::connect(&socket)?,
+            qmp: Qmp::connect(&folder.join(name::QMP))?,
+            serial: folder.join(name::SERIAL),
         };
         if start == Start::Restored {
             machine.qmp.use_mapped_ram()?;
-            let uri = format!("file:{}", self.saved(pace).display());
+            let uri = format!("file:{}", name::SAVED);
             machine
                 .qmp
                 .call("migrate-incoming", json!({ "uri": uri }))?;
@@ -203,6 +223,20 @@ fn pass_on(errors: std::process::ChildStderr) {
             }
         }
     });
+}
+
+/// Writes the disk by which a job comes in into a machine's folder.
+pub(crate) fn write_job(
+    folder: &Path,
+    files: &[(&str, Vec<u8>)],
+    lent: &[job_disk::Lent],
+) -> Result<()> {
+    job_disk::write(&folder.join(name::JOB), files, lent)
+}
+
+/// Where a machine's debugger listens.
+pub(crate) fn debugger(folder: &Path) -> PathBuf {
+    folder.join(name::GDB)
 }
 
 /// Folders of runs that are not over.
@@ -298,18 +332,36 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
 pub(crate) struct Machine {
     child: Child,
     qmp: Qmp,
+    serial: PathBuf,
 }
 
 impl Machine {
-    /// What its console says.
+    /// The output of the job port.
     pub(crate) fn output(&mut self) -> Result<BufReader<std::process::ChildStdout>> {
-        let output = self.child.stdout.take().context("the console was taken")?;
+        let output = self.child.stdout.take().context("the port was taken")?;
         Ok(BufReader::new(output))
     }
 
-    /// What its console is told.
+    /// The input of the job port.
     pub(crate) fn input(&mut self) -> Result<std::process::ChildStdin> {
-        self.child.stdin.take().context("the console was taken")
+        self.child.stdin.take().context("the port was taken")
+    }
+
+    /// Reads the port until the initial domain's shell takes commands, which a machine
+    /// does that was not restored.
+    ///
+    /// # Errors
+    /// QEMU ended before: the error has what Xen and Linux wrote on the serial console.
+    pub(crate) fn wait_until_ready(&self, output: &mut impl BufRead) -> Result<()> {
+        let mut line = Vec::new();
+        while !String::from_utf8_lossy(&line).contains("@@LAB ready") {
+            line.clear();
+            if output.read_until(b'\n', &mut line)? == 0 {
+                let log = fs::read(&self.serial).unwrap_or_default();
+                bail!("Xen did not start:\n{}", String::from_utf8_lossy(&log));
+            }
+        }
+        Ok(())
     }
 
     /// Its process.

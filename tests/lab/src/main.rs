@@ -8,6 +8,7 @@ mod crowd;
 mod disk;
 mod dom0;
 mod exit;
+mod flood;
 mod foreign;
 mod fresh;
 mod fuzz;

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -209,18 +209,19 @@ fn ensure_unpacked(folder: &str, suite: &str, packages: &str, message: &str) -> 
     Ok(tree)
 }
 
-/// QEMU out of the tree, whatever the host has.
-pub(crate) fn qemu(tree: &Path) -> Command {
-    let libraries = tree.join("usr/lib/x86_64-linux-gnu");
+/// QEMU out of the tree, whatever the host has. It runs in `folder`, where the tree is
+/// `tree`: a colon in a path ends it for the loader.
+pub(crate) fn qemu(tree: &Path, folder: &Path) -> Result<Command> {
+    symlink(fs::canonicalize(tree)?, folder.join("tree")).context("cannot link QEMU's tree")?;
+    let libraries = "tree/usr/lib/x86_64-linux-gnu";
     let mut command = Command::new(tree.join("lib64/ld-linux-x86-64.so.2"));
     command
+        .current_dir(folder)
         .arg("--library-path")
-        .arg(format!("{0}:{0}/pulseaudio", libraries.display()))
-        .arg(tree.join("usr/bin/qemu-system-x86_64"))
-        .arg("-L")
-        .arg(tree.join("usr/share/qemu"))
-        .arg("-L")
-        .arg(tree.join("usr/share/seabios"))
+        .arg(format!("{libraries}:{libraries}/pulseaudio"))
+        .arg("tree/usr/bin/qemu-system-x86_64")
+        .args(["-L", "tree/usr/share/qemu"])
+        .args(["-L", "tree/usr/share/seabios"])
         .args([
             "-nodefaults",
             "-no-user-config",
@@ -230,5 +231,5 @@ pub(crate) fn qemu(tree: &Path) -> Command {
             "none",
         ])
         .args(["-no-reboot"]);
-    command
+    Ok(command)
 }

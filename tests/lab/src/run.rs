@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
+    os::unix::fs::symlink,
     process::{Child, Stdio},
     sync::{
         Arc,
@@ -20,7 +21,7 @@ use crate::{
     exit::Ended,
     guest::{self, Build},
     job::{Debug, Job, Platform, Report, Show, With},
-    machine::{run_folder, spawn},
+    machine::{debugger, run_folder, spawn},
     packages, process, spoil,
     visitor::Visitor,
     xen,
@@ -195,7 +196,9 @@ fn qemu(job: &Job) -> Result<Report> {
         let _lock = packages::lock()?;
         packages::ensure_tree()?
     };
-    let mut command = packages::qemu(&tree);
+    // QEMU runs in the folder, and reads names of files there.
+    symlink(fs::canonicalize(&kernel)?, folder.path().join("kernel"))?;
+    let mut command = packages::qemu(&tree, folder.path())?;
     command
         .args([
             "-M", "q35", "-accel", "tcg", "-cpu", "max", "-serial", "stdio",
@@ -207,17 +210,15 @@ fn qemu(job: &Job) -> Result<Report> {
             "-smp",
             &job.vcpus.to_string(),
         ])
-        .args(["-append", &job.command_line, "-kernel"])
-        .arg(&kernel);
+        .args(["-append", &job.command_line, "-kernel", "kernel"]);
     if let Some(module) = &job.module {
-        command.arg("-initrd").arg(module);
+        symlink(fs::canonicalize(module)?, folder.path().join("module"))?;
+        command.args(["-initrd", "module"]);
     }
     if job.debug == Debug::Gdb {
-        let socket = folder.path().join("gdb");
+        let socket = debugger(folder.path());
         invite(&kernel, &socket, "the guest waits for gdb's continue");
-        command
-            .args(["-S", "-gdb"])
-            .arg(format!("unix:{},server=on,wait=off", socket.display()));
+        command.args(["-S", "-gdb", "unix:gdb,server=on,wait=off"]);
     }
     command
         .stdin(Stdio::piped())

@@ -5,7 +5,7 @@ use std::{fs, process::Command, time::Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    abi, foreign, guest,
+    abi, flood, foreign, guest,
     job::Platform,
     matrix::{self, Column, Verdict},
     narrow,
@@ -106,6 +106,17 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
             }
         }
         table.push(row);
+    }
+    for column in columns {
+        if !"every line arrives".contains(filter) {
+            break;
+        }
+        match flood::check(*column) {
+            Ok(()) => passed += 1,
+            Err(why) => {
+                failures.push(format!("every line arrives on {}: {why:#}", column.name()));
+            }
+        }
     }
     if filter.is_empty() {
         for column in columns {

@@ -5,7 +5,6 @@ use std::{
     fs,
     io::{BufRead, Write},
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::Duration,
 };
 
@@ -20,7 +19,7 @@ use crate::{
     job::{Debug, Job, Report, Show, With},
     job_disk::{self, Lent},
     linux,
-    machine::{Parts, Start, run_folder},
+    machine::{Parts, Start, debugger, run_folder, write_job},
     packages,
     relay::Relay,
     run::{Watchdog, announce, feed, invite, show},
@@ -110,6 +109,7 @@ fn target(job: &Job, index: usize, disk: &Disk) -> String {
 /// What the initial domain's console says, sorted.
 #[derive(Default)]
 struct Transcript {
+    mark: String,
     console: String,
     log: Vec<String>,
     ended: Option<Ended>,
@@ -124,49 +124,39 @@ enum Whose {
     Others,
 }
 
-/// Whether the start of a line may turn out to be Xen's or the lab's own.
-fn could_be_ours(line: &[u8]) -> bool {
-    [b"(XEN)", b"@@LAB"].iter().any(|mark| {
-        let len = line.len().min(mark.len());
-        line.get(..len) == mark.get(..len)
-    })
-}
-
-/// Where Xen, which has the same serial line, spoke within a line of the guest's:
-/// that goes on behind.
-fn interrupted(line: &[u8]) -> Option<usize> {
-    if !line.ends_with(b"\n") {
-        return None;
-    }
-    let at = line.windows(5).position(|word| word == b"(XEN)")?;
-    (at > 0).then_some(at)
-}
-
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
     Before,
     Guest,
-    /// What the guest said, once more and whole.
-    Record,
     Log,
 }
 
 impl Transcript {
+    /// Expects lines of the job's own behind `mark`.
+    fn new(mark: String) -> Self {
+        Self {
+            mark,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the start of a line may turn out to be the job's own.
+    fn could_be_ours(&self, line: &[u8]) -> bool {
+        let len = line.len().min(self.mark.len());
+        line.get(..len) == self.mark.as_bytes().get(..len)
+    }
+
     /// Takes a line, and says whose it was.
     fn line(&mut self, line: &str) -> Whose {
-        if let Some(mark) = line.trim_end().strip_prefix("@@LAB ") {
-            match mark.split_once(' ').map_or(mark, |(word, _)| word) {
-                "begin" => self.stage = Stage::Guest,
-                "record" => {
-                    self.stage = Stage::Record;
-                    self.console.clear();
-                }
-                "peers" => self.stage = Stage::Guest,
+        if let Some(word) = line.trim_end().strip_prefix(&self.mark) {
+            let word = word.trim_start();
+            match word.split_once(' ').map_or(word, |(word, _)| word) {
+                "begin" | "peers" => self.stage = Stage::Guest,
                 "log" => self.stage = Stage::Log,
                 "refused" => self.ended = Some(Ended::Refused(self.create_log.trim().to_owned())),
                 "end" => {
-                    let reason = mark.rsplit(' ').next().and_then(|word| word.parse().ok());
+                    let reason = word.rsplit(' ').next().and_then(|word| word.parse().ok());
                     self.ended = Some(reason.map_or_else(
                         || Ended::Died("without telling why".to_owned()),
                         Ended::Shutdown,
@@ -178,22 +168,12 @@ impl Transcript {
         }
         match self.stage {
             Stage::Before => {
-                if !line.starts_with("(XEN)") {
-                    self.create_log.push_str(line);
-                }
+                self.create_log.push_str(line);
                 Whose::Others
             }
-            // Xen's own console is the same line: it is asked for its log
-            // when the guest has ended.
-            Stage::Guest if line.starts_with("(XEN)") => Whose::Others,
             Stage::Guest => {
                 self.console.push_str(line);
                 Whose::Guests
-            }
-            Stage::Record if line.starts_with("(XEN)") => Whose::Others,
-            Stage::Record => {
-                self.console.push_str(line);
-                Whose::Others
             }
             Stage::Log => {
                 // Xen lists the state that it saves when it starts a guest.
@@ -282,12 +262,12 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
             }
         }
     }
-    job_disk::write(&folder.path().join("job"), &files, &lent)?;
+    write_job(folder.path(), &files, &lent)?;
     let relay = job.net.map(|net| Relay::open(net.address())).transpose()?;
     let port = relay.as_ref().map(Relay::inner);
     let mut machine = parts.start(folder.path(), job.start, job.pace, port, job.debug)?;
     if job.debug == Debug::Gdb {
-        let socket = folder.path().join("gdb");
+        let socket = debugger(folder.path());
         invite(
             &kernel_path,
             &socket,
@@ -299,24 +279,19 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     let watchdog = Watchdog::start(machine.pid(), job.timeout + allowance);
     let mut input = machine.input()?;
     let mut output = machine.output()?;
-    let mut transcript = Transcript::default();
+    // Nothing that a guest writes is taken for the job's word: it cannot know the mark.
+    let run = folder.path().file_name().unwrap_or_default();
+    let mark = format!("@@LAB-{}", run.to_string_lossy());
+    let mut transcript = Transcript::new(mark.clone());
     // An archive has a header of 512 bytes for each file, and pads it.
     let bytes: usize = files.iter().map(|(_, content)| content.len() + 1024).sum();
     let blocks = bytes / 65536 + 2;
     let start = format!(
-        // The shell's prompt stands on the line where the job starts to speak.
-        "echo; dd if=/dev/vda bs=64k count={blocks} iflag=direct 2>/dev/null | tar xf - -C /job; \
-         sh /job/run.sh\n"
+        "dd if=/dev/vda bs=64k count={blocks} iflag=direct 2>/dev/null | tar xf - -C /job; \
+         mark={mark} sh /job/run.sh\n"
     );
     if job.start == Start::Cold {
-        let mut line = Vec::new();
-        while !String::from_utf8_lossy(&line).contains("@@LAB ready") {
-            line.clear();
-            if output.read_until(b'\n', &mut line)? == 0 {
-                break;
-            }
-        }
-        thread::sleep(Duration::from_millis(1500));
+        machine.wait_until_ready(&mut output)?;
     }
     input.write_all(start.as_bytes())?;
     input.flush()?;
@@ -381,12 +356,7 @@ fn follow(
                 line.extend(names.suffix(&line).as_bytes());
             }
             line.push(byte);
-            if [Stage::Guest, Stage::Record].contains(&transcript.stage)
-                && let Some(rest) = interrupted(&line)
-            {
-                line.truncate(rest);
-                shown = shown.min(rest);
-            } else if byte == b'\n' {
+            if byte == b'\n' {
                 let text = String::from_utf8_lossy(&line);
                 if transcript.line(&text) == Whose::Guests {
                     show(job, std::mem::take(&mut gap), std::io::stdout());
@@ -402,7 +372,7 @@ fn follow(
         }
         if transcript.stage == Stage::Guest {
             // A prompt has no end of line: show what can only be the guest's.
-            if !could_be_ours(&line) {
+            if !transcript.could_be_ours(&line) {
                 show(job, std::mem::take(&mut gap), std::io::stdout());
                 show(job, line.get(shown..).unwrap_or(&[]), std::io::stdout());
                 shown = line.len();
@@ -428,50 +398,43 @@ mod tests {
 
     #[test]
     fn the_guests_words_and_xens_are_told_apart() {
-        let mut transcript = Transcript::default();
+        let mut transcript = Transcript::new("@@LAB-x".to_owned());
         for line in [
             "noise\n",
-            "@@LAB begin\n",
+            "@@LAB-x begin\n",
             "hello\n",
-            "(XEN) something\n",
-            "@@LAB record\n",
-            "hello\n",
-            "and good bye\n",
-            "@@LAB peers\n",
+            "(XEN) a guest may write this, too\n",
+            "@@LAB end reason code 7\n",
+            "@@LAB-x peers\n",
             "the other\n",
-            "@@LAB log\n",
+            "@@LAB-x log\n",
             "(XEN) crashed\n",
-            "@@LAB end reason code 3\n",
+            "@@LAB-x end reason code 3\n",
         ] {
             transcript.line(line);
         }
-        // The end had been lost.
-        assert_eq!(transcript.console, "hello\nand good bye\nthe other\n");
+        assert_eq!(
+            transcript.console,
+            "hello\n(XEN) a guest may write this, too\n@@LAB end reason code 7\nthe other\n"
+        );
         assert_eq!(transcript.log, ["(XEN) crashed"]);
         assert_eq!(transcript.ended, Some(Ended::Shutdown(3)));
     }
 
     #[test]
-    fn what_xen_says_within_a_line_is_cut_out() {
-        assert_eq!(interrupted(b"test a(XEN) mm.c:1 bad\n"), Some(6));
-        for line in [&b"(XEN) mm.c:1 bad\n"[..], b"test a(XEN) mm", b"test a\n"] {
-            assert_eq!(interrupted(line), None);
-        }
-    }
-
-    #[test]
     fn a_prompt_is_shown_before_its_line_ends() {
-        assert!(!could_be_ours(b"name? "));
-        for ours in [b"".as_slice(), b"(X", b"(XEN) d1", b"@@", b"@@LAB end"] {
-            assert!(could_be_ours(ours));
+        let transcript = Transcript::new("@@LAB-x".to_owned());
+        assert!(!transcript.could_be_ours(b"name? "));
+        for ours in [b"".as_slice(), b"@@", b"@@LAB-x end"] {
+            assert!(transcript.could_be_ours(ours));
         }
     }
 
     #[test]
     fn a_refused_guest_says_why() {
-        let mut transcript = Transcript::default();
+        let mut transcript = Transcript::new("@@LAB-x".to_owned());
         transcript.line("xl: bad image\n");
-        transcript.line("@@LAB refused\n");
+        transcript.line("@@LAB-x refused\n");
         assert_eq!(
             transcript.ended,
             Some(Ended::Refused("xl: bad image".into()))
