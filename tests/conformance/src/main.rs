@@ -83,6 +83,11 @@ fn two_guests(
     Ok(())
 }
 
+fn number(text: &str) -> Result<u64, Error> {
+    let number = text.parse();
+    number.map_err(|_| Error::Failed("this word wants a number behind it"))
+}
+
 fn main(guest: Guest) -> Result<(), Error> {
     let options = guest.command_line().split_whitespace();
     if let Some(fault) = options
@@ -104,6 +109,9 @@ fn main(guest: Guest) -> Result<(), Error> {
             return two_guests(&guest, side);
         }
     }
+    if let Some(count) = suite::value(&guest, "lines") {
+        return torture::run(&guest, number(count)?, flood::lines);
+    }
     if has_option(&guest, "measure") {
         return measure::run(&guest);
     }
@@ -114,14 +122,10 @@ fn main(guest: Guest) -> Result<(), Error> {
     for (what, test) in [
         ("registers", torture::registers as fn(&Guest, u64) -> _),
         ("ipis", torture::ipis as fn(&Guest, u64) -> _),
-        ("lines", flood::lines),
     ] {
         if let Some(count) = suite::value(&guest, what) {
-            let count = count
-                .parse()
-                .map_err(|_| Error::Failed("this word wants a number behind it"))?;
             let _ports = guest.start_ports(choice(&guest), delivery(&guest))?;
-            return torture::run(&guest, count, test);
+            return torture::run(&guest, number(count)?, test);
         }
     }
     // Errors show in the claims about them.

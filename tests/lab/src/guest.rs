@@ -41,7 +41,8 @@ pub(crate) enum Build {
     Kernel,
 }
 
-const KERNEL_TARGET: &str = "x86_64-unknown-none";
+/// The compiler's target of kernels.
+pub(crate) const KERNEL_TARGET: &str = "x86_64-unknown-none";
 
 /// Whether it is the path of a kernel, and not a package of the workspace.
 pub(crate) fn is_foreign(name: &str) -> bool {
@@ -136,6 +137,7 @@ pub(crate) fn build_tool(tool: Tool) -> Result<PathBuf> {
         .args(arguments)
         .args(["--target", HOST_TARGET, "--target-dir"])
         .arg(&target)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Cstrip=symbols");
     let status = cargo.status().context("cannot run cargo")?;
     if !status.success() {

@@ -141,16 +141,16 @@ impl Parts {
         Ok(())
     }
 
-    /// Starts the machine: `folder` holds its job and its socket, `port` leads to the
-    /// guest.
-    pub(crate) fn start(
+    /// What starts the machine in `folder`, which holds its job and its socket; `port`
+    /// leads to the guest.
+    fn command(
         &self,
         folder: &Path,
         start: Start,
         pace: Pace,
         port: Option<SocketAddr>,
         debug: Debug,
-    ) -> Result<Machine> {
+    ) -> Result<Command> {
         for (target, link) in [
             (self.folder.join("xen"), name::XEN),
             (self.folder.join("linux"), name::LINUX),
@@ -191,7 +191,20 @@ impl Parts {
                 .arg("-gdb")
                 .arg(format!("unix:{},server=on,wait=off", name::GDB));
         }
-        let mut child = spawn(&mut command)?;
+        Ok(command)
+    }
+
+    /// Starts the machine: `folder` holds its job and its socket, `port` leads to the
+    /// guest.
+    pub(crate) fn start(
+        &self,
+        folder: &Path,
+        start: Start,
+        pace: Pace,
+        port: Option<SocketAddr>,
+        debug: Debug,
+    ) -> Result<Machine> {
+        let mut child = spawn(&mut self.command(folder, start, pace, port, debug)?)?;
         if let Some(errors) = child.stderr.take() {
             pass_on(errors);
         }
@@ -374,5 +387,39 @@ impl Drop for Machine {
     fn drop(&mut self) {
         let _gone = self.child.kill();
         let _gone = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// QEMU splits options at commas and, for modules of the kernel, at spaces.
+    #[test]
+    fn no_path_is_in_an_option_of_qemu() {
+        let folder = tempfile::Builder::new().prefix("a, b").tempdir().unwrap();
+        let parts = Parts {
+            tree: "/nowhere".into(),
+            machine_tree: folder.path().into(),
+            folder: folder.path().into(),
+        };
+        for name in ["xen", "linux", "dom0.cpio", "saved"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let run = tempfile::Builder::new().prefix("c, d").tempdir().unwrap();
+        let command = parts
+            .command(run.path(), Start::Restored, Pace::Clock, None, Debug::Gdb)
+            .unwrap();
+        assert_eq!(command.get_current_dir(), Some(run.path()));
+        for argument in command.get_args() {
+            let argument = argument.to_string_lossy();
+            assert!(
+                !argument.contains("a, b") && !argument.contains("c, d"),
+                "{argument}"
+            );
+        }
+        for name in [name::XEN, name::LINUX, name::DOM0, name::SAVED] {
+            assert!(run.path().join(name).exists(), "{name}");
+        }
     }
 }

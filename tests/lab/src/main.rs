@@ -32,6 +32,7 @@ mod say;
 mod scenario;
 mod size;
 mod spoil;
+mod surroundings;
 mod test;
 mod tools;
 mod visitor;

@@ -12,7 +12,7 @@ use crate::{
     report::{self, Form},
     same,
     say::say,
-    scenario, tools,
+    scenario, surroundings, tools,
 };
 
 /// The host's own tests: all libraries, and what is not among them.
@@ -65,6 +65,11 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         ("grub", user, foreign::grub),
         ("an ordinary user", user, narrow::check),
         ("virtual time", user, tools::steady),
+        (
+            "folders and flags",
+            &[Platform::User, Platform::Qemu, Platform::XenPv],
+            surroundings::check,
+        ),
     ] {
         if name.contains(filter) && platforms.iter().all(|platform| has(*platform)) {
             match check() {

@@ -1,0 +1,14 @@
+//! Links the image by the script of `pv-guest`. Arguments of a build script stay where
+//! `RUSTFLAGS` replaces those of `.cargo/config.toml`.
+
+use std::env;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none") {
+        // Loaders copy segments: they need not lie on pages in the file.
+        for argument in ["-Tpv-guest.ld", "--no-pie", "--nmagic"] {
+            println!("cargo::rustc-link-arg-bins={argument}");
+        }
+    }
+}

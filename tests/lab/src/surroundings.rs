@@ -1,0 +1,53 @@
+//! That the lab works where a user has it: in folders with spaces and commas in their
+//! names, and with flags for the compiler in the environment.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{guest, job::Platform};
+
+const GREETING: &str = "hello from";
+
+/// Builds a guest with `RUSTFLAGS` set, which replace those of `.cargo/config.toml`, and
+/// starts what was built from a folder with such a name, which holds the machine's files,
+/// too.
+pub(crate) fn check() -> Result<()> {
+    let parent = tempfile::Builder::new().prefix("a lab, moved").tempdir()?;
+    let target = guest::target_dir().join("flags");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .current_dir(guest::root())
+        .args(["build", "--quiet", "--package", "hello", "--release"])
+        .args(["--target", guest::KERNEL_TARGET, "--target-dir"])
+        .arg(&target)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("RUSTFLAGS", "-D warnings")
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(built.success(), "hello does not build with RUSTFLAGS set");
+    let image = parent.path().join("hello");
+    let release = target.join(guest::KERNEL_TARGET).join("release");
+    fs::copy(release.join("hello"), &image)?;
+    for platform in [Platform::User, Platform::Qemu, Platform::XenPv] {
+        let output = Command::new(std::env::current_exe()?)
+            .arg("run")
+            .arg(&image)
+            .args(["--on", platform.name()])
+            .env("TMPDIR", parent.path())
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run the lab")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.success() && said.contains(GREETING),
+            "on {}: {said}\n{}",
+            platform.name(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
