@@ -5,7 +5,7 @@ mod kernel;
 #[path = "kernel/nic.rs"]
 mod nic;
 
-use std::cell::Cell;
+use std::{cell::Cell, future::poll_fn, mem::replace, task::Poll};
 
 use futures_util::join;
 use mock_hypervisor::{Frame, NicConfig};
@@ -40,11 +40,22 @@ fn numbered(number: u32) -> Frame {
 
 /// Counts how often another task goes on until `work` is done.
 async fn turns_beside(work: impl Future<Output = ()>) -> u32 {
+    // What was sent has come.
+    kernel::pause().await;
     let (is_done, turns) = (Cell::new(false), Cell::new(0));
     let other = async {
         while !is_done.get() {
             turns.set(turns.get() + 1);
-            kernel::pause().await;
+            // Not as `kernel::pause`: it is to go on whenever the other yields.
+            let mut is_woken = false;
+            poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                match replace(&mut is_woken, true) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
         }
     };
     let work = async {
@@ -215,8 +226,6 @@ fn a_stack_is_not_kept_by_wrong_checksums() {
 #[cfg(feature = "embassy-net")]
 #[test]
 fn a_polled_stack_is_not_kept_by_wrong_checksums() {
-    use std::{future::poll_fn, task::Poll};
-
     use pv_guest::adapt::embassy_net::{Device, driver::Driver as _, driver::RxToken as _};
 
     let config = netfront::Config::default();

@@ -148,7 +148,8 @@ fn a_megabyte_goes_from_stack_to_stack() {
     let full = NicConfig::default();
     let weak = NicConfig {
         segments: false,
-        checksums: false,
+        checksums_v4: false,
+        checksums_v6: false,
         ..NicConfig::default()
     };
     let jumbo = NicConfig {

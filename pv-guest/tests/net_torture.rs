@@ -43,10 +43,36 @@ impl Random {
     }
 }
 
-/// The packet of a number: all of its bytes tell which it is.
+/// What a backend can cut begins with headers of IPv4 and TCP.
+const TCP_HEADERS: usize = 40;
+
+/// Where a packet's number is.
+fn number_at(packet: &[u8]) -> usize {
+    match packet[12..14] {
+        [8, 0] => 14 + TCP_HEADERS,
+        _ => 14,
+    }
+}
+
+/// The packet of a number: all of its bytes tell which it is. One that is longer than the
+/// MTU is TCP, with the sum of the pseudo header.
 fn packet(from: usize, number: u64, len: usize) -> Vec<u8> {
-    let head = [&MACS[1 - from][..], &MACS[from], &[0x88, 0xb5]].concat();
-    let head = [&head[..], &number.to_le_bytes()].concat();
+    let mut head = [MACS[1 - from], MACS[from]].concat();
+    if len > 1514 {
+        let ip_bytes = (len - 14) as u16;
+        head.extend([8, 0, 0x45, 0]);
+        head.extend(ip_bytes.to_be_bytes());
+        head.extend([0, 9, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        head.extend([0, 7, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10, 1, 0]);
+        let words = [0x0a00, 1, 0x0a00, 2, 6, u32::from(ip_bytes) - 20];
+        let sum: u32 = words.into_iter().sum();
+        let pseudo = (sum & 0xffff) + (sum >> 16);
+        head.extend((pseudo as u16).to_be_bytes());
+        head.extend([0, 0]);
+    } else {
+        head.extend([0x88, 0xb5]);
+    }
+    head.extend(number.to_le_bytes());
     let rest = (head.len()..len).map(|at| (number as u8).wrapping_mul(31) ^ at as u8);
     head.iter().copied().chain(rest).collect()
 }
@@ -76,7 +102,7 @@ async fn send_all(nic: &Nic<'_, &Domain>, from: usize, random: &mut Random) {
         let bytes = packet(from, number, len);
         let segmentation = (len > 1514).then_some(Segmentation {
             protocol: Protocol::TcpV4,
-            segment_bytes: NonZeroU16::MAX,
+            segment_bytes: NonZeroU16::new(1400).unwrap(),
         });
         let offload = Offload {
             checksum: match segmentation {
@@ -126,7 +152,8 @@ async fn recover(nic: &Nic<'_, &Domain>) {
 
 /// Receives, and checks; how many came.
 async fn receive_all(nic: &Nic<'_, &Domain>, from: usize, belief: Belief, count: &AtomicU64) {
-    let (mut buffer, mut last) = (Vec::new(), 0);
+    // A packet comes by the queue of its kind, and in order there.
+    let (mut buffer, mut last) = (Vec::new(), [0; 2]);
     loop {
         match nic.receive(&mut buffer).await {
             Ok(received) => {
@@ -134,13 +161,15 @@ async fn receive_all(nic: &Nic<'_, &Domain>, from: usize, belief: Belief, count:
                 if belief == Belief::Nothing {
                     continue;
                 }
-                let number = u64::from_le_bytes(*buffer[14..].first_chunk().unwrap());
-                assert!(number > last, "{number} came after {last}");
+                let number = &buffer[number_at(&buffer)..];
+                let number = u64::from_le_bytes(*number.first_chunk().unwrap());
+                let last = &mut last[usize::from(number_at(&buffer) == 14)];
+                assert!(number > *last, "{number} came after {last}");
                 assert!(
                     buffer == packet(from, number, buffer.len()),
                     "{number} is not whole"
                 );
-                last = number;
+                *last = number;
                 count.fetch_add(1, Ordering::Relaxed);
             }
             Err(Error::Closed) => return,
@@ -196,7 +225,8 @@ fn play(seed: u64, faults: Faults, belief: Belief) -> Option<u64> {
             queues: 1 + random.below(4) as u32,
             split: random.below(2) == 0,
             segments: random.below(4) != 0,
-            checksums: random.below(4) != 0,
+            checksums_v4: random.below(4) != 0,
+            checksums_v6: random.below(4) != 0,
             multicast: random.below(2) == 0,
             latency_ns: random.below(3) * 20_000,
             ..NicConfig::default()

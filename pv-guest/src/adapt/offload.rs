@@ -1,61 +1,14 @@
 //! Checksums of TCP and UDP between a network stack that leaves them to others
 //! and a backend that may or may not make them.
 
-use core::ops::Range;
-
 #[cfg(feature = "smoltcp")]
 use crate::netfront::Protocol;
-use crate::netfront::{Checksum, ETHERNET_BYTES, Features, Offload, Received};
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-pub(super) const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-const IPV6_BYTES: usize = 40;
-/// Headers of IPv6 that may stand between its own and that of TCP or UDP.
-const MOST_EXTENSIONS: usize = 8;
-
-/// What a packet's checksum is made of.
-struct Layout {
-    /// What the backend must be able to do to fill it in.
-    feature: Features,
-    /// The IP header's addresses.
-    addresses: Range<usize>,
-    protocol: u8,
-    /// What is summed, and where the sum stands.
-    body: Range<usize>,
-    checksum: usize,
-}
-
-pub(super) fn number(bytes: &[u8], at: usize) -> Option<u16> {
-    let pair = bytes.get(at..)?.first_chunk::<2>()?;
-    Some(u16::from_be_bytes(*pair))
-}
-
-const fn fold(mut sum: u32) -> u16 {
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-/// The sum of the Internet checksum, not inverted. Source: RFC 1071.
-fn sum(bytes: &[u8], start: u32) -> u16 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let mut sum = u64::from(start);
-    for word in words {
-        sum += u64::from(u32::from_be_bytes(*word));
-    }
-    let (pairs, last) = rest.as_chunks::<2>();
-    for pair in pairs {
-        sum += u64::from(u16::from_be_bytes(*pair));
-    }
-    if let Some(last) = last.first() {
-        sum += u64::from(*last) << 8;
-    }
-    let high = u32::from(fold((sum >> 32) as u32));
-    fold(high + u32::from(fold(sum as u32)))
-}
+#[cfg(feature = "smoltcp")]
+pub(super) use crate::netfront::checksum::{IPV4, internet_sum, number};
+use crate::netfront::{
+    Checksum, Features, Offload, Received,
+    checksum::{Layout, UDP},
+};
 
 /// Bytes of the largest packet.
 #[cfg(feature = "smoltcp")]
@@ -64,93 +17,7 @@ pub(super) const MOST_BYTES: usize = hypercall_abi::io::netif::XEN_NETIF_MAX_TX_
 /// Which kind of TCP a packet is of, if it is.
 #[cfg(feature = "smoltcp")]
 pub(super) fn protocol(packet: &[u8]) -> Option<Protocol> {
-    let layout = Layout::of(packet).filter(|layout| layout.protocol == TCP)?;
-    Some(match layout.feature {
-        Features::CHECKSUM_V4 => Protocol::TcpV4,
-        _ => Protocol::TcpV6,
-    })
-}
-
-/// The sum of whole words.
-#[cfg(feature = "smoltcp")]
-pub(super) fn internet_sum(bytes: &[u8]) -> u16 {
-    sum(bytes, 0)
-}
-
-impl Layout {
-    /// That of a whole packet of TCP or UDP.
-    fn of(packet: &[u8]) -> Option<Self> {
-        const IP: usize = ETHERNET_BYTES;
-        let (feature, addresses, protocol, start, end) = match number(packet, 12)? {
-            IPV4 => {
-                let start = IP + usize::from(packet.get(IP)? & 0xf) * 4;
-                let end = IP + usize::from(number(packet, IP + 2)?);
-                // A fragment has only a part of what is summed.
-                if number(packet, IP + 6)? & 0x3fff != 0 {
-                    return None;
-                }
-                let protocol = *packet.get(IP + 9)?;
-                (
-                    Features::CHECKSUM_V4,
-                    IP + 12..IP + 20,
-                    protocol,
-                    start,
-                    end,
-                )
-            }
-            IPV6 => {
-                let end = IP + IPV6_BYTES + usize::from(number(packet, IP + 4)?);
-                let (protocol, start) = skip_extensions(packet, *packet.get(IP + 6)?)?;
-                (Features::CHECKSUM_V6, IP + 8..IP + 40, protocol, start, end)
-            }
-            _ => return None,
-        };
-        let checksum = match protocol {
-            TCP => start + 16,
-            UDP => start + 6,
-            _ => return None,
-        };
-        (checksum + 2 <= end && end <= packet.len()).then_some(Self {
-            feature,
-            addresses,
-            protocol,
-            body: start..end,
-            checksum,
-        })
-    }
-
-    fn pseudo(&self, packet: &[u8]) -> u16 {
-        let len = self.body.len() as u32;
-        let addresses = packet.get(self.addresses.clone()).unwrap_or_default();
-        sum(addresses, u32::from(self.protocol) + len)
-    }
-
-    fn sum(&self, packet: &[u8]) -> u16 {
-        let body = packet.get(self.body.clone()).unwrap_or_default();
-        sum(body, self.pseudo(packet).into())
-    }
-
-    fn put(&self, packet: &mut [u8], value: u16) {
-        if let Some(field) = packet.get_mut(self.checksum..self.checksum + 2) {
-            field.copy_from_slice(&value.to_be_bytes());
-        }
-    }
-}
-
-/// The header after IPv6's extensions, and where it begins.
-fn skip_extensions(packet: &[u8], first: u8) -> Option<(u8, usize)> {
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const DESTINATION: u8 = 60;
-    let (mut next, mut at) = (first, ETHERNET_BYTES + IPV6_BYTES);
-    for _ in 0..MOST_EXTENSIONS {
-        if !matches!(next, HOP_BY_HOP | ROUTING | DESTINATION) {
-            return Some((next, at));
-        }
-        next = *packet.get(at)?;
-        at += (usize::from(*packet.get(at + 1)?) + 1) * 8;
-    }
-    None
+    Layout::of(packet)?.segmented()
 }
 
 /// Gets a packet ready whose checksum the stack has left out: for the backend,
@@ -159,15 +26,10 @@ pub(super) fn prepare(packet: &mut [u8], features: Features) -> Offload {
     let mut offload = Offload::default();
     if let Some(layout) = Layout::of(packet) {
         if features.contains(layout.feature) {
-            let pseudo = layout.pseudo(packet);
-            layout.put(packet, pseudo);
+            layout.blank(packet);
             offload.checksum = Checksum::Blank;
         } else {
-            layout.put(packet, 0);
-            let whole = !layout.sum(packet);
-            // Of UDP, zero means that there is none.
-            let is_none = whole == 0 && layout.protocol == UDP;
-            layout.put(packet, if is_none { !0 } else { whole });
+            layout.fill(packet);
         }
     }
     offload
@@ -190,6 +52,7 @@ pub(super) fn is_right(packet: &[u8], received: &Received) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netfront::checksum::{number, sum};
     use alloc::vec::Vec;
 
     /// A datagram from 10.0.0.1:53 to 10.0.0.2:4660, with "hello" in it.

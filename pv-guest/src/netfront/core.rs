@@ -129,6 +129,39 @@ impl<'g, P: Platform> Core<'g, P> {
         control.as_mut().map_or(Ok(()), Control::advance)
     }
 
+    /// Makes so many queues, or fewer if ports, grants or memory are short; says how many.
+    ///
+    /// # Errors
+    /// There is not enough for one.
+    fn attach(&self, offer: &Offer, wanted: usize) -> Result<usize, Fault> {
+        let events = match offer.backend.has("feature-split-event-channels") {
+            true => Events::Split,
+            false => Events::One,
+        };
+        for queue in self.queues.iter().skip(wanted) {
+            queue.lock().fail();
+        }
+        let mut count = 0;
+        for queue in self.queues.iter().take(wanted) {
+            let mut queue = queue.lock();
+            match queue.attach(self.bus.ports(), offer.domid, events) {
+                Ok(()) => count += 1,
+                Err(fault) => {
+                    // Neither this one nor those behind it.
+                    queue.fail();
+                    if count == 0 {
+                        return Err(fault);
+                    }
+                    break;
+                }
+            }
+        }
+        for queue in self.queues.iter().take(wanted).skip(count) {
+            queue.lock().fail();
+        }
+        Ok(count)
+    }
+
     fn features(&self) -> Vec<Key> {
         let flag = |name, value: bool| Key::new(name, u32::from(value));
         let offloads = self.config.offloads == Offloads::All;
@@ -179,24 +212,16 @@ impl<P: Platform> Frontend for Core<'_, P> {
 
     fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {
         let most = self.queues.len() as u32;
-        let count = offer.backend.up_to("multi-queue-max-queues", 1..=most) as usize;
-        let interface = Interface::read(offer, count)?;
-        let events = match offer.backend.has("feature-split-event-channels") {
-            true => Events::Split,
-            false => Events::One,
-        };
+        let wanted = offer.backend.up_to("multi-queue-max-queues", 1..=most) as usize;
+        let mut interface = Interface::read(offer, wanted)?;
+        let count = self.attach(offer, wanted)?;
+        interface.queues = count;
         let mut keys = self.features();
         if count > 1 {
             keys.push(Key::new("multi-queue-num-queues", count));
         }
-        for (index, queue) in self.queues.iter().enumerate() {
-            let mut queue = queue.lock();
-            if index < count {
-                let told = queue.attach(self.bus.ports(), offer.domid, events, (index, count));
-                keys.extend(told?);
-            } else {
-                queue.fail();
-            }
+        for (index, queue) in self.queues.iter().enumerate().take(count) {
+            keys.extend(queue.lock().keys((index, count)));
         }
         self.live_queues.store(count, Ordering::Release);
         *self.control.lock() = None;
@@ -205,9 +230,11 @@ impl<P: Platform> Frontend for Core<'_, P> {
             && interface.features.contains(Features::STEERING)
         {
             let (grants, ports) = (self.bus.grants(), self.bus.ports());
-            let (control, told) = Control::new(grants, ports, offer.domid, steering, count)?;
-            keys.extend(told);
-            *self.control.lock() = Some(control);
+            // One that is not to be had is done without: the backend chooses as it likes.
+            if let Ok((control, told)) = Control::new(grants, ports, offer.domid, steering, count) {
+                keys.extend(told);
+                *self.control.lock() = Some(control);
+            }
         }
         let mut link = self.link.lock();
         link.peer = offer.domid;

@@ -74,7 +74,8 @@ bitflags! {
 pub struct Interface {
     /// Its hardware address.
     pub mac: Mac,
-    /// Bytes of a packet without its Ethernet header.
+    /// Bytes of a packet without its Ethernet header: 1500 at most without
+    /// [`Features::SCATTER`].
     pub mtu: u16,
     /// Whether the wire is there.
     pub carrier: Carrier,
@@ -114,11 +115,17 @@ impl Interface {
             return Err(Fault::Lacks("feature-rx-copy"));
         }
         let mtu = offer.own.number("mtu").ok().flatten().unwrap_or(USUAL_MTU);
+        let features = features(&offer.backend);
+        let most = match features.contains(Features::SCATTER) {
+            true => MOST_MTU,
+            // So Linux has it of such a backend.
+            false => USUAL_MTU,
+        };
         Ok(Self {
             mac: offer.own.required("mac")?,
-            mtu: mtu.clamp(LEAST_MTU, MOST_MTU),
+            mtu: mtu.clamp(LEAST_MTU, most),
             carrier: Self::carrier(&offer.backend),
-            features: features(&offer.backend),
+            features,
             queues,
         })
     }
@@ -145,9 +152,14 @@ fn features(nodes: &Nodes) -> Features {
     ] {
         features.set(feature, nodes.has(name));
     }
-    // A large packet is one of several pieces.
-    if !features.contains(Features::SCATTER) {
-        features.remove(Features::SEGMENT_V4 | Features::SEGMENT_V6);
+    // A large packet is one of several pieces, and each segment gets a checksum.
+    for (segments, checksums) in [
+        (Features::SEGMENT_V4, Features::CHECKSUM_V4),
+        (Features::SEGMENT_V6, Features::CHECKSUM_V6),
+    ] {
+        if !features.contains(Features::SCATTER | checksums) {
+            features.remove(segments);
+        }
     }
     features
 }

@@ -19,6 +19,7 @@
 //!
 //! Source: `io/netif.h`.
 
+pub(crate) mod checksum;
 mod control;
 mod core;
 mod error;
@@ -32,12 +33,16 @@ mod turn;
 mod tx;
 mod waiters;
 
-use ::core::future::poll_fn;
+use ::core::{future::poll_fn, task::Poll};
 use alloc::{string::String, sync::Arc, vec::Vec};
 
 use hypercall_abi::{PAGE_SIZE, io::netif::NetifExtraType, platform::Platform};
 
-use self::core::{Core, Link};
+use self::{
+    checksum::Fix,
+    core::{Core, Link},
+    packet::Packet,
+};
 use crate::{
     Current,
     granted_buf::GrantedBuf,
@@ -140,6 +145,17 @@ impl Counters {
         self.rx_notified += other.rx_notified;
         self.pages += other.pages;
     }
+}
+
+/// Bytes at the start of a lent packet that are looked at: those of most headers.
+const HEAD_BYTES: usize = 256;
+
+/// What becomes of a packet in lent pages.
+enum Lending {
+    /// It was sent: the job's number.
+    Lent(usize),
+    /// It is to be sent as a copy.
+    Copy,
 }
 
 struct Shared<'g, P: Platform> {
@@ -284,10 +300,18 @@ impl<'g, P: Platform> Nic<'g, P> {
     /// and those of [`ready`](Self::ready).
     pub async fn send(&self, parts: &[&[u8]], offload: Offload) -> Result<(), Error> {
         let mut poller = self.poller();
-        let len_bytes = parts.iter().map(|part| part.len()).sum();
-        let flow = packet::flow(parts.first().copied().unwrap_or_default());
-        poll_fn(|cx| poller.poll_tx(cx, flow, len_bytes, offload, |tx| tx.send(parts, offload)))
-            .await?;
+        let packet = Packet::of(parts, offload);
+        let sent = poll_fn(|cx| {
+            poller.poll_tx(cx, &packet, |tx, offload, fix| match fix {
+                Fix::Nothing => tx.send(parts, offload),
+                Fix::Fill | Fix::Blank => {
+                    let mut whole = parts.concat();
+                    fix.apply(&mut whole);
+                    tx.send(&[&whole], offload)
+                }
+            })
+        });
+        sent.await?;
         Ok(())
     }
 
@@ -318,22 +342,23 @@ impl<'g, P: Platform> Nic<'g, P> {
         if len_bytes > buffer.len_bytes() || len_bytes > tx::MOST_BYTES {
             return (buffer, Err(Error::TooLong));
         }
-        let mut head = [0; 64];
+        let mut head = [0; HEAD_BYTES];
         let head_bytes = buffer.copy_to(0, &mut head).min(len_bytes);
-        let flow = packet::flow(head.get(..head_bytes).unwrap_or_default());
-        let peer = buffer.peer();
-        if self.core().link.lock().peer != peer || !buffer.is_lent() {
-            let mut bytes = alloc::vec![0; len_bytes];
-            buffer.copy_to(0, &mut bytes);
-            let sent = self.send(&[&bytes], offload).await;
-            return (buffer, sent);
-        }
-        let mut poller = self.poller();
+        let head = head.get(..head_bytes).unwrap_or_default();
+        let packet = Packet::of_head(head, len_bytes, offload);
         let mut pages = ::core::mem::take(&mut buffer.pages);
+        let mut poller = self.poller();
         let sent = poll_fn(|cx| {
-            poller.poll_tx(cx, flow, len_bytes, offload, |tx| {
+            let is_lent = buffer.is_lent() && self.core().link.lock().peer == buffer.peer();
+            if !is_lent || packet.needs_look() {
+                return Poll::Ready(Ok((0, Lending::Copy)));
+            }
+            poller.poll_tx(cx, &packet, |tx, offload, fix| {
+                if fix != Fix::Nothing {
+                    return Ok(Some(Lending::Copy));
+                }
                 match tx.send_lent(::core::mem::take(&mut pages), len_bytes, offload) {
-                    Ok(job) => Ok(Some(job)),
+                    Ok(job) => Ok(Some(Lending::Lent(job))),
                     Err(back) => {
                         pages = back;
                         Ok(None)
@@ -342,11 +367,18 @@ impl<'g, P: Platform> Nic<'g, P> {
             })
         });
         let result = match sent.await {
-            Ok(job) => {
-                let mut job = poller::Job::new(&poller, job);
+            Ok((queue, Lending::Lent(job))) => {
+                let mut job = poller::Job::new(&poller, (queue, job));
                 let result;
                 (result, pages) = poll_fn(|cx| job.poll(cx)).await;
                 result
+            }
+            Ok((_, Lending::Copy)) => {
+                buffer.pages = pages;
+                let mut bytes = alloc::vec![0; len_bytes];
+                buffer.copy_to(0, &mut bytes);
+                let sent = self.send(&[&bytes], offload).await;
+                return (buffer, sent);
             }
             Err(error) => Err(error),
         };

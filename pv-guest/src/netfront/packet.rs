@@ -1,8 +1,11 @@
 //! What goes with a packet.
 
+use alloc::vec::Vec;
 use core::num::NonZeroU16;
 
 use hypercall_abi::io::netif::NetifGsoType;
+
+use super::checksum::Layout;
 
 /// How things are with the checksum of a packet's TCP or UDP header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +86,62 @@ pub struct Received {
     pub hash: Option<Hash>,
     /// The queue on which it came.
     pub queue: usize,
+}
+
+/// A packet that is to be sent, as far as it is looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    pub(super) len_bytes: usize,
+    /// Which queue's it is.
+    pub(super) flow: u32,
+    pub(super) offload: Offload,
+    /// Where its checksum is, if others are to do something about it.
+    pub(super) layout: Option<Layout>,
+}
+
+impl Packet {
+    /// The packet of these parts.
+    pub(super) fn of(parts: &[&[u8]], offload: Offload) -> Self {
+        let head = parts.first().copied().unwrap_or_default();
+        let len_bytes = parts.iter().map(|part| part.len()).sum();
+        let mut packet = Self {
+            len_bytes,
+            flow: flow(head),
+            offload,
+            layout: None,
+        };
+        if packet.leaves_something() {
+            packet.layout = Layout::of_head(head, len_bytes);
+            if packet.layout.is_none() && parts.len() > 1 {
+                let whole: Vec<u8> = parts.concat();
+                packet.layout = Layout::of(&whole);
+            }
+        }
+        packet
+    }
+
+    /// The packet of `len_bytes` bytes that begins so.
+    pub(super) fn of_head(head: &[u8], len_bytes: usize, offload: Offload) -> Self {
+        let mut packet = Self {
+            len_bytes,
+            ..Self::of(&[head], Offload::default())
+        };
+        packet.offload = offload;
+        if packet.leaves_something() {
+            packet.layout = Layout::of_head(head, len_bytes);
+        }
+        packet
+    }
+
+    /// Whether its checksum is not simply there.
+    fn leaves_something(&self) -> bool {
+        self.offload.checksum == Checksum::Blank || self.offload.segmentation.is_some()
+    }
+
+    /// Whether more of it must be looked at.
+    pub(super) fn needs_look(&self) -> bool {
+        self.leaves_something() && self.layout.is_none()
+    }
 }
 
 /// A number that is the same for all packets of a connection, so that they go by

@@ -10,8 +10,9 @@ use core::{
 use hypercall_abi::platform::Platform;
 
 use super::{
-    Checksum, Error, Features, Interface, Nic, Offload, Protocol, Received, Status,
-    packet::flow,
+    Error, Features, Interface, Nic, Offload, Protocol, Received, Status,
+    checksum::{Fix, settle},
+    packet::Packet,
     queue::Queue,
     rx::Came,
     tx::{self, Ended, Pushed, Tx},
@@ -377,13 +378,24 @@ impl<'g, P: Platform> Poller<'g, P> {
         fill: impl FnOnce(&mut [u8]) -> (Offload, R),
     ) -> R {
         let core = self.nic.core();
+        let interface = self.nic.interface();
+        // What is done about the packet that `fill` wrote; None: it is dropped.
+        let settled = |bytes: &mut [u8], offload| {
+            let packet = Packet::of(&[bytes], offload);
+            let (offload, fix) = check(interface.as_ref()?, &packet).ok()?;
+            fix.apply(bytes);
+            Some((offload, packet.flow))
+        };
         if let [queue] = core.live() {
             let mut queue = queue.lock();
             if queue.is_open()
                 && let Some(bytes) = queue.tx.next_page(len_bytes)
             {
                 let (offload, value) = fill(bytes);
-                let pushed = queue.tx.push_page(len_bytes, offload);
+                let pushed = match settled(bytes, offload) {
+                    Some((offload, _)) => queue.tx.push_page(len_bytes, offload),
+                    None => queue.tx.drop_packet(),
+                };
                 let told = queue.publish();
                 drop(queue);
                 let _told = self.with_queue(0, |_| told);
@@ -400,8 +412,13 @@ impl<'g, P: Platform> Poller<'g, P> {
         }
         let bytes = large.get_mut(..len_bytes).unwrap_or_default();
         let (offload, value) = fill(bytes);
-        let index = flow(bytes) as usize % self.queues().max(1);
+        let settled = settled(bytes, offload);
+        let flow = settled.map_or(0, |(_, flow)| flow);
+        let index = flow as usize % self.queues().max(1);
         let pushed = self.with_queue(index, |queue| {
+            let Some((offload, _)) = settled else {
+                return Ok(queue.tx.drop_packet());
+            };
             let mut pushed = Pushed::InRing;
             if queue.is_open() {
                 if let Some(page) = queue.tx.next_page(len_bytes) {
@@ -425,22 +442,20 @@ impl<'g, P: Platform> Poller<'g, P> {
     pub(super) fn poll_tx<R>(
         &mut self,
         cx: &mut Context<'_>,
-        flow: u32,
-        len_bytes: usize,
-        offload: Offload,
-        mut send: impl FnMut(&mut Tx<'g, P>) -> Result<Option<R>, Error>,
+        packet: &Packet,
+        mut send: impl FnMut(&mut Tx<'g, P>, Offload, Fix) -> Result<Option<R>, Error>,
     ) -> Poll<Result<(usize, R), Error>> {
         loop {
             let status = self.drive()?;
-            let index = flow as usize % self.queues().max(1);
+            let index = packet.flow as usize % self.queues().max(1);
             let interface = self.nic.interface();
             if let Some(interface) = interface.filter(|_| status == Status::Connected) {
-                check(&interface, len_bytes, offload)?;
+                let (offload, fix) = check(&interface, packet)?;
                 let sent = self.with_queue(index, |queue| {
-                    if !queue.is_open() || !queue.tx.has_room(len_bytes)? {
+                    if !queue.is_open() || !queue.tx.has_room(packet.len_bytes)? {
                         return Ok(Ok(None));
                     }
-                    let sent = send(&mut queue.tx);
+                    let sent = send(&mut queue.tx, offload, fix);
                     Ok(sent.map(|sent| sent.map(|sent| (sent, queue.publish()))))
                 });
                 if let Some((sent, told)) = sent.transpose()?.flatten() {
@@ -467,8 +482,11 @@ impl<P: Platform> Drop for Poller<'_, P> {
     }
 }
 
-/// Whether the backend takes such a packet.
-fn check(interface: &Interface, len_bytes: usize, offload: Offload) -> Result<(), Error> {
+/// Whether the backend takes such a packet, and how.
+fn check(interface: &Interface, packet: &Packet) -> Result<(Offload, Fix), Error> {
+    let Packet {
+        len_bytes, offload, ..
+    } = *packet;
     let features = interface.features;
     if len_bytes > tx::MOST_BYTES {
         return Err(Error::TooLong);
@@ -490,11 +508,7 @@ fn check(interface: &Interface, len_bytes: usize, offload: Offload) -> Result<()
     if len_bytes > hypercall_abi::PAGE_SIZE && !features.contains(Features::SCATTER) {
         return Err(Error::NotSupported("packets of several pieces"));
     }
-    let either = Features::CHECKSUM_V4 | Features::CHECKSUM_V6;
-    if offload.checksum == Checksum::Blank && !features.intersects(either) {
-        return Err(Error::NotSupported("checksums"));
-    }
-    Ok(())
+    settle(features, packet.layout.as_ref(), offload)
 }
 
 /// A packet in lent pages, until the backend has sent it.

@@ -5,7 +5,7 @@ use core::task::{Context, Poll};
 
 use event_channels::{Channel, Ports};
 use grant_tables::GrantTable;
-use hypercall_abi::{DomId, io::ring::Notify, platform::Platform};
+use hypercall_abi::{DomId, GrantRef, io::ring::Notify, platform::Platform};
 
 use super::{
     Features,
@@ -27,6 +27,8 @@ pub(super) enum Events {
 pub(super) struct Queue<'g, P: Platform> {
     pub(super) tx: Tx<'g, P>,
     pub(super) rx: Rx<'g, P>,
+    /// Those of `tx` and `rx`.
+    rings: Option<[GrantRef; 2]>,
     /// That of both, or that of `tx` and that of `rx`.
     channels: Vec<Channel<'g, P>>,
     /// The backend is ready for it.
@@ -38,35 +40,44 @@ impl<'g, P: Platform> Queue<'g, P> {
         Self {
             tx: Tx::new(grants),
             rx: Rx::new(grants, rx_pages),
+            rings: None,
             channels: Vec::new(),
             is_open: false,
         }
     }
 
-    /// Makes rings and ports for `peer`, the queue `index` of `queues`, and says
-    /// how the peer is told of them.
+    /// Makes rings and ports for `peer`. Where a second port is not to be had, one does
+    /// for both directions.
     pub(super) fn attach(
         &mut self,
         ports: &'g Ports<P>,
         peer: DomId,
         events: Events,
-        (index, queues): (usize, usize),
-    ) -> Result<Vec<Key>, Fault> {
+    ) -> Result<(), Fault> {
         self.detach();
-        let mut keys = Vec::new();
-        let mut tell = |name, value: u32| keys.push(Key::of_queue(index, queues, name, value));
-        tell("tx-ring-ref", self.tx.attach(peer)?.0);
-        tell("rx-ring-ref", self.rx.attach(peer)?.0);
-        let names: &[&str] = match events {
-            Events::One => &["event-channel"],
-            Events::Split => &["event-channel-tx", "event-channel-rx"],
-        };
-        for name in names {
-            let channel = Channel::unbound(ports, peer)?;
-            tell(name, channel.port().0);
-            self.channels.push(channel);
+        self.rings = Some([self.tx.attach(peer)?, self.rx.attach(peer)?]);
+        self.channels.push(Channel::unbound(ports, peer)?);
+        if events == Events::Split
+            && let Ok(second) = Channel::unbound(ports, peer)
+        {
+            self.channels.push(second);
         }
-        Ok(keys)
+        Ok(())
+    }
+
+    /// How the peer is told of it, as the queue `index` of `queues`.
+    pub(super) fn keys(&self, (index, queues): (usize, usize)) -> Vec<Key> {
+        let rings = self.rings.map(|rings| rings.map(|gref| gref.0));
+        let rings = rings.into_iter().flatten();
+        let ports = self.channels.iter().map(|channel| channel.port().0);
+        let names: &[&str] = match self.channels.len() {
+            1 => &["event-channel"],
+            _ => &["event-channel-tx", "event-channel-rx"],
+        };
+        let rings = ["tx-ring-ref", "rx-ring-ref"].into_iter().zip(rings);
+        let all = rings.chain(names.iter().copied().zip(ports));
+        all.map(|(name, value)| Key::of_queue(index, queues, name, value))
+            .collect()
     }
 
     /// The backend is ready: it has pages to write into.
@@ -84,6 +95,7 @@ impl<'g, P: Platform> Queue<'g, P> {
     /// There is no ring any more.
     pub(super) fn detach(&mut self) {
         self.is_open = false;
+        self.rings = None;
         self.channels.clear();
         self.tx.detach();
         self.rx.detach();

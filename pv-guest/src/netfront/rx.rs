@@ -22,13 +22,16 @@ use hypercall_abi::{
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
-    Checksum, Counters, Hash, Offload, Received, Segmentation, packet::Protocol, turn::TURN, tx,
+    Checksum, Counters, Hash, Offload, Received, Segmentation, checksum, packet::Protocol,
+    turn::TURN, tx,
 };
 use crate::{
     granted_buf::{Lent, lend},
     ring_pages::RingPages,
     xenbus::Fault,
 };
+
+static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 /// Bytes of a slot of the ring.
 const SLOT_BYTES: usize = size_of::<NetifRxResponse>();
@@ -136,6 +139,8 @@ impl<'g, P: Platform> Rx<'g, P> {
             self.forget_pages();
         }
         for page in &mut self.pages {
+            // What came before is not this backend's: it may be another's on another host.
+            page.peer().copy_from(&ZEROES);
             page.renew(peer)?;
         }
         while self.pages.len() < self.wanted_pages {
@@ -282,7 +287,7 @@ impl<'g, P: Platform> Rx<'g, P> {
                 };
                 self.next = Next::Piece;
                 if is_first == Next::First {
-                    self.partial.offload.checksum = checksum(flags);
+                    self.partial.offload.checksum = checksum_of(flags);
                     if flags.contains(NetRxFlags::EXTRA_INFO) {
                         self.next = Next::Extra(more);
                         return Ok(More::Yes);
@@ -345,10 +350,14 @@ impl<'g, P: Platform> Rx<'g, P> {
                 done += part.copy_to(rest);
             }
         }
-        if !is_packet {
+        let offload = match is_packet {
+            true => checksum::received(target, offload),
+            false => None,
+        };
+        let Some(offload) = offload else {
             self.counters.rx_dropped += 1;
             return None;
-        }
+        };
         self.counters.rx_packets += 1;
         self.counters.rx_bytes += len_bytes as u64;
         Some(Received {
@@ -385,7 +394,7 @@ pub(super) enum Refill {
     Now,
 }
 
-const fn checksum(flags: NetRxFlags) -> Checksum {
+const fn checksum_of(flags: NetRxFlags) -> Checksum {
     if flags.contains(NetRxFlags::CSUM_BLANK) {
         Checksum::Blank
     } else if flags.contains(NetRxFlags::DATA_VALIDATED) {

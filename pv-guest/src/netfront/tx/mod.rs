@@ -128,6 +128,9 @@ impl<'g, P: Platform> Tx<'g, P> {
             self.forget_pages();
         }
         for page in self.slots.iter_mut().filter_map(|slot| slot.page.as_mut()) {
+            // What was sent before is not this backend's: it may be another's on another
+            // host.
+            page.bytes_mut().fill(0);
             page.renew(peer)?;
         }
         let pages = RingPages::new(self.grants, peer, 1)?;
@@ -223,6 +226,12 @@ impl<'g, P: Platform> Tx<'g, P> {
         let id = self.free.last()?;
         let page = self.slots.get_mut(usize::from(*id))?.page.as_mut()?;
         page.bytes_mut().get_mut(..len_bytes)
+    }
+
+    /// A packet that the backend would not take is dropped, as on a wire.
+    pub(super) const fn drop_packet(&mut self) -> Pushed {
+        self.counters.tx_dropped += 1;
+        Pushed::InRing
     }
 
     /// Sends a packet of several parts, if there is room: `None` if there is not.

@@ -21,13 +21,18 @@ pub enum Mischief {
     Offers(&'static str),
     /// It says that the disk has this size.
     Sectors(&'static str),
-    /// It keeps a page mapped for ever.
+    /// It keeps pages mapped for ever: a network interface one for a packet and one of a
+    /// ring.
     Hoard,
     /// It rings and rings.
     Storm,
     /// Its directory is gone, and it goes on.
     Vanish,
 }
+
+/// How often a storm rings, where no play says so, and how long it waits in between.
+const STORM: u32 = 10_000;
+const STORM_PAUSE_NS: u64 = 1_000;
 
 /// Those that are chosen from by chance.
 const TEXTS: [&str; 7] = [
@@ -71,6 +76,17 @@ impl Backend {
         }
     }
 
+    /// Rings again, if it is in a storm.
+    pub(super) fn go_on_storming(&mut self, world: &mut World, now_ns: u64) {
+        let Some((left, next_ns)) = self.storm.filter(|(_, next_ns)| *next_ns <= now_ns) else {
+            return;
+        };
+        for (port, _) in self.device.ports() {
+            world.tell_front(self.device.front(), port);
+        }
+        self.storm = (left > 1).then(|| (left - 1, next_ns.max(now_ns) + STORM_PAUSE_NS));
+    }
+
     /// It does it.
     pub(super) fn commit(&mut self, world: &mut World, mischief: Mischief) {
         match mischief {
@@ -101,6 +117,9 @@ impl Backend {
             Mischief::Storm => {
                 for (port, _) in self.device.ports() {
                     world.storm(self.device.front(), port);
+                }
+                if world.play.is_none() {
+                    self.storm = Some((STORM, world.backend_ns() + STORM_PAUSE_NS));
                 }
             }
             Mischief::Vanish => world.store.remove(&self.path),

@@ -62,6 +62,8 @@ struct Backend {
     device: Device,
     /// It is taken away, and is to be given back when it has gone.
     is_given_back: bool,
+    /// How often it rings still without a reason, and when next.
+    storm: Option<(u32, u64)>,
 }
 
 /// Pages of the frontend's that a backend has mapped for good.
@@ -379,7 +381,9 @@ impl Backend {
     }
 
     fn next_ns(&self) -> Option<u64> {
-        self.looks_ns.into_iter().chain(self.device.next_ns()).min()
+        let storms_ns = self.storm.map(|(_, next_ns)| next_ns);
+        let due = self.looks_ns.into_iter().chain(storms_ns);
+        due.chain(self.device.next_ns()).min()
     }
 
     /// Does what is due.
@@ -388,6 +392,7 @@ impl Backend {
             (self.looks_ns, self.seen) = (None, None);
             let _over = self.look(world);
         }
+        self.go_on_storming(world, now_ns);
         self.device.finish(world, now_ns);
         self.misbehave(world);
     }

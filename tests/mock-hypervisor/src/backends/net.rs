@@ -29,6 +29,8 @@ const TX_BYTES: usize = size_of::<NetifTxRequest>();
 const RX_BYTES: usize = size_of::<NetifRxResponse>();
 /// The shortest packet: an Ethernet header.
 const LEAST_BYTES: usize = 14;
+/// Groups that it passes. Source: Linux's `XEN_NETBK_MCAST_MAX`.
+const MOST_GROUPS: usize = 64;
 /// Packets that wait for a frontend to make room.
 const MOST_WAITING: usize = 1024;
 
@@ -51,14 +53,18 @@ pub struct NicConfig {
     pub split: bool,
     /// Packets of several pieces, and larger than the MTU.
     pub segments: bool,
-    /// Filling in checksums.
-    pub checksums: bool,
+    /// Filling in checksums of TCP and UDP over IPv4.
+    pub checksums_v4: bool,
+    /// Those over IPv6.
+    pub checksums_v6: bool,
     /// Passing only groups that are asked for.
     pub multicast: bool,
     /// Receiving by copy, which all backends of today have.
     pub rx_copy: bool,
     /// A control ring, by which queues are chosen.
     pub control: bool,
+    /// Whether the toolstack trusts the backend's domain.
+    pub trusted: bool,
     /// How long it takes to look at what is sent.
     pub latency_ns: u64,
 }
@@ -75,10 +81,12 @@ impl Default for NicConfig {
             queues: 1,
             split: true,
             segments: true,
-            checksums: true,
+            checksums_v4: true,
+            checksums_v6: true,
             multicast: true,
             rx_copy: true,
             control: true,
+            trusted: true,
             latency_ns: 0,
         }
     }
@@ -138,6 +146,8 @@ struct Takes {
     segments_v6: bool,
     /// Only groups that it asked for.
     joined: bool,
+    /// Bytes that are to be free before each packet. Source: Linux's `xdp-headroom`.
+    headroom: u16,
 }
 
 /// The interface's backend.
@@ -147,7 +157,8 @@ pub(super) struct Net {
     queues: Vec<Queue>,
     domids: (DomId, DomId),
     takes: Takes,
-    groups: BTreeSet<[u8; 6]>,
+    /// As they were asked for: one that was asked for twice is here twice.
+    groups: Vec<[u8; 6]>,
     steering: Option<Steering>,
     /// Packets that the frontend sent.
     sent: Vec<Frame>,
@@ -173,8 +184,9 @@ impl Net {
                 segments_v4: false,
                 segments_v6: false,
                 joined: false,
+                headroom: 0,
             },
-            groups: BTreeSet::new(),
+            groups: Vec::new(),
             steering: None,
             sent: Vec::new(),
             waiting: VecDeque::new(),
@@ -280,10 +292,13 @@ impl Net {
                 kind @ (NetifExtraType::MCAST_ADD | NetifExtraType::MCAST_DEL) => {
                     let group = extra.u.as_bytes().first_chunk().copied();
                     let group = group.filter(|_| self.config.multicast).ok_or(Wrong)?;
-                    if kind == NetifExtraType::MCAST_ADD {
-                        self.groups.insert(group);
+                    let place = self.groups.iter().position(|known| *known == group);
+                    if kind == NetifExtraType::MCAST_DEL {
+                        place.map(|place| self.groups.remove(place));
+                    } else if self.groups.len() < MOST_GROUPS {
+                        self.groups.push(group);
                     } else {
-                        self.groups.remove(&group);
+                        return Err(Wrong);
                     }
                     return Ok(None);
                 }
@@ -308,9 +323,6 @@ impl Net {
         }
         let flags = NetTxFlags::from_bits_retain(first.flags);
         frame.checksum = if flags.contains(NetTxFlags::CSUM_BLANK) {
-            if !self.config.checksums {
-                return Err(Wrong);
-            }
             Checksum::Blank
         } else if flags.contains(NetTxFlags::DATA_VALIDATED) {
             Checksum::Validated
@@ -334,7 +346,16 @@ impl Net {
             world.release(&used, Access::Read);
             copied.ok_or(Wrong)?;
         }
-        Ok(Some(frame))
+        match frame.settle() {
+            Some(is_v6) if frame.checksum == Checksum::Blank => match is_v6 {
+                true if !self.config.checksums_v6 => Err(Wrong),
+                false if !self.config.checksums_v4 => Err(Wrong),
+                _ => Ok(Some(frame)),
+            },
+            Some(_) => Ok(Some(frame)),
+            // Linux's has answered by then.
+            None => Ok(None),
+        }
     }
 
     /// A packet comes for the frontend.
@@ -389,7 +410,7 @@ impl Net {
             while let Ok(Some(request)) = queue.rx.pop::<NetifRxRequest>() {
                 queue.posted.push_back(request);
             }
-            let extras = extras(frame, steered);
+            let extras = extras(frame, steered, self.takes.headroom);
             let needed = frame.bytes.len().div_ceil(PAGE_SIZE).max(1) + extras.len();
             if queue.posted.len() < needed {
                 // It is rung for when there is more.
@@ -448,8 +469,11 @@ impl Net {
     }
 }
 
+/// Linux's information about what is free before a packet.
+const XDP: NetifExtraType = NetifExtraType(5);
+
 /// More about a packet: how it is to be cut, and its hash.
-fn extras(frame: &Frame, steered: Option<(u8, u32, u32)>) -> Vec<NetifExtraInfo> {
+fn extras(frame: &Frame, steered: Option<(u8, u32, u32)>, headroom: u16) -> Vec<NetifExtraInfo> {
     let gso = frame.segments.map(|segments| {
         let gso = NetifExtraGso {
             size: segments.bytes(),
@@ -469,9 +493,11 @@ fn extras(frame: &Frame, steered: Option<(u8, u32, u32)>) -> Vec<NetifExtraInfo>
         };
         (NetifExtraType::HASH, zerocopy::transmute!(hash))
     });
+    let headroom = (headroom > 0).then_some((XDP, [headroom, 0, 0]));
     let mut all: Vec<_> = gso
         .into_iter()
         .chain(hash)
+        .chain(headroom)
         .map(|(r#type, u)| NetifExtraInfo {
             r#type,
             flags: NetifExtraFlags::MORE.bits(),
@@ -547,7 +573,7 @@ impl Serve for Net {
             ("handle", self.config.handle.to_string()),
             ("mac", mac),
             ("mtu", self.config.mtu.to_string()),
-            ("trusted", "1".into()),
+            ("trusted", u32::from(self.config.trusted).to_string()),
         ]
     }
 
@@ -559,8 +585,8 @@ impl Serve for Net {
             ("feature-sg", flag(config.segments)),
             ("feature-gso-tcpv4", flag(config.segments)),
             ("feature-gso-tcpv6", flag(config.segments)),
-            ("feature-no-csum-offload", flag(!config.checksums)),
-            ("feature-ipv6-csum-offload", flag(config.checksums)),
+            ("feature-no-csum-offload", flag(!config.checksums_v4)),
+            ("feature-ipv6-csum-offload", flag(config.checksums_v6)),
             ("feature-multicast-control", flag(config.multicast)),
             ("feature-split-event-channels", flag(config.split)),
             ("feature-ctrl-ring", flag(config.control)),
@@ -591,6 +617,7 @@ impl Serve for Net {
             segments_v4: says(world, "feature-gso-tcpv4"),
             segments_v6: says(world, "feature-gso-tcpv6"),
             joined: says(world, "request-multicast-control") && self.config.multicast,
+            headroom: number(world, "xdp-headroom").map_or(0, |bytes| bytes as u16),
         };
         for index in 0..queues {
             let folder = match queues {
@@ -603,7 +630,8 @@ impl Serve for Net {
                 own(world, "event-channel-rx"),
             ];
             let names: Vec<Option<u32>> = match split {
-                [Some(_), Some(_)] if self.config.split => split.to_vec(),
+                // Whatever it offers, it looks for them first.
+                [Some(_), Some(_)] => split.to_vec(),
                 _ => vec![own(world, "event-channel")],
             };
             let refs = [own(world, "tx-ring-ref"), own(world, "rx-ring-ref")];
@@ -646,6 +674,10 @@ impl Serve for Net {
             number(world, "ctrl-ring-ref"),
             number(world, "event-channel-ctrl"),
         );
+        if control.0.is_some() && control.1.is_none() {
+            self.let_go(world);
+            return false;
+        }
         if let (Some(gref), Some(port)) = control {
             let ring = world.map(domid, front, &[GrantRef(gref)]);
             let own = world.bind(domid, front, Port(port));
@@ -734,8 +766,11 @@ impl Serve for Net {
         while let Ok(Some(request)) = queue.rx.pop::<NetifRxRequest>() {
             queue.posted.push_back(request);
         }
-        if let Some(request) = queue.posted.front() {
-            let used = world.acquire(domid, front, request.gref, Access::Write);
+        // A page for a packet, and one of a ring.
+        let posted = queue.posted.front().map(|request| request.gref);
+        let ring = queue.tx.memory().uses.first().map(|used| used.gref);
+        for gref in posted.into_iter().chain(ring) {
+            let used = world.acquire(domid, front, gref, Access::Write);
             self.hoarded.extend(used.ok());
         }
     }

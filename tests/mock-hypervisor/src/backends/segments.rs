@@ -125,6 +125,28 @@ impl Layout {
 }
 
 impl Frame {
+    /// Looks at what is left to the backend, as Linux's does: segments have a blank
+    /// checksum, whatever was said. Says whether it is IPv6's; none: there is something
+    /// to be filled in, and nobody knows where.
+    pub(super) fn settle(&mut self) -> Option<bool> {
+        let is_v6 = number(&self.bytes, 12) == Some(0x86dd);
+        let is_blank = self.checksum == Checksum::Blank;
+        if !is_blank && self.segments.is_none() {
+            return Some(is_v6);
+        }
+        let layout = Layout::of(&self.bytes)?;
+        // A fragment has no checksum of its own.
+        if !is_v6 && number(&self.bytes, IP + 6)? & 0x3fff != 0 {
+            return None;
+        }
+        if !is_blank {
+            let pseudo = layout.pseudo(&self.bytes);
+            put(&mut self.bytes, layout.checksum, pseudo as u16);
+            self.checksum = Checksum::Blank;
+        }
+        Some(is_v6)
+    }
+
     /// A packet as it is on a wire.
     pub const fn whole(bytes: Vec<u8>) -> Self {
         Self {

@@ -258,6 +258,7 @@ impl World {
             looks_ns: None,
             device,
             is_given_back: false,
+            storm: None,
         };
         self.announce(&backend);
         backend.begin(self);
