@@ -6,6 +6,9 @@ use hypercall_abi::Errno;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
+    /// This guest has its [`Ports`](crate::Ports) already, or had some of the FIFO
+    /// interface.
+    Taken,
     /// All ports are taken.
     NoPort,
     /// There is no such domain.
@@ -45,6 +48,7 @@ impl From<Errno> for Error {
 impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let text = match self {
+            Self::Taken => "this guest has its ports already",
             Self::NoPort => "no port is free",
             Self::NoDomain => "no such domain",
             Self::NoVcpu => "no such vCPU",

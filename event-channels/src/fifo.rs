@@ -17,7 +17,7 @@ use hypercall_abi::{
     platform::{Hypercall, Pages},
 };
 
-use crate::{MAX_VCPUS, word};
+use crate::{MAX_VCPUS, ports::Left, word};
 
 const QUEUES: usize = EVTCHN_FIFO_MAX_QUEUES as usize;
 /// Event words in a page.
@@ -43,14 +43,14 @@ struct Queues([AtomicU32; QUEUES]);
 
 impl Fifo {
     /// Switches to this interface.
-    pub(crate) fn start<P: Hypercall + Pages>(platform: &P) -> Result<Self, Errno> {
-        let control = platform.alloc(1).ok_or(Errno::ENOMEM)?;
+    pub(crate) fn start<P: Hypercall + Pages>(platform: &P) -> Result<Self, (Errno, Left)> {
+        let alloc = || platform.alloc(1).ok_or((Errno::ENOMEM, Left::Nothing));
+        let control = alloc()?;
         // Both pages first: there is no way back afterwards.
-        let Some(first) = platform.alloc(1) else {
+        let first = alloc().inspect_err(|_| {
             // SAFETY: just allocated, and used by nobody.
             unsafe { platform.free(control, 1) };
-            return Err(Errno::ENOMEM);
-        };
+        })?;
         // SAFETY: a page of ours, for good if the next call succeeds; reached
         // by peer pointers only.
         let block = unsafe { PeerPtr::new(control.cast()) };
@@ -59,19 +59,20 @@ impl Fifo {
             pages: [const { AtomicPtr::new(core::ptr::null_mut()) }; PAGES],
             queues: [const { Queues([const { AtomicU32::new(0) }; QUEUES]) }; MAX_VCPUS],
         };
-        let started = fifo
-            .init_vcpu(platform, VcpuId(0))
-            .and_then(|()| fifo.give(platform, 0, first));
-        if let Err(errno) = started {
-            // SAFETY: the hypervisor did not take it.
-            unsafe { platform.free(first, 1) };
-            if errno == Errno::ENOSYS {
-                // SAFETY: as above.
+        let refused = match fifo.init_vcpu(platform, VcpuId(0)) {
+            Err(errno) => {
+                // SAFETY: the hypervisor did not take it.
                 unsafe { platform.free(control, 1) };
+                (errno, Left::Nothing)
             }
-            return Err(errno);
-        }
-        Ok(fifo)
+            Ok(()) => match fifo.give(platform, 0, first) {
+                Ok(()) => return Ok(fifo),
+                Err(errno) => (errno, Left::ControlBlock),
+            },
+        };
+        // SAFETY: the hypervisor did not take it.
+        unsafe { platform.free(first, 1) };
+        Err(refused)
     }
 
     /// Gives a vCPU its queues.

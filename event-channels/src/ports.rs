@@ -7,7 +7,7 @@ use hypercall_abi::{
     event_channel::{EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_NR_CHANNELS},
     peer::PeerPtr,
     peer_field,
-    platform::{Hypercall, Pages},
+    platform::{Hypercall, Pages, Singleton},
     xen::{SharedInfo, VcpuInfo},
 };
 
@@ -61,6 +61,14 @@ impl Default for Throttle {
     }
 }
 
+/// What the hypervisor has of a start that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    Nothing,
+    /// A page of control blocks: it is never freed, and the interface is FIFO.
+    ControlBlock,
+}
+
 /// What a vCPU looks at in an upcall.
 #[derive(Debug)]
 pub(crate) struct Vcpu {
@@ -99,31 +107,31 @@ pub struct Ports<P: Hypercall + Pages> {
 
 impl<P: Hypercall + Pages> Ports<P> {
     /// Chooses the interface and starts with no channels. `shared` is the
-    /// guest's shared page. Once for each guest: two would take each other's
-    /// events.
+    /// guest's shared page. A guest has one: two would take each other's
+    /// events. There may be another when this one was dropped, but not after one of
+    /// [`Interface::Fifo`], which there is no way back from.
     ///
     /// # Errors
-    /// [`Error::NoMemory`]: a few pages are needed.
+    /// [`Error::Taken`]: there is one; [`Error::NoMemory`]: a few pages are needed.
     pub fn new(
         platform: P,
         shared: PeerPtr<'static, SharedInfo>,
         choice: Choice,
         throttle: Throttle,
     ) -> Result<Self, Error> {
-        let fifo = match choice {
-            Choice::TwoLevel => None,
-            Choice::Best => match Fifo::start(&platform) {
-                Ok(fifo) => Some(fifo),
-                Err(Errno::ENOSYS) => None,
-                Err(Errno::ENOMEM) => return Err(Error::NoMemory),
-                Err(other) => return Err(Error::Other(other)),
-            },
+        if !platform.singletons().take(Singleton::EventChannels) {
+            return Err(Error::Taken);
+        }
+        let (fifo, slots) = match Self::choose(&platform, choice) {
+            Ok(chosen) => chosen,
+            Err((error, left)) => {
+                if left == Left::Nothing {
+                    // SAFETY: taken above, and the hypervisor has nothing of it.
+                    unsafe { platform.singletons().give_back(Singleton::EventChannels) };
+                }
+                return Err(error);
+            }
         };
-        let most = match fifo {
-            Some(_) => EVTCHN_FIFO_NR_CHANNELS,
-            None => EVTCHN_2L_NR_CHANNELS,
-        };
-        let slots = Slots::new(&platform, most).ok_or(Error::NoMemory)?;
         let ports = Self {
             platform,
             shared,
@@ -148,6 +156,26 @@ impl<P: Hypercall + Pages> Ports<P> {
             slot.info.store(info.as_ptr(), Ordering::Release);
         }
         Ok(ports)
+    }
+
+    /// The interface, and room for its ports.
+    fn choose(platform: &P, choice: Choice) -> Result<(Option<Fifo>, Slots<P>), (Error, Left)> {
+        let slots = |most| Slots::new(platform, most).ok_or((Error::NoMemory, Left::Nothing));
+        if choice == Choice::Best {
+            // First: there is no way back from the FIFO interface.
+            let mut slots = slots(EVTCHN_FIFO_NR_CHANNELS)?;
+            let error = match Fifo::start(platform) {
+                Ok(fifo) => return Ok((Some(fifo), slots)),
+                Err(error) => error,
+            };
+            slots.free(platform);
+            match error {
+                (Errno::ENOSYS, Left::Nothing) => {}
+                (Errno::ENOMEM, left) => return Err((Error::NoMemory, left)),
+                (other, left) => return Err((Error::Other(other), left)),
+            }
+        }
+        Ok((None, slots(EVTCHN_2L_NR_CHANNELS)?))
     }
 
     /// Which interface was chosen.
@@ -245,7 +273,16 @@ impl<P: Hypercall + Pages> Ports<P> {
 
 impl<P: Hypercall + Pages> Drop for Ports<P> {
     fn drop(&mut self) {
-        // The pages of the FIFO interface stay Xen's.
         self.slots.free(&self.platform);
+        // The pages of the FIFO interface stay Xen's, which takes no others for them.
+        if self.fifo.is_none() {
+            // SAFETY: taken in `new`; nobody has channels of these ports any more, and the
+            // hypervisor knows of no memory of theirs.
+            unsafe {
+                self.platform
+                    .singletons()
+                    .give_back(Singleton::EventChannels)
+            };
+        }
     }
 }

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 use hypercall_abi::{
     VcpuId, peer_field,
     platform::{Hypercall, Pages},
+    sched::Resumed,
     xen::{SharedInfo, VcpuInfo},
 };
 
@@ -12,15 +13,17 @@ use crate::{Error, MAX_VCPUS, Ports};
 
 impl<P: Hypercall + Pages> Ports<P> {
     /// What a guest does after it was suspended and went on elsewhere
-    /// ([`Suspended::Resumed`](hypercall_abi::sched::Suspended::Resumed)): all of its
-    /// ports are gone, also those that the toolstack sets up, which have new numbers. The
+    /// ([`Suspended::Resumed`](hypercall_abi::sched::Suspended::Resumed), which gives the
+    /// proof that this asks for: a guest that is where it was would lose all channels):
+    /// all of its ports are gone, also those that the toolstack sets up, which have new numbers. The
     /// channels of before never ring again, and close nothing when they are dropped;
     /// whoever waits for one is woken. To be called when the shared page is where it was,
     /// and before anything is opened; no other vCPU runs.
     ///
     /// # Errors
     /// The hypervisor there does not take what this one took: the guest cannot go on.
-    pub fn resume(&self) -> Result<(), Error> {
+    pub fn resume(&self, resumed: Resumed) -> Result<(), Error> {
+        let Resumed { .. } = resumed;
         self.resumes.fetch_add(1, Ordering::AcqRel);
         self.forget_told();
         self.roll.clear();

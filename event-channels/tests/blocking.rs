@@ -13,7 +13,7 @@ use event_channels::{Channel, Choice, Ports, Throttle, Wait};
 use hypercall_abi::{
     DomId, Gfn, HypercallNr, Port, VcpuId,
     peer::PeerPtr,
-    platform::{Clock, Hypercall, Pages, Park},
+    platform::{Clock, Hypercall, Pages, Park, Singletons},
 };
 use mock_hypervisor::{Config, Domain, Time, Xen};
 
@@ -61,6 +61,9 @@ unsafe impl Pages for Interrupted {
     }
     fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
         self.domain.page_of(gfn)
+    }
+    fn singletons(&self) -> &Singletons {
+        self.domain.singletons()
     }
 }
 

@@ -8,7 +8,7 @@ use hypercall_abi::{
     DomId, Mfn, VcpuId,
     peer::PeerPtr,
     platform::Pages,
-    sched::{self, Suspended},
+    sched::{self, Resumed, Suspended},
 };
 use mock_hypervisor::{Config, Domain, Suspend, Time, Xen};
 
@@ -20,13 +20,16 @@ impl Wake for Nothing {
     fn wake(self: std::sync::Arc<Self>) {}
 }
 
-fn move_away(domain: &Domain) {
+fn move_away(domain: &Domain) -> Resumed {
     let xen = domain.xen();
     xen.suspend(domain.domid(), Suspend::Moved).unwrap();
     let frame = domain.gfn_of(domain.start_info().cast()).unwrap();
     // SAFETY: what it changes is looked at anew.
     let suspended = unsafe { sched::suspend(&domain, Some(Mfn(frame.0))) };
-    assert_eq!(suspended, Ok(Suspended::Resumed));
+    let Ok(Suspended::Resumed(resumed)) = suspended else {
+        panic!("{suspended:?}");
+    };
+    resumed
 }
 
 #[test]
@@ -57,8 +60,7 @@ fn ports_of_before_ring_nobody() {
         old.notify_soon().unwrap();
 
         for round in 1..3 {
-            move_away(&domain);
-            ports.resume().unwrap();
+            ports.resume(move_away(&domain)).unwrap();
             assert_eq!(ports.resumes(), round);
             for lost in [&old, &old_far, &awaited] {
                 assert!(lost.is_lost() && !lost.is_pending() && !lost.take());

@@ -6,6 +6,10 @@ use hypercall_abi::{Errno, grant_table::GrantStatus};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
+    /// This guest has a grant table, or had one of which something is left.
+    Taken,
+    /// The two grants are of another table.
+    OtherTable,
     /// All references are taken, and the table is as large as it may be.
     NoReference,
     /// No pages are left.
@@ -37,6 +41,8 @@ impl From<Errno> for Error {
 impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let text = match self {
+            Self::Taken => "this guest has a grant table already",
+            Self::OtherTable => "the grants are of another table",
             Self::NoReference => "no reference is free",
             Self::NoMemory => "out of memory",
             Self::NotMemory => "this memory cannot be granted",

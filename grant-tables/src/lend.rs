@@ -1,6 +1,6 @@
 //! Memory lent to a peer.
 
-use core::{marker::PhantomData, mem::ManuallyDrop, ops::Range, slice};
+use core::{marker::PhantomData, mem::ManuallyDrop, ops::Range, ptr, slice};
 
 use hypercall_abi::{
     DomId, GrantRef, PAGE_SIZE,
@@ -172,20 +172,29 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     /// other's.
     ///
     /// # Errors
-    /// [`Error::Status`] with `EAGAIN`: a peer uses one of them just now;
-    /// [`Error::Other`]: the hypervisor cannot do that.
+    /// [`Error::OtherTable`]; [`Error::Status`] with `EAGAIN`: a peer uses one of them
+    /// just now; [`Error::Other`]: the hypervisor cannot do that.
     pub fn swap<'t, A: Access>(
         &self,
         one: &mut Granted<'t, P, A>,
         other: &mut Granted<'t, P, A>,
     ) -> Result<(), Error> {
+        // Another domain's table has entries by these numbers, too.
+        if ![one.table, other.table]
+            .iter()
+            .all(|table| ptr::eq(*table, self))
+        {
+            return Err(Error::OtherTable);
+        }
         let mut ops = [GnttabSwapGrantRef {
             ref_a: one.gref(),
             ref_b: other.gref(),
             status: GrantStatus::GENERAL_ERROR,
             ..GnttabSwapGrantRef::default()
         }];
-        swap(self.platform(), &mut ops)?;
+        // SAFETY: both entries are of this table, and their grants are borrowed mutably:
+        // they are told below which reference is whose now.
+        unsafe { swap(self.platform(), &mut ops) }?;
         ops[0].status.check().map_err(Error::Status)?;
         // A reference goes home where it came from.
         core::mem::swap(&mut one.gref, &mut other.gref);
@@ -282,13 +291,6 @@ impl<'t, P: Hypercall + Pages, A: Access> Granted<'t, P, A> {
         }
     }
 
-    /// The page's bytes, while the peer may use them.
-    pub fn peer(&self) -> PeerSlice<'_> {
-        // SAFETY: a page of ours that lives as long as this borrow; where the
-        // peer may write, nobody has a reference into it.
-        unsafe { PeerSlice::new(self.page.start(), PAGE_SIZE) }
-    }
-
     /// Ends the grant and gives the page back.
     ///
     /// # Errors
@@ -302,6 +304,15 @@ impl<'t, P: Hypercall + Pages, A: Access> Granted<'t, P, A> {
         this.home.push(this.table, this.gref);
         // SAFETY: `this` is not used again, and not dropped.
         Ok(unsafe { ManuallyDrop::take(&mut this.page) })
+    }
+}
+
+impl<P: Hypercall + Pages> Granted<'_, P, PeerWrites> {
+    /// The page's bytes, while the peer may use them.
+    pub fn peer(&self) -> PeerSlice<'_> {
+        // SAFETY: a page of ours that lives as long as this borrow. Nobody has a reference
+        // into it: only a page that the peer cannot write gives one.
+        unsafe { PeerSlice::new(self.page.start(), PAGE_SIZE) }
     }
 }
 

@@ -8,11 +8,12 @@ use core::{
 use hypercall_abi::{
     DomId, Errno, Gfn, GrantRef, PAGE_SIZE, event_channel,
     grant_table::{
+        GnttabQuerySize,
         entry::{GNTTAB_NR_RESERVED_ENTRIES, GrantFlags},
         query_size, set_version,
     },
     peer::PeerPtr,
-    platform::{GrantFrame, Hypercall, OwnGrants, Pages},
+    platform::{GrantFrame, Hypercall, OwnGrants, Pages, Singleton},
 };
 
 use crate::{
@@ -140,17 +141,24 @@ impl<P: Hypercall + Pages> Links for GrantTable<P> {
 }
 
 impl<P: Hypercall + Pages> GrantTable<P> {
-    /// The table of this guest. Once for each guest: two would give out the
-    /// same references. Version 2 is used if it is asked for and offered.
+    /// The table of this guest. A guest has one: two would give out the same references.
+    /// There may be another when this one was dropped and nothing of it was left: no
+    /// grant, and no page in quarantine. Version 2 is used if it is asked for and offered.
     ///
     /// # Errors
-    /// [`Error::Other`]: there is no Xen.
+    /// [`Error::Taken`]: there is one; [`Error::Other`]: there is no Xen.
     pub fn new(platform: P, wanted: Version) -> Result<Self, Error> {
-        let size = query_size(&platform)?;
-        let version = Self::choose(&platform, wanted)?;
-        let never_mapped = match platform.own_grants() {
-            OwnGrants::Alias => None,
-            OwnGrants::Move => Some(own_domid(&platform)?),
+        if !platform.singletons().take(Singleton::GrantTable) {
+            return Err(Error::Taken);
+        }
+        let made = Self::choose_all(&platform, wanted);
+        let (size, version, never_mapped) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                // SAFETY: taken above, and no grant was made.
+                unsafe { platform.singletons().give_back(Singleton::GrantTable) };
+                return Err(error);
+            }
         };
         Ok(Self {
             platform,
@@ -166,6 +174,21 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             quarantine: List::default(),
             last_owner: AtomicU32::new(0),
         })
+    }
+
+    /// What the hypervisor offers: the table's size, its version, and this domain's number
+    /// where its own grants cannot be mapped.
+    fn choose_all(
+        platform: &P,
+        wanted: Version,
+    ) -> Result<(GnttabQuerySize, Version, Option<DomId>), Error> {
+        let size = query_size(platform)?;
+        let version = Self::choose(platform, wanted)?;
+        let never_mapped = match platform.own_grants() {
+            OwnGrants::Alias => None,
+            OwnGrants::Move => Some(own_domid(platform)?),
+        };
+        Ok((size, version, never_mapped))
     }
 
     /// Asks for a version, and says which it is.
@@ -189,7 +212,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     /// empty there. All grants are over, and can be made again by the same references
     /// ([`Granted::renew`](crate::Granted::renew)); what was in quarantine is free. What
     /// others lent is not there either: give it back before the suspend. No other vCPU
-    /// runs meanwhile.
+    /// runs meanwhile. In a guest that is where it was, this changes nothing.
     ///
     /// # Errors
     /// The hypervisor there has no such table: the guest cannot go on.
@@ -528,8 +551,10 @@ impl<P: Hypercall + Pages> core::fmt::Debug for GrantTable<P> {
 impl<P: Hypercall + Pages> Drop for GrantTable<P> {
     fn drop(&mut self) {
         self.release_quarantine();
-        // Frames of the table stay mapped, and notes of what is still in
-        // quarantine stay with them.
+        // A grant that was forgotten, or is in quarantine, has its reference still. Frames
+        // of the table stay mapped, and notes of what is still in quarantine stay with
+        // them.
+        let all_free = self.free.len() == self.references();
         if self.quarantined() == 0 {
             for index in 0..MOST_NOTE_PAGES {
                 if let Some(page) = self.notes.get(index) {
@@ -538,6 +563,11 @@ impl<P: Hypercall + Pages> Drop for GrantTable<P> {
                     unsafe { self.platform.free(page, 1) };
                 }
             }
+        }
+        if all_free {
+            // SAFETY: taken in `new`. Each reference is free, so each entry grants nothing
+            // and nobody uses what it granted.
+            unsafe { self.platform.singletons().give_back(Singleton::GrantTable) };
         }
     }
 }

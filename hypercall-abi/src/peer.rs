@@ -4,8 +4,17 @@
 //! changes underneath. [`PeerPtr`] reads and writes single words atomically,
 //! [`PeerSlice`] copies bytes in and out, and what was read is
 //! [`Untrusted`] until it was checked. Copy once, check, use.
+//!
+//! # Sizes
+//!
+//! Rust's memory model knows no atomic accesses of different sizes to one place at the
+//! same time. A [`PeerPtr`] therefore leads to words of one size each: the fields of a
+//! structure. A [`PeerSlice`] has no such structure: what is copied there may overlap
+//! what another copies, at any alignment, and a [`PeerWord`] in it may be a part of
+//! either. Its accesses are those of bytes, in the model; how many of them the processor
+//! makes at once is outside of the model.
 
-mod words;
+mod slice;
 
 use core::{
     marker::PhantomData,
@@ -13,10 +22,12 @@ use core::{
     sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering},
 };
 
+pub use slice::{PeerSlice, PeerWord};
+
 /// A word that a processor reads and writes in one piece.
 ///
 /// Sealed: `u8`, `u16`, `u32` and `u64`.
-pub trait Word: Copy + sealed::Sealed + 'static {
+pub trait Word: Copy + sealed::Sealed + slice::Access + 'static {
     #[doc(hidden)]
     type Atomic;
     #[doc(hidden)]
@@ -106,7 +117,7 @@ impl<'a, T: ?Sized> PeerPtr<'a, T> {
     /// For all of `'a`, the memory at `place` is mapped, readable, aligned for
     /// `T`, writable if it is ever written through this pointer, and no part of
     /// this program reads or writes it other than through peer pointers and
-    /// atomics.
+    /// atomics, each word in its own size (the fields of `T`).
     pub const unsafe fn new(place: NonNull<T>) -> Self {
         Self {
             place,
@@ -209,11 +220,9 @@ impl<'a, T, const N: usize> PeerPtr<'a, [T; N]> {
 impl<'a, const N: usize> PeerPtr<'a, [u8; N]> {
     /// The array as bytes to copy.
     pub const fn as_slice(self) -> PeerSlice<'a> {
-        PeerSlice {
-            start: self.place.cast(),
-            len_bytes: N,
-            mapped: PhantomData,
-        }
+        // SAFETY: mapped memory of so many bytes (contract of `new`), which are accessed as
+        // bytes only.
+        unsafe { PeerSlice::new(self.place.cast(), N) }
     }
 }
 
@@ -263,141 +272,6 @@ impl<'a, T> PeerPtr<'a, T> {
     }
 }
 
-/// Bytes in shared memory, for as long as `'a`: copied in and out, never
-/// borrowed.
-#[derive(Clone, Copy)]
-pub struct PeerSlice<'a> {
-    start: NonNull<u8>,
-    len_bytes: usize,
-    mapped: PhantomData<&'a ()>,
-}
-
-// SAFETY: a PeerSlice gives atomic access only, which any thread may make.
-unsafe impl Send for PeerSlice<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for PeerSlice<'_> {}
-
-impl core::fmt::Debug for PeerSlice<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "PeerSlice({:p}, {} bytes)", self.start, self.len_bytes)
-    }
-}
-
-impl<'a> PeerSlice<'a> {
-    /// Bytes in shared memory.
-    ///
-    /// # Safety
-    /// As for [`PeerPtr::new`], for `len_bytes` bytes from `start`, which do
-    /// not wrap around the end of the address space.
-    pub const unsafe fn new(start: NonNull<u8>, len_bytes: usize) -> Self {
-        Self {
-            start,
-            len_bytes,
-            mapped: PhantomData,
-        }
-    }
-
-    /// How many bytes there are.
-    pub const fn len_bytes(self) -> usize {
-        self.len_bytes
-    }
-
-    /// The part of `len_bytes` bytes from `offset`; `None` if it lies outside.
-    pub const fn get(self, offset: usize, len_bytes: usize) -> Option<Self> {
-        if offset > self.len_bytes || len_bytes > self.len_bytes - offset {
-            return None;
-        }
-        Some(Self {
-            // SAFETY: `offset` lies within the slice.
-            start: unsafe { self.start.add(offset) },
-            len_bytes,
-            mapped: PhantomData,
-        })
-    }
-
-    /// What lies at `offset`; `None` if it does not lie inside, or not aligned.
-    #[inline]
-    pub fn at<T>(self, offset: usize) -> Option<PeerPtr<'a, T>> {
-        let part = self.get(offset, size_of::<T>())?;
-        let place = part.start.cast::<T>();
-        if !place.is_aligned() {
-            return None;
-        }
-        // SAFETY: as for this slice: mapped for `'a`, and only used through peer
-        // pointers; aligned as seen above.
-        Some(unsafe { PeerPtr::new(place) })
-    }
-
-    #[inline]
-    fn byte(&self, index: usize) -> &AtomicU8 {
-        // SAFETY: mapped memory (contract of `new`), for all callers keep `index` below
-        // the length; bytes are always aligned, and all access is atomic.
-        unsafe { self.place(index).cast::<AtomicU8>().as_ref() }
-    }
-
-    /// The place of the byte at `index`, which lies within.
-    #[inline]
-    fn place(&self, index: usize) -> NonNull<u8> {
-        debug_assert!(index <= self.len_bytes, "a place within");
-        // SAFETY: all callers keep `index` within the length.
-        unsafe { self.start.add(index) }
-    }
-
-    /// Where the first aligned word lies, bounded by `len_bytes`.
-    fn lead_bytes(self, len_bytes: usize) -> usize {
-        self.start.as_ptr().align_offset(8).min(len_bytes)
-    }
-
-    /// Copies the first bytes out, as many as both sides have, and says how
-    /// many. What is copied may be a mixture of what a peer wrote at different
-    /// times; it does not change afterwards.
-    pub fn copy_to(self, target: &mut [u8]) -> usize {
-        let len = self.len_bytes.min(target.len());
-        let mut at = 0;
-        let (Some(target), lead) = (target.get_mut(..len), self.lead_bytes(len)) else {
-            return 0;
-        };
-        let (head, rest) = target.split_at_mut(lead);
-        for byte in head {
-            *byte = self.byte(at).load(Ordering::Relaxed);
-            at += 1;
-        }
-        let (words, tail) = rest.as_chunks_mut::<8>();
-        // SAFETY: the words lie within this slice, the first behind the lead; it is mapped
-        // and only used through peer pointers (contract of `new`).
-        unsafe { words::copy_out(self.place(at), words) };
-        at += words.as_flattened().len();
-        for byte in tail {
-            *byte = self.byte(at).load(Ordering::Relaxed);
-            at += 1;
-        }
-        len
-    }
-
-    /// Copies bytes in, as many as both sides have, and says how many.
-    pub fn copy_from(self, source: &[u8]) -> usize {
-        let len = self.len_bytes.min(source.len());
-        let mut at = 0;
-        let (Some(source), lead) = (source.get(..len), self.lead_bytes(len)) else {
-            return 0;
-        };
-        let (head, rest) = source.split_at(lead);
-        for byte in head {
-            self.byte(at).store(*byte, Ordering::Relaxed);
-            at += 1;
-        }
-        let (words, tail) = rest.as_chunks::<8>();
-        // SAFETY: as in `copy_to`; it may be written.
-        unsafe { words::copy_in(words, self.place(at)) };
-        at += words.as_flattened().len();
-        for byte in tail {
-            self.byte(at).store(*byte, Ordering::Relaxed);
-            at += 1;
-        }
-        len
-    }
-}
-
 /// A value that a peer chose. It may be anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -432,42 +306,6 @@ impl<T> Untrusted<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn slice(memory: &mut [u8]) -> PeerSlice<'_> {
-        // SAFETY: the slice borrows the memory, which is used through it alone.
-        unsafe { PeerSlice::new(NonNull::from(&mut *memory).cast(), memory.len()) }
-    }
-
-    #[test]
-    fn copies_agree_at_every_alignment_and_length() {
-        let mut memory = [0_u8; 640];
-        let source: [u8; 600] = core::array::from_fn(|i| (i % 251) as u8 + 1);
-        for offset in 0..9 {
-            for len in (0..24).chain([255, 256, 263, 264, 600]) {
-                let part = slice(&mut memory).get(offset, len).unwrap();
-                assert_eq!(part.copy_from(&source), len);
-                let mut target = [0; 632];
-                assert_eq!(part.copy_to(&mut target), len);
-                assert_eq!(target[..len], source[..len]);
-                assert!(target[len..].iter().all(|byte| *byte == 0));
-            }
-        }
-    }
-
-    #[test]
-    fn parts_outside_the_slice_are_refused() {
-        let mut memory = [0_u8; 8];
-        let all = slice(&mut memory);
-        assert!(all.get(0, 8).is_some() && all.get(8, 0).is_some());
-        assert!(all.get(0, 9).is_none() && all.get(9, 0).is_none());
-        assert!(all.get(usize::MAX, 2).is_none());
-        let mut words = [1_u64, 2];
-        // SAFETY: the slice borrows the words, which are used through it alone.
-        let all = unsafe { PeerSlice::new(NonNull::from(&mut words).cast(), 16) };
-        assert_eq!(all.at::<u64>(8).map(|word| word.load().trust()), Some(2));
-        assert!(all.at::<u64>(4).is_none() && all.at::<u64>(16).is_none());
-        assert!(all.at::<u32>(12).is_some() && all.at::<u32>(14).is_none());
-    }
 
     #[test]
     fn a_word_is_read_once_and_checked() {

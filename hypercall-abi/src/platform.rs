@@ -12,7 +12,11 @@
 //! reference to a platform is a platform: `&dyn Platform` will do where the
 //! concrete type must not show.
 
+mod singletons;
+
 use core::{ptr::NonNull, task::Waker};
+
+pub use singletons::{Singleton, Singletons};
 
 use crate::{Errno, Gfn, HypercallNr, Port};
 
@@ -86,7 +90,8 @@ pub unsafe trait Hypercall {
 /// # Safety
 /// Pages from [`Pages::alloc`] are valid for reads and writes, zeroed, mapped
 /// for as long as they are not freed, and nobody else's. [`Pages::gfn_of`]
-/// tells the truth about the frame behind a page.
+/// tells the truth about the frame behind a page. [`Pages::singletons`] is the same value
+/// for all platforms of one domain, from its start to its end.
 pub unsafe trait Pages {
     /// `count` fresh, zeroed pages, contiguous in the guest's own addresses;
     /// `None` when there are none.
@@ -145,6 +150,20 @@ pub unsafe trait Pages {
     fn window_address(&self, page: NonNull<u8>) -> u64 {
         page.addr().get() as u64
     }
+
+    /// Who has what exists once in this domain. A kernel has a static:
+    ///
+    /// ```
+    /// use hypercall_abi::platform::Singletons;
+    /// # struct Kernel;
+    /// # impl Kernel {
+    /// fn singletons(&self) -> &Singletons {
+    ///     static SINGLETONS: Singletons = Singletons::new();
+    ///     &SINGLETONS
+    /// }
+    /// # }
+    /// ```
+    fn singletons(&self) -> &Singletons;
 
     /// What happens to a page that this domain granted to itself when it maps
     /// it.
@@ -289,6 +308,9 @@ unsafe impl<T: Pages + ?Sized> Pages for &T {
     }
     fn window_address(&self, page: NonNull<u8>) -> u64 {
         (**self).window_address(page)
+    }
+    fn singletons(&self) -> &Singletons {
+        (**self).singletons()
     }
     fn own_grants(&self) -> OwnGrants {
         (**self).own_grants()

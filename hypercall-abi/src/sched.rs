@@ -116,9 +116,14 @@ pub fn yield_now<H: Hypercall + ?Sized>(h: &H) {
 ///
 /// # Errors
 /// `ENOSYS`: there is no Xen.
+///
+/// # Safety
+/// No code on this vCPU relies on upcalls being held back across this call: a lock that
+/// an upcall may take is not locked, and nothing is in the middle of a change that an
+/// upcall looks at.
 #[inline]
-pub fn block<H: Hypercall + ?Sized>(h: &H) -> Result<(), Errno> {
-    // SAFETY: no argument.
+pub unsafe fn block<H: Hypercall + ?Sized>(h: &H) -> Result<(), Errno> {
+    // SAFETY: no argument; the rest is the caller's promise.
     let answer = unsafe { h.call2(HypercallNr::SCHED_OP, SCHEDOP_BLOCK, 0) };
     Errno::check(answer).map(|_| ())
 }
@@ -165,25 +170,44 @@ pub fn poll<H: Hypercall + ?Sized>(
     unsafe { subop(h, HypercallNr::SCHED_OP, SCHEDOP_POLL, &mut arg) }.map(|_| ())
 }
 
-/// Ends the domain. Returns only if there is no Xen, or after
-/// [`ShutdownReason::SUSPEND`] (zero: resumed elsewhere; one: it went on here).
-/// Any guest may.
+/// Ends the domain. Returns only if there is no Xen, or with an error. Any guest may.
 ///
 /// # Errors
-/// `ENOSYS`: there is no Xen.
+/// `ENOSYS`: there is no Xen; `EINVAL`: [`ShutdownReason::SUSPEND`], after which a domain
+/// goes on, and Xen is not asked: see [`suspend`].
 #[inline]
 pub fn shutdown<H: Hypercall + ?Sized>(h: &H, reason: ShutdownReason) -> Result<usize, Errno> {
+    if reason == ShutdownReason::SUSPEND {
+        return Err(Errno::EINVAL);
+    }
     let mut arg = SchedShutdown { reason };
     // SAFETY: the hypervisor reads `arg`, which outlives the call.
     unsafe { subop(h, HypercallNr::SCHED_OP, SCHEDOP_SHUTDOWN, &mut arg) }
 }
 
+/// That the domain was suspended and goes on elsewhere, once: for whoever then has to begin
+/// anew, and must not do so at any other time.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "what this domain had is gone, and whoever manages it is to be told"]
+pub struct Resumed(());
+
+impl Resumed {
+    /// For a kernel that suspends itself by other means than [`suspend`].
+    ///
+    /// # Safety
+    /// It did, and goes on in new frames, without the ports and grants that it had. This
+    /// is called once for each time.
+    pub const unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
 /// What became of a domain that suspended itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Suspended {
     /// It was saved, and goes on in new frames, on this host or another: its
     /// ports, grants, timers and watches are gone.
-    Resumed,
+    Resumed(Resumed),
     /// It was not: all is as it was, but time has passed.
     Cancelled,
 }
@@ -214,7 +238,7 @@ pub unsafe fn suspend<H: Hypercall + ?Sized>(
     // caller's promise.
     let answer = unsafe { h.call3(HypercallNr::SCHED_OP, SCHEDOP_SHUTDOWN, address, frame) };
     Errno::check(answer).map(|answer| match answer {
-        0 => Suspended::Resumed,
+        0 => Suspended::Resumed(Resumed(())),
         _ => Suspended::Cancelled,
     })
 }

@@ -7,7 +7,7 @@ use hypercall_abi::{
     Gfn, HypercallNr, PAGE_SIZE, Port,
     peer::PeerPtr,
     peer_field,
-    platform::{Clock, Hypercall, Pages, Park},
+    platform::{Clock, Hypercall, Pages, Park, Singletons},
     xen::{START_INFO_MAGIC_PREFIX, SharedInfo, StartInfo, VcpuInfo},
 };
 
@@ -259,6 +259,10 @@ unsafe impl Pages for NoPlatform {
     }
     fn page_of(&self, _gfn: Gfn) -> Option<NonNull<u8>> {
         None
+    }
+    fn singletons(&self) -> &Singletons {
+        static SINGLETONS: Singletons = Singletons::new();
+        &SINGLETONS
     }
 }
 

@@ -69,8 +69,10 @@ fn watches_tell_elsewhere_too() {
             let frame = domain.gfn_of(domain.start_info().cast()).unwrap();
             // SAFETY: what it changes is looked at anew.
             let suspended = unsafe { sched::suspend(&domain, Some(Mfn(frame.0))) };
-            assert_eq!(suspended, Ok(Suspended::Resumed));
-            store.transport().ports().resume().unwrap();
+            let Ok(Suspended::Resumed(resumed)) = suspended else {
+                panic!("{suspended:?}");
+            };
+            store.transport().ports().resume(resumed).unwrap();
             // SAFETY: nothing writes it meanwhile.
             let port = unsafe { domain.start_info().read() }.store_evtchn;
             store.resume_at(port).unwrap();

@@ -228,10 +228,16 @@ pub fn get_version<H: Hypercall + ?Sized>(h: &H, dom: DomId) -> Result<u32, Errn
 ///
 /// # Errors
 /// `EFAULT`: the list cannot be read.
+///
+/// # Safety
+/// Whoever made the two grants learns that each is now made by the other's reference:
+/// who ends one by its old reference would take back a page that a peer has.
 #[inline]
-pub fn swap<H: Hypercall + ?Sized>(h: &H, ops: &mut [GnttabSwapGrantRef]) -> Result<(), Errno> {
-    // SAFETY: the hypervisor reads and writes the list, and swaps grants that
-    // this domain has made.
+pub unsafe fn swap<H: Hypercall + ?Sized>(
+    h: &H,
+    ops: &mut [GnttabSwapGrantRef],
+) -> Result<(), Errno> {
+    // SAFETY: the hypervisor reads and writes the list; the rest is the caller's promise.
     unsafe { list(h, NR, GNTTABOP_SWAP_GRANT_REF, ops) }.map(|_| ())
 }
 

@@ -67,10 +67,15 @@ pub fn irq_status_query<H: Hypercall + ?Sized>(h: &H, irq: u32) -> Result<IrqSta
 ///
 /// # Errors
 /// `EINVAL`: no such level; `ENOSYS`: not a PV guest.
+///
+/// # Safety
+/// Code that runs at this level may use all I/O ports of the domain: user mode too, at
+/// level 3. A device that it reaches so breaks no reference that Rust code holds.
 #[inline]
-pub fn set_iopl<H: Hypercall + ?Sized>(h: &H, iopl: u32) -> Result<(), Errno> {
+pub unsafe fn set_iopl<H: Hypercall + ?Sized>(h: &H, iopl: u32) -> Result<(), Errno> {
     let mut arg = PhysdevSetIopl { iopl };
-    // SAFETY: the hypervisor reads `arg`, which outlives the call.
+    // SAFETY: the hypervisor reads `arg`, which outlives the call; the rest is the caller's
+    // promise.
     unsafe { subop(h, NR, PHYSDEVOP_SET_IOPL, &mut arg) }.map(|_| ())
 }
 

@@ -28,10 +28,18 @@ pub fn set_timer_op<H: Hypercall + ?Sized>(h: &H, timeout_ns: u64) -> Result<(),
 ///
 /// # Errors
 /// `ENOSYS`: not a PV guest.
+///
+/// # Safety
+/// When they trap, a handler is there that lets them go on. When they do not, the
+/// registers hold what the code that runs next expects: a kernel that learns by the trap
+/// whose they are has changed them already.
 #[inline]
-pub fn fpu_taskswitch<H: Hypercall + ?Sized>(h: &H, state: FpuTaskswitch) -> Result<(), Errno> {
+pub unsafe fn fpu_taskswitch<H: Hypercall + ?Sized>(
+    h: &H,
+    state: FpuTaskswitch,
+) -> Result<(), Errno> {
     let set = usize::from(state == FpuTaskswitch::Set);
-    // SAFETY: no memory is named.
+    // SAFETY: no memory is named; the rest is the caller's promise.
     let answer = unsafe { h.call1(HypercallNr::FPU_TASKSWITCH, set) };
     Errno::check(answer).map(|_| ())
 }

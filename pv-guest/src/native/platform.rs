@@ -6,7 +6,7 @@ use hypercall_abi::{
     Errno, Gfn, HypercallNr, PAGE_SIZE, Port, VcpuId,
     peer::PeerPtr,
     peer_field,
-    platform::{Clock, GrantFrame, Hypercall, OwnGrants, Pages, Park},
+    platform::{Clock, GrantFrame, Hypercall, OwnGrants, Pages, Park, Singletons},
     sched, trap,
     xen::{SharedInfo, VcpuInfo},
 };
@@ -23,6 +23,8 @@ const _: () = assert!(size_of::<Native>() == 0);
 
 /// The shared page, once it is mapped.
 static SHARED_INFO: Once<PeerPtr<'static, SharedInfo>> = Once::new();
+/// What is taken of this domain.
+static SINGLETONS: Singletons = Singletons::new();
 static LATEST: clock::Monotonic = clock::Monotonic::new();
 
 /// Tells where the shared page is.
@@ -113,6 +115,10 @@ unsafe impl Pages for Native {
 
     fn window_address(&self, page: NonNull<u8>) -> u64 {
         window::address_of(page)
+    }
+
+    fn singletons(&self) -> &Singletons {
+        &SINGLETONS
     }
 
     fn own_grants(&self) -> OwnGrants {

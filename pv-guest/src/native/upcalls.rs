@@ -177,7 +177,8 @@ fn upcall() {
 /// masked, by way of [`sync::suspend_hold`].
 pub(super) fn sleep() {
     if guest_type() == Some(GuestType::Pv) {
-        let _ended = hypercall_abi::sched::block(&Native);
+        // SAFETY: those who call this hold no lock, and expect upcalls.
+        let _ended = unsafe { hypercall_abi::sched::block(&Native) };
         return;
     }
     // SAFETY: the processor takes no interrupt between these two, and wakes by

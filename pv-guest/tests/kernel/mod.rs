@@ -129,11 +129,11 @@ fn suspend(bus: Bus<'_, &Domain>, domain: &Domain) {
     let frame = domain.gfn_of(domain.start_info().cast()).unwrap();
     // SAFETY: all that it changes is looked at anew below.
     let suspended = unsafe { sched::suspend(&domain, Some(Mfn(frame.0))) };
-    if suspended != Ok(Suspended::Resumed) {
+    let Ok(Suspended::Resumed(resumed)) = suspended else {
         return;
-    }
+    };
     MOVES.fetch_add(1, Ordering::Relaxed);
-    bus.ports().resume().unwrap();
+    bus.ports().resume(resumed).unwrap();
     bus.grants().resume().unwrap();
     // SAFETY: nothing writes it while the domain runs.
     let port = unsafe { domain.start_info().read() }.store_evtchn;

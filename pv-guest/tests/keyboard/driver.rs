@@ -5,6 +5,7 @@
 
 use std::{
     future::poll_fn,
+    mem::offset_of,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -21,7 +22,6 @@ use hypercall_abi::{
         },
         xenbus::XenbusState,
     },
-    peer_field,
     platform::Platform,
 };
 use pv_guest::xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, Stop};
@@ -97,9 +97,11 @@ impl<P: Platform> Line<'_, P> {
     /// The next key in the page. What is no key is left out.
     fn take(&mut self) -> Result<Option<XenkbdKey>, Fault> {
         let page = self.page.peer();
-        let head = page.at::<XenkbdPage>(0).ok_or(Fault::Ring)?;
+        let index = |offset| page.at::<u32>(offset).ok_or(Fault::Ring);
+        let in_prod = index(offset_of!(XenkbdPage, in_prod))?;
+        let in_cons = index(offset_of!(XenkbdPage, in_cons))?;
         loop {
-            let written = peer_field!(head, XenkbdPage, in_prod).load_acquire();
+            let written = in_prod.load_acquire();
             // Copied once, then checked: the backend may write anything.
             let most = XENKBD_IN_RING_LEN as u32;
             let count = written.check_with(|written| match written.wrapping_sub(self.read) {
@@ -115,7 +117,7 @@ impl<P: Platform> Line<'_, P> {
             page.get(offset, XENKBD_IN_EVENT_SIZE)
                 .map(|slot| slot.copy_to(&mut event));
             self.read = self.read.wrapping_add(1);
-            peer_field!(head, XenkbdPage, in_cons).store_release(self.read);
+            in_cons.store_release(self.read);
             match XenkbdKey::read_from_prefix(&event) {
                 Ok((key, _)) if key.r#type == XenkbdType::KEY => return Ok(Some(key)),
                 _ => {}

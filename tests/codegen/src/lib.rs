@@ -116,6 +116,10 @@ pub extern "C" fn shutdown_pv_typed(reason: u32) {
 /// The same.
 #[unsafe(no_mangle)]
 pub extern "C" fn shutdown_pv_by_hand(reason: u32) {
+    // A suspend is another call.
+    if reason == ShutdownReason::SUSPEND.0 {
+        return;
+    }
     let argument = reason;
     by_hand!(pv 29_usize, 2_usize, &raw const argument);
 }

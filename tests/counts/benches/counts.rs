@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use counts::{Lend, Loopback, Upcall};
+use counts::{Copy, Exchange, Lend, Loopback, Upcall};
 use event_channels::Choice;
 use grant_tables::Version;
 use gungraun::{library_benchmark, library_benchmark_group, main};
@@ -28,9 +28,24 @@ fn store_read(mut loopback: Loopback) -> (usize, Loopback) {
     (black_box(loopback.read()), loopback)
 }
 
+#[library_benchmark]
+#[bench::ring(Exchange::new())]
+fn request_and_answer(mut exchange: Exchange) -> (u8, Exchange) {
+    (black_box(exchange.request_and_answer()), exchange)
+}
+
+#[library_benchmark]
+#[bench::twelve(Copy::new(0, 12))]
+#[bench::unaligned(Copy::new(3, 66))]
+#[bench::packet(Copy::new(0, 1514))]
+#[bench::page(Copy::new(0, 4096))]
+fn copy_there_and_back(mut copy: Copy) -> (usize, Copy) {
+    (black_box(copy.there_and_back()), copy)
+}
+
 library_benchmark_group!(
     name = paths;
-    benchmarks = upcall_to_waker, share_and_end, store_read
+    benchmarks = upcall_to_waker, share_and_end, store_read, request_and_answer, copy_there_and_back
 );
 
 main!(library_benchmark_groups = paths);

@@ -7,6 +7,7 @@ use hypercall_abi::{
     hvm::{HvmParam, HvmStartInfo, XEN_HVM_START_MAGIC_VALUE},
     peer::PeerPtr,
     peer_field,
+    platform::Singletons,
     xen::{SharedInfo, StartInfo, VcpuInfo},
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -213,6 +214,7 @@ impl Xen {
             upcall: OnceLock::new(),
             start_info: start_page,
             shared_info: shared_page,
+            singletons: Singletons::new(),
             at_end: OnceLock::new(),
         })
     }

@@ -11,6 +11,7 @@ use hypercall_abi::{
     DomId, Port, VcpuId,
     peer::PeerPtr,
     peer_field,
+    platform::Singletons,
     sched::ShutdownReason,
     xen::{SharedInfo, StartInfo, VcpuInfo},
 };
@@ -104,6 +105,8 @@ pub struct Domain {
     pub(crate) upcall: OnceLock<Upcall>,
     pub(crate) start_info: NonNull<StartInfo>,
     pub(crate) shared_info: NonNull<SharedInfo>,
+    /// What its guest has taken.
+    pub(crate) singletons: Singletons,
     /// What is to be done before its process ends.
     pub(crate) at_end: OnceLock<AtEnd>,
 }

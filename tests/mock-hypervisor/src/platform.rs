@@ -7,7 +7,7 @@ use hypercall_abi::{
     grant_table::{get_status_frames, setup_table},
     memory::{MapSpace, XENMAPIDX_GRANT_TABLE_STATUS, add_to_physmap},
     peer_field,
-    platform::{Clock, GrantFrame, Hypercall, OwnGrants, Pages, Park},
+    platform::{Clock, GrantFrame, Hypercall, OwnGrants, Pages, Park, Singletons},
     sched,
     xen::VcpuInfo,
 };
@@ -73,6 +73,10 @@ unsafe impl Pages for Domain {
             }
         };
         self.page_of(gfn).ok_or(Errno::ENOMEM)
+    }
+
+    fn singletons(&self) -> &Singletons {
+        &self.singletons
     }
 
     fn own_grants(&self) -> OwnGrants {

@@ -11,10 +11,7 @@ use std::{
     },
 };
 
-use hypercall_abi::{
-    DomId, Errno, Gfn, PAGE_SIZE,
-    peer::{PeerPtr, PeerSlice},
-};
+use hypercall_abi::{DomId, Errno, Gfn, PAGE_SIZE, peer::PeerSlice};
 
 use crate::{
     DomainType,
@@ -108,7 +105,7 @@ impl View {
     }
 
     pub(crate) fn entry(&self, table: usize, slot: usize) -> u64 {
-        let word: Option<PeerPtr<'_, u64>> = self.page(table).at(slot % ENTRIES * 8);
+        let word = self.page(table).at::<u64>(slot % ENTRIES * 8);
         word.map_or(0, |word| word.load_acquire().trust())
     }
 

@@ -67,10 +67,10 @@ impl<M: RingMemory, const SLOT_BYTES: usize> FrontRing<M, SLOT_BYTES> {
             return None;
         }
         let words = Words::of(&memory)?;
-        words.req_prod.store(0);
-        words.rsp_prod.store(0);
-        words.req_event.store(1);
-        words.rsp_event.store(1);
+        words.req_prod.store_release(0);
+        words.rsp_prod.store_release(0);
+        words.req_event.store_release(1);
+        words.rsp_event.store_release(1);
         Some(Self {
             memory,
             count,

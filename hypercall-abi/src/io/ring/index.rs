@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{Ordering, fence};
 
-use crate::peer::PeerPtr;
+use crate::peer::PeerWord;
 
 /// An index that the other side reads or writes.
 pub trait Index {
@@ -20,7 +20,7 @@ pub trait Index {
     }
 }
 
-impl Index for PeerPtr<'_, u32> {
+impl Index for PeerWord<'_, u32> {
     #[inline]
     fn load(&self) -> u32 {
         self.load_acquire().trust()

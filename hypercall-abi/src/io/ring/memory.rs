@@ -1,9 +1,10 @@
 //! The pages of a ring.
 
+use core::mem::offset_of;
+
 use crate::{
     PAGE_SIZE,
-    peer::{PeerPtr, PeerSlice},
-    peer_field,
+    peer::{PeerSlice, PeerWord},
 };
 
 use super::{Sring, slots};
@@ -14,11 +15,6 @@ pub trait RingMemory {
     fn pages(&self) -> usize;
     /// One of them, whole; `None` if there is no such page.
     fn page(&self, index: usize) -> Option<PeerSlice<'_>>;
-}
-
-/// The ring's head.
-pub(super) fn head(memory: &impl RingMemory) -> Option<PeerPtr<'_, Sring>> {
-    memory.page(0)?.at(0)
 }
 
 /// How many slots there are.
@@ -83,21 +79,29 @@ pub(super) fn read(
 
 /// The four indices.
 pub(super) struct Words<'m> {
-    pub(super) req_prod: PeerPtr<'m, u32>,
-    pub(super) req_event: PeerPtr<'m, u32>,
-    pub(super) rsp_prod: PeerPtr<'m, u32>,
-    pub(super) rsp_event: PeerPtr<'m, u32>,
+    pub(super) req_prod: PeerWord<'m, u32>,
+    pub(super) req_event: PeerWord<'m, u32>,
+    pub(super) rsp_prod: PeerWord<'m, u32>,
+    pub(super) rsp_event: PeerWord<'m, u32>,
 }
+
+const _: () = assert!(
+    offset_of!(Sring, req_prod) == 0
+        && offset_of!(Sring, req_event) == 4
+        && offset_of!(Sring, rsp_prod) == 8
+        && offset_of!(Sring, rsp_event) == 12,
+    "the head begins with the indices in this order"
+);
 
 impl<'m> Words<'m> {
     #[inline]
     pub(super) fn of(memory: &'m impl RingMemory) -> Option<Self> {
-        let head = head(memory)?;
+        let [req_prod, req_event, rsp_prod, rsp_event] = memory.page(0)?.words(0)?;
         Some(Self {
-            req_prod: peer_field!(head, Sring, req_prod),
-            req_event: peer_field!(head, Sring, req_event),
-            rsp_prod: peer_field!(head, Sring, rsp_prod),
-            rsp_event: peer_field!(head, Sring, rsp_event),
+            req_prod,
+            req_event,
+            rsp_prod,
+            rsp_event,
         })
     }
 }

@@ -177,7 +177,7 @@ mod tests {
         let mut front = FrontRing::<_, SLOT>::new(&pages).unwrap();
         let shared = &pages;
         let words = memory::Words::of(&shared).unwrap();
-        words.rsp_prod.store(1);
+        words.rsp_prod.store_release(1);
         assert_eq!(front.pop::<u64>(), Err(Broken));
         // Not even for a request that the peer was not yet shown.
         assert!(front.push(&0_u64));
@@ -185,7 +185,7 @@ mod tests {
         let _told = front.publish();
         assert_eq!(front.pop(), Ok(Some(0_u64)));
         let mut back = BackRing::<_, SLOT>::attach(&pages).unwrap();
-        words.req_prod.store(1 + 65);
+        words.req_prod.store_release(1 + 65);
         assert_eq!(back.pop::<u64>(), Err(Broken));
     }
 }

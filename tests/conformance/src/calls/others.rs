@@ -166,7 +166,10 @@ pub(super) const ROWS: &[Row] = &[
     split(
         "PHYSDEVOP_set_iopl",
         "4",
-        |p| physdev::set_iopl(p, 4),
+        |p| {
+            // SAFETY: there is no such level.
+            unsafe { physdev::set_iopl(p, 4) }
+        },
         Fails(&[Errno::EINVAL]),
         NOT_HVM,
     ),

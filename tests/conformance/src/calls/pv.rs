@@ -422,7 +422,10 @@ pub(super) const ROWS: &[Row] = &[
     split(
         "fpu_taskswitch",
         "clear",
-        |p| cpu::fpu_taskswitch(p, cpu::FpuTaskswitch::Clear),
+        |p| {
+            // SAFETY: as it is; this kernel uses no such registers.
+            unsafe { cpu::fpu_taskswitch(p, cpu::FpuTaskswitch::Clear) }
+        },
         Done,
         NOT_HVM,
     ),

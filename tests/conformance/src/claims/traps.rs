@@ -398,7 +398,8 @@ mod unit {
 
     pub(super) fn take(guest: &Guest) -> Verdict {
         if guest.guest_type() == GuestType::Pv {
-            fpu_taskswitch(guest.platform(), FpuTaskswitch::Set)?;
+            // SAFETY: this kernel does not use the unit, and the trap has a handler.
+            unsafe { fpu_taskswitch(guest.platform(), FpuTaskswitch::Set) }?;
         } else {
             // SAFETY: "task switched", for a unit that this kernel does not use.
             unsafe { asm!("mov {0}, cr0", "or {0}, 8", "mov cr0, {0}", out(reg) _) };
@@ -408,7 +409,8 @@ mod unit {
 
     pub(super) fn give_back(guest: &Guest) -> Verdict {
         if guest.guest_type() == GuestType::Pv {
-            fpu_taskswitch(guest.platform(), FpuTaskswitch::Clear)?;
+            // SAFETY: as it was.
+            unsafe { fpu_taskswitch(guest.platform(), FpuTaskswitch::Clear) }?;
         } else {
             // SAFETY: as it was.
             unsafe { asm!("clts") };

@@ -1,6 +1,8 @@
 //! What a backend that means harm does.
 
-use hypercall_abi::{io::ring::Sring, peer_field};
+use std::mem::offset_of;
+
+use hypercall_abi::io::ring::Sring;
 
 use super::Backend;
 use crate::world::World;
@@ -94,8 +96,8 @@ impl Backend {
             Mischief::AnswerAgain => self.device.repeat(),
             Mischief::Index(index) => {
                 for page in self.device.rings() {
-                    if let Some(head) = page.at::<Sring>(0) {
-                        peer_field!(head, Sring, rsp_prod).store_release(index);
+                    if let Some(produced) = page.at::<u32>(offset_of!(Sring, rsp_prod)) {
+                        produced.store_release(index);
                     }
                 }
             }

@@ -13,7 +13,7 @@ mod segments;
 mod steering;
 mod toolstack;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem::offset_of};
 
 use hypercall_abi::{
     DomId, GrantRef, PAGE_SIZE, Port,
@@ -22,7 +22,6 @@ use hypercall_abi::{
         xenbus::XenbusState,
     },
     peer::PeerSlice,
-    peer_field,
 };
 
 use crate::{faults::BackendMishaps, grants::Use, memory::Access, ports::Binding, world::World};
@@ -92,16 +91,16 @@ impl Mapped {
         let Some(page) = self.first() else {
             return;
         };
-        let Some(head) = page.at::<Sring>(0) else {
+        let Some(produced) = page.at::<u32>(offset_of!(Sring, rsp_prod)) else {
             return;
         };
         let slots = slots(self.pages.len() * PAGE_SIZE, slot_bytes);
-        let index = peer_field!(head, Sring, rsp_prod).load_acquire().trust();
+        let index = produced.load_acquire().trust();
         let slot = size_of::<Sring>() + index as usize % slots.max(1) * slot_bytes;
         if let Some(slot) = page.get(slot, slot_bytes) {
             slot.copy_from(response);
         }
-        peer_field!(head, Sring, rsp_prod).store_release(index.wrapping_add(1));
+        produced.store_release(index.wrapping_add(1));
     }
 }
 

@@ -46,6 +46,7 @@ use hypercall_abi::{
     PAGE_SIZE, VcpuId,
     io::blkif::VdiskInfo,
     peer::PeerPtr,
+    platform::Singletons,
     xen::{SharedInfo, StartInfo},
 };
 
@@ -407,6 +408,7 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
         upcall: OnceLock::new(),
         start_info: start_page,
         shared_info: shared_own,
+        singletons: Singletons::new(),
         at_end: OnceLock::new(),
     };
     let registers = Registers {
