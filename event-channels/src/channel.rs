@@ -26,6 +26,16 @@ pub enum Wait {
     Deadline,
 }
 
+/// What [`Channel::take_if_due`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// An event, which is taken.
+    Taken,
+    Nothing,
+    /// An event that is not to be taken before this time.
+    At(u64),
+}
+
 /// Who opened a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
@@ -285,7 +295,8 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     }
 
     /// Takes an event, and says whether there was one. Look at what the peer
-    /// shares only after this, or its next event may go unseen.
+    /// shares only after this, or its next event may go unseen. It waits for nothing, and
+    /// so holds nobody back: a loop around it is as busy as it likes.
     pub fn take(&self) -> bool {
         if self.is_lost() {
             return false;
@@ -375,12 +386,19 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
             // First: what another vCPU's upcall had in its hands is noted if it has
             // none any more.
             let is_busy = self.slot().is_busy();
-            if self.take() {
-                return Wait::Event;
-            }
+            let held_ns = match self.take_if_due() {
+                Due::Taken => return Wait::Event,
+                Due::Nothing => None,
+                Due::At(until_ns) => Some(until_ns),
+            };
             let platform = &self.ports.platform;
             if deadline_ns.is_some_and(|deadline| platform.now_ns() >= deadline) {
                 return Wait::Deadline;
+            }
+            if held_ns.is_some() {
+                // Not for the port: its event is there, and would end the sleep.
+                platform.park(&[], held_ns.into_iter().chain(deadline_ns).min());
+                continue;
             }
             if is_busy {
                 core::hint::spin_loop();
@@ -393,12 +411,14 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     }
 
     /// Takes an event, or has the task woken when there is one. The last task
-    /// that asks is the one that is woken.
+    /// that asks is the one that is woken. A port that rings too often has its next event
+    /// taken in the next window ([`Throttle`](crate::Throttle)), whoever asks, and however
+    /// often.
     pub fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<()>
     where
         P: Clock,
     {
-        if self.take() {
+        if self.take_if_due() == Due::Taken {
             return Poll::Ready(());
         }
         if self.is_lost() {
@@ -406,22 +426,51 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         }
         self.slot().waker.register(cx.waker());
         // It may have come before anybody was there to be woken.
-        if self.is_pending() {
-            let _event = self.take();
-            return Poll::Ready(());
+        match self.take_if_due() {
+            Due::Taken => return Poll::Ready(()),
+            Due::At(until_ns) => {
+                self.ports.words().mask(self.port());
+                self.hold(until_ns);
+                return Poll::Pending;
+            }
+            Due::Nothing => {}
         }
         if !self.ports.words().is_masked(self.port()) {
             // It was waited for before, and nothing has come since.
             return Poll::Pending;
         }
-        if let Some(until) = self.held_until() {
-            self.slot().throttle();
-            self.ports.release_ns.fetch_min(until, Ordering::AcqRel);
+        if let Some(until_ns) = self.held_until() {
+            self.hold(until_ns);
             return Poll::Pending;
         }
         // A port that is gone rings no more; there is nobody to tell.
         let _gone: Result<(), Error> = self.unmask();
         Poll::Pending
+    }
+
+    /// Takes an event, unless the port has rung too often.
+    fn take_if_due(&self) -> Due
+    where
+        P: Clock,
+    {
+        if !self.is_pending() {
+            return Due::Nothing;
+        }
+        if let Some(until_ns) = self.held_until() {
+            return Due::At(until_ns);
+        }
+        if !self.take() {
+            // Another was faster.
+            return Due::Nothing;
+        }
+        self.slot().count();
+        Due::Taken
+    }
+
+    /// Leaves the port masked until its time has come; then whoever waits is woken.
+    fn hold(&self, until_ns: u64) {
+        self.slot().throttle();
+        self.ports.release_ns.fetch_min(until_ns, Ordering::AcqRel);
     }
 
     /// When this port may ring again, if it rang too often.
@@ -430,7 +479,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         P: Clock,
     {
         let throttle = self.ports.throttle;
-        let now_ns = self.ports.platform.now_ns();
+        let now_ns = || self.ports.platform.now_ns();
         self.slot()
             .held_until(now_ns, throttle.events, throttle.window_ns)
     }

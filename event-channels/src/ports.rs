@@ -41,10 +41,11 @@ pub enum Choice {
     TwoLevel,
 }
 
-/// When a port that rings without end is held back.
+/// When a port that rings without end is held back: whoever waits for it gets so many
+/// events in a window, by upcalls or without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttle {
-    /// So many upcalls in one window are let through.
+    /// So many events in one window are let through.
     pub events: u32,
     /// The window's length.
     pub window_ns: u64,

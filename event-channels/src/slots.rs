@@ -19,7 +19,8 @@ pub(crate) struct Slot {
     /// Which vCPU its upcalls go to.
     vcpu: AtomicU32,
     events: AtomicU32,
-    /// When the events were last counted from, and how many there were.
+    /// When the window began in which events are counted, and how many whoever waits has
+    /// taken in it.
     window_start_ns: AtomicU64,
     window_events: AtomicU32,
 }
@@ -117,20 +118,32 @@ impl Slot {
         self.events.load(Ordering::Relaxed)
     }
 
-    /// When the port may ring again, if it rang more than `most` times in the
-    /// last `window_ns`.
-    pub(crate) fn held_until(&self, now_ns: u64, most: u32, window_ns: u64) -> Option<u64> {
+    /// Whoever waits has taken an event.
+    pub(crate) fn count(&self) {
+        self.window_events.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// When the next event may be taken, if `most` were taken in this window of
+    /// `window_ns`. The time is asked for only where a window begins or is full.
+    pub(crate) fn held_until(
+        &self,
+        now_ns: impl FnOnce() -> u64,
+        most: u32,
+        window_ns: u64,
+    ) -> Option<u64> {
+        let events = self.window_events.load(Ordering::Relaxed);
+        if events > 0 && events < most {
+            return None;
+        }
+        let now_ns = now_ns();
         let start = self.window_start_ns.load(Ordering::Relaxed);
         let end = start.saturating_add(window_ns);
         if start == 0 || now_ns >= end {
             self.window_start_ns.store(now_ns.max(1), Ordering::Relaxed);
-            self.window_events.store(self.events(), Ordering::Relaxed);
+            self.window_events.store(0, Ordering::Relaxed);
             return None;
         }
-        let events = self
-            .events()
-            .wrapping_sub(self.window_events.load(Ordering::Relaxed));
-        (events > most).then_some(end)
+        (events >= most).then_some(end)
     }
 
     pub(crate) fn throttle(&self) {
