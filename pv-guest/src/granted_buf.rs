@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use grant_tables::{GrantTable, Granted, Page, PeerWrites};
+use grant_tables::{Access, Error, GrantTable, Granted, Owner, Page, PeerWrites};
 use hypercall_abi::{DomId, PAGE_SIZE, peer::PeerSlice, platform::Platform};
 
 use crate::{Current, kept_pages::Home};
@@ -10,13 +10,49 @@ use crate::{Current, kept_pages::Home};
 /// A page that the backend may read and write.
 pub(crate) type Lent<'g, P> = Granted<'g, P, PeerWrites>;
 
-/// Lends a fresh page.
-pub(crate) fn lend<'g, P: Platform>(
+/// A guest's grant table, and for whom it lends: what a device's backends keep of its pages
+/// is counted for the device.
+#[derive(Debug)]
+pub(crate) struct Lender<'g, P: Platform> {
     grants: &'g GrantTable<P>,
-    peer: DomId,
-) -> Result<Lent<'g, P>, grant_tables::Error> {
-    let page = Page::new(grants)?;
-    grants.share::<PeerWrites>(peer, page)
+    pub(crate) owner: Owner,
+}
+
+impl<P: Platform> Clone for Lender<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: Platform> Copy for Lender<'_, P> {}
+
+impl<'g, P: Platform> Lender<'g, P> {
+    /// One that nobody else is.
+    pub(crate) fn new(grants: &'g GrantTable<P>) -> Self {
+        let owner = grants.new_owner();
+        Self { grants, owner }
+    }
+
+    /// A fresh page.
+    pub(crate) fn page(self) -> Result<Page<'g, P>, Error> {
+        Page::new(self.grants)
+    }
+
+    /// Lends a page.
+    pub(crate) fn share<A: Access>(
+        self,
+        peer: DomId,
+        page: Page<'g, P>,
+    ) -> Result<Granted<'g, P, A>, Error> {
+        let mut lent = self.grants.share::<A>(peer, page)?;
+        lent.set_owner(self.owner);
+        Ok(lent)
+    }
+}
+
+/// Lends a fresh page.
+pub(crate) fn lend<P: Platform>(grants: Lender<'_, P>, peer: DomId) -> Result<Lent<'_, P>, Error> {
+    grants.share::<PeerWrites>(peer, grants.page()?)
 }
 
 static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
@@ -32,11 +68,11 @@ pub(crate) fn clear_from(page: PeerSlice<'_>, keep_bytes: usize) {
 /// Lends to `peer` what was lent to another; a copy of it, if that other still
 /// uses it. The new peer sees the first `keep_bytes` bytes, and else zeroes.
 pub(crate) fn lend_on<'g, P: Platform>(
-    grants: &'g GrantTable<P>,
+    grants: Lender<'g, P>,
     peer: DomId,
     lent: Lent<'g, P>,
     keep_bytes: usize,
-) -> Result<Lent<'g, P>, grant_tables::Error> {
+) -> Result<Lent<'g, P>, Error> {
     let keep_bytes = keep_bytes.min(PAGE_SIZE);
     let page = match lent.end() {
         Ok(mut page) => {
@@ -47,7 +83,7 @@ pub(crate) fn lend_on<'g, P: Platform>(
             page
         }
         Err(still) => {
-            let mut page = Page::new(grants)?;
+            let mut page = grants.page()?;
             if let Some(target) = page.bytes_mut().get_mut(..keep_bytes) {
                 still.0.peer().copy_to(target);
             }
@@ -82,11 +118,16 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
     ///
     /// # Errors
     /// No pages or no references are left.
-    pub fn new(
-        grants: &'g GrantTable<P>,
+    pub fn new(grants: &'g GrantTable<P>, peer: DomId, pages: usize) -> Result<Self, Error> {
+        Self::for_owner(Lender::new(grants), peer, pages)
+    }
+
+    /// The same for a device.
+    pub(crate) fn for_owner(
+        grants: Lender<'g, P>,
         peer: DomId,
         pages: usize,
-    ) -> Result<Self, grant_tables::Error> {
+    ) -> Result<Self, Error> {
         let pages = (0..pages).map(|_| lend(grants, peer));
         Ok(Self {
             peer,
@@ -101,7 +142,7 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
         grants: &'g GrantTable<P>,
         peer: DomId,
         pages: usize,
-    ) -> Result<Self, grant_tables::Error> {
+    ) -> Result<Self, Error> {
         let private = (0..pages).map(|_| Page::new(grants));
         Ok(Self {
             peer,
@@ -117,10 +158,7 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
     }
 
     /// Takes it back from its peer: the bytes are moved to pages that are lent to nobody.
-    pub(crate) fn take_back(
-        &mut self,
-        grants: &'g GrantTable<P>,
-    ) -> Result<(), grant_tables::Error> {
+    pub(crate) fn take_back(&mut self, grants: &'g GrantTable<P>) -> Result<(), Error> {
         if self.pages.is_empty() {
             return Ok(());
         }

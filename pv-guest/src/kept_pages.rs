@@ -10,8 +10,7 @@ use alloc::{sync::Arc, vec::Vec};
 use hypercall_abi::{DomId, platform::Platform};
 use spin::Mutex;
 
-use crate::granted_buf::{GrantedBuf, Lent, clear_from, lend};
-use grant_tables::GrantTable;
+use crate::granted_buf::{GrantedBuf, Lender, Lent, clear_from, lend};
 
 /// The most that are kept: about as many as Linux's backend keeps mapped.
 const MOST: usize = 1024;
@@ -67,7 +66,7 @@ impl<'g, P: Platform> KeptPages<'g, P> {
     /// A buffer of zeroes, lent to `peer`.
     pub(crate) fn buffer(
         self: &Arc<Self>,
-        grants: &'g GrantTable<P>,
+        grants: Lender<'g, P>,
         peer: DomId,
         count: usize,
     ) -> Result<GrantedBuf<'g, P>, grant_tables::Error> {

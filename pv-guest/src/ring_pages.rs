@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use grant_tables::{GrantTable, Granted};
+use grant_tables::Granted;
 use hypercall_abi::{DomId, GrantRef, io::ring::RingMemory, peer::PeerSlice, platform::Platform};
 
-use crate::granted_buf::{Lent, lend};
+use crate::granted_buf::{Lender, Lent, lend};
 
 /// The pages of a ring, lent to the backend.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct RingPages<'g, P: Platform>(Vec<Lent<'g, P>>);
 impl<'g, P: Platform> RingPages<'g, P> {
     /// Fresh ones.
     pub(crate) fn new(
-        grants: &'g GrantTable<P>,
+        grants: Lender<'g, P>,
         peer: DomId,
         pages: usize,
     ) -> Result<Self, grant_tables::Error> {

@@ -22,6 +22,7 @@ use crate::{
     Error, ErrorKind, Link, Renewal, Transport, Tree,
     hub::Hub,
     machine::{Machine, RequestId, Strays},
+    turns::Turns,
     value,
 };
 
@@ -56,6 +57,7 @@ pub struct Client<T: Transport> {
     pub(crate) transport: T,
     pub(crate) machine: Mutex<Machine>,
     hub: Arc<Hub>,
+    pub(crate) turns: Turns,
 }
 
 #[cfg(feature = "ring")]
@@ -83,6 +85,7 @@ impl<T: Transport> Client<T> {
             transport,
             machine: Mutex::new(Machine::new()),
             hub: Arc::default(),
+            turns: Turns::default(),
         }
     }
 

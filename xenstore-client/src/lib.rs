@@ -13,9 +13,11 @@ pub mod machine;
 mod path;
 mod perms;
 mod quota;
+mod subscription;
 mod transaction;
 mod transport;
 mod tree;
+mod turns;
 pub mod value;
 mod watch;
 
@@ -24,6 +26,7 @@ pub use error::{Error, ErrorKind, Persistence};
 pub use path::{Path, PathError};
 pub use perms::{Access, Permission};
 pub use quota::Quota;
+pub use subscription::Subscription;
 pub use transaction::Transaction;
 #[cfg(feature = "ring")]
 pub use transport::ring::Ring;
@@ -31,4 +34,5 @@ pub use transport::ring::Ring;
 pub use transport::stream::Stream;
 pub use transport::{Link, Renewal, Transport};
 pub use tree::{MAX_LIST_BYTES, MAX_NAMES, Tree};
+pub use turns::{InTurn, MAX_IN_TURN};
 pub use watch::Watch;

@@ -36,6 +36,13 @@ pub struct RequestId(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchId(u64);
 
+/// Which part of a shared watch an event belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SubscriptionId {
+    watch: u64,
+    number: u64,
+}
+
 /// Who waits for an answer.
 #[derive(Debug)]
 enum Asker {
@@ -55,9 +62,34 @@ struct Request {
     answer: Option<Result<Vec<u8>, ErrorKind>>,
 }
 
+/// Somebody's part of a shared watch.
+#[derive(Debug)]
+struct Part {
+    path: String,
+    is_changed: bool,
+    waker: Option<Waker>,
+}
+
+impl Part {
+    fn change(&mut self) {
+        self.is_changed = true;
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Whether `path` is `above`, or lies below it.
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || above.ends_with('/'))
+}
+
 #[derive(Debug)]
 struct WatchState {
     path: String,
+    /// Those who share it; it keeps no events of its own then.
+    parts: BTreeMap<u64, Part>,
     depth: Option<u32>,
     events: Events,
     failed: Option<ErrorKind>,
@@ -254,17 +286,8 @@ impl Machine {
         self.last_watch += 1;
         let id = WatchId(self.last_watch);
         let request = self.send_watch(id, path, depth, Asker::Caller(None))?;
-        self.watches.insert(
-            id.0,
-            WatchState {
-                path: path.into(),
-                depth,
-                events: Events::new(repeats),
-                failed: None,
-                waker: None,
-                sent: true,
-            },
-        );
+        self.watches
+            .insert(id.0, WatchState::new(path, depth, repeats));
         Ok((id, request))
     }
 
@@ -286,6 +309,78 @@ impl Machine {
             depth.as_bytes(),
         ];
         self.put(XsMessageType::WATCH, 0, &parts, asker)
+    }
+
+    /// Joins those who share a watch of `watched`, which is set if need be: to be told of
+    /// changes at `path`, above it or below it.
+    ///
+    /// # Errors
+    /// As for [`request`](Self::request).
+    pub fn subscribe(&mut self, watched: &str, path: &str) -> Result<SubscriptionId, ErrorKind> {
+        self.last_watch += 1;
+        let number = self.last_watch;
+        let shared =
+            |(_, watch): &(&u64, &WatchState)| !watch.parts.is_empty() && watch.path == watched;
+        let known = self.watches.iter().find(shared);
+        let known = known.map(|(id, watch)| (*id, watch.failed.is_none()));
+        let watch = match known {
+            Some((id, true)) => id,
+            // Perhaps there is room for it now.
+            Some((id, false)) => {
+                self.send_watch(WatchId(id), watched, None, Asker::Watch(WatchId(id)))?;
+                id
+            }
+            None => {
+                let id = WatchId(number);
+                self.send_watch(id, watched, None, Asker::Watch(id))?;
+                let state = WatchState::new(watched, None, Repeats::Merge);
+                self.watches.insert(id.0, state);
+                id.0
+            }
+        };
+        if let Some(state) = self.watches.get_mut(&watch) {
+            (state.failed, state.sent) = (None, true);
+            let part = Part {
+                path: path.into(),
+                is_changed: true,
+                waker: None,
+            };
+            state.parts.insert(number, part);
+        }
+        Ok(SubscriptionId { watch, number })
+    }
+
+    /// Whether something changed for a subscription; otherwise remembers whom to wake.
+    ///
+    /// # Errors
+    /// The server refused the watch, or the connection ended for good.
+    pub fn take_change(
+        &mut self,
+        id: SubscriptionId,
+        waker: &Waker,
+    ) -> Result<Option<()>, ErrorKind> {
+        let watch = self.watches.get_mut(&id.watch);
+        let watch = watch.ok_or(ErrorKind::Disconnected)?;
+        if let Some(failed) = watch.failed {
+            return Err(failed);
+        }
+        let part = watch.parts.get_mut(&id.number);
+        let part = part.ok_or(ErrorKind::Disconnected)?;
+        if core::mem::take(&mut part.is_changed) {
+            return Ok(Some(()));
+        }
+        part.waker = Some(waker.clone());
+        Ok(None)
+    }
+
+    /// Leaves a shared watch; the last one ends it.
+    pub fn unsubscribe(&mut self, id: SubscriptionId) {
+        if let Some(watch) = self.watches.get_mut(&id.watch) {
+            watch.parts.remove(&id.number);
+            if watch.parts.is_empty() {
+                self.unwatch(WatchId(id.watch));
+            }
+        }
     }
 
     /// Takes the next event: the path that changed. Otherwise remembers whom to
@@ -465,6 +560,9 @@ impl Machine {
             self.strays.events += 1;
             return;
         };
+        if !watch.parts.is_empty() {
+            return watch.tell_parts(path);
+        }
         let before = watch.events.bytes();
         if watch.events.push(path) == Pushed::Over {
             watch.events.collapse(&watch.path);
@@ -546,8 +644,31 @@ impl Machine {
 }
 
 impl WatchState {
+    /// One that the server may have.
+    fn new(path: &str, depth: Option<u32>, repeats: Repeats) -> Self {
+        Self {
+            path: path.into(),
+            parts: BTreeMap::new(),
+            depth,
+            events: Events::new(repeats),
+            failed: None,
+            waker: None,
+            sent: true,
+        }
+    }
+
+    /// Tells those of its parts whom a change concerns.
+    fn tell_parts(&mut self, path: &str) {
+        for part in self.parts.values_mut() {
+            if is_below(path, &part.path) || is_below(&part.path, path) {
+                part.change();
+            }
+        }
+    }
+
     fn fail(&mut self, error: ErrorKind) {
         self.failed = Some(error);
+        self.parts.values_mut().for_each(Part::change);
         self.wake();
     }
 

@@ -24,7 +24,7 @@ impl<'g, P: Platform> Disk<'g, P> {
         };
         let (grants, kept) = (self.core().bus.grants(), &self.core().kept);
         let buffer = match trusted {
-            Trusted::Yes => kept.buffer(grants, peer, pages),
+            Trusted::Yes => kept.buffer(self.core().lender, peer, pages),
             Trusted::No => GrantedBuf::private(grants, peer, pages),
         };
         buffer.map_err(|_| Error::NoMemory)

@@ -19,7 +19,10 @@ use super::{
     queue::{MOST_SEGMENTS, NOBODY, Queue},
     ranges::Ranges,
 };
+use grant_tables::Owner;
+
 use crate::{
+    granted_buf::Lender,
     kept_pages::KeptPages,
     xenbus::{
         Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop, Trust, Trusted,
@@ -33,7 +36,7 @@ const MOST_RING_ORDER: u32 = 4;
 /// Why requests fail, if they do.
 pub(super) const fn error_of(status: Status) -> Option<Error> {
     match status {
-        Status::Connecting | Status::Connected => None,
+        Status::Connecting | Status::Retrying { .. } | Status::Connected => None,
         Status::Broken(fault) => Some(Error::Broken(fault)),
         Status::Gone => Some(Error::Gone),
         Status::Closed => Some(Error::Closed),
@@ -62,6 +65,8 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct Core<'g, P: Platform> {
     pub(super) bus: Bus<'g, P>,
+    /// Who lends to its backend.
+    pub(super) lender: Lender<'g, P>,
     pub(super) id: String,
     config: Config,
     pub(super) queues: Vec<Mutex<Queue<'g, P>>>,
@@ -82,10 +87,12 @@ impl<'g, P: Platform> Core<'g, P> {
         let depth = 32 << config.ring_page_order.min(MOST_RING_ORDER);
         let handle = id.parse::<u64>().unwrap_or(0) as u16;
         let most_pages = config.most_pages.max(1);
+        let lender = Lender::new(bus.grants());
         let queues = (0..config.queues.max(1))
-            .map(|_| Mutex::new(Queue::new(bus.grants(), handle, depth, most_pages)));
+            .map(|_| Mutex::new(Queue::new(lender, handle, depth, most_pages)));
         Self {
             bus,
+            lender,
             id,
             config,
             queues: queues.collect(),
@@ -313,6 +320,14 @@ impl<P: Platform> Frontend for Core<'_, P> {
             None => self.each_queue(Queue::detach),
             Some(error) => self.each_queue(|queue| queue.fail(error)),
         }
+    }
+
+    fn retrying(&self, fault: Fault, attempts: u32) {
+        self.set_status(Status::Retrying { fault, attempts });
+    }
+
+    fn owner(&self) -> Owner {
+        self.lender.owner
     }
 
     fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {

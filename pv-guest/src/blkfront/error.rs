@@ -1,6 +1,6 @@
 //! Why a disk did not do what was asked.
 
-use crate::xenbus::Fault;
+use crate::xenbus::{Fault, Status};
 
 /// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Error {
     Closed,
     /// Not enough memory.
     NoMemory,
+    /// It was not connected in time.
+    NotReady(Status),
 }
 
 impl core::fmt::Display for Error {
@@ -40,6 +42,7 @@ impl core::fmt::Display for Error {
             Self::Gone => "it was taken away",
             Self::Closed => "it was closed",
             Self::NoMemory => "not enough memory",
+            Self::NotReady(status) => return write!(f, "disk: not ready in time: {status}"),
         };
         write!(f, "disk: {text}")
     }

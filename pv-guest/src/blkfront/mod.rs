@@ -38,6 +38,7 @@ use ::core::{
     future::poll_fn,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 use alloc::{string::String, sync::Arc};
 
@@ -51,7 +52,7 @@ use self::{
 };
 use crate::{
     Current,
-    xenbus::{Attendant, Bus, Request},
+    xenbus::{Attendant, Bus},
 };
 
 pub use crate::xenbus::{Status, Trust};
@@ -226,6 +227,16 @@ impl<'g, P: Platform> Disk<'g, P> {
         ready
     }
 
+    /// [`ready`](Self::ready), for so long at the most: a backend may never come, or refuse
+    /// each time.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`], with what is known of the reason; those of `ready`.
+    pub async fn ready_within(&self, time: Duration) -> Result<Geometry, Error> {
+        let ready = self.core().bus.timeout(time, self.ready()).await;
+        ready.unwrap_or_else(|_| Err(Error::NotReady(self.status())))
+    }
+
     /// Waits until the status is another than `known`, and says which: for those
     /// who want to know when a disk that was taken away is there again.
     pub async fn status_change(&self, known: Status) -> Status {
@@ -278,10 +289,14 @@ impl<'g, P: Platform> Disk<'g, P> {
         self.ready().await
     }
 
-    /// Ends the connection, and tells the backend so. Requests that go on fail:
-    /// wait for them first.
+    /// Ends the connection, and tells the backend so: the store says `Closed` when this
+    /// returns, unless the store refuses that for good. Requests that go on fail, whatever
+    /// their backend does: wait for them first.
+    ///
+    /// A disk whose last handle is dropped instead is closed by and by: what is to be
+    /// written is sent, but nobody waits for the store's answer.
     pub async fn close(&self) {
-        self.core().requests.ask(Request::Close);
+        self.core().requests.close();
         self.serve().await;
     }
 

@@ -4,7 +4,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 use core::task::{Context, Poll};
 
 use event_channels::{Channel, Ports};
-use grant_tables::{GrantTable, Granted, Page, PeerReads};
+use grant_tables::{Granted, PeerReads};
 use hypercall_abi::{
     DomId, PAGE_SIZE,
     io::{
@@ -18,6 +18,7 @@ use hypercall_abi::{
 };
 
 use crate::{
+    granted_buf::Lender,
     ring_pages::RingPages,
     xenbus::{Fault, Key},
 };
@@ -70,13 +71,13 @@ impl<'g, P: Platform> Control<'g, P> {
     /// Makes a ring for `peer`, which is to steer to so many queues; says how it
     /// is told of it.
     pub(super) fn new(
-        grants: &'g GrantTable<P>,
+        grants: Lender<'g, P>,
         ports: &'g Ports<P>,
         peer: DomId,
         steering: &Steering,
         queues: usize,
     ) -> Result<(Self, Vec<Key>), Fault> {
-        let mut page = Page::new(grants)?;
+        let mut page = grants.page()?;
         let bytes = page.bytes_mut();
         if let Some(key) = bytes.first_chunk_mut() {
             *key = steering.key;

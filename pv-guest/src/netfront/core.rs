@@ -20,7 +20,9 @@ use super::{
     turn::Turns,
     waiters::Waiters,
 };
+use crate::granted_buf::Lender;
 use crate::xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop};
+use grant_tables::Owner;
 
 /// What was agreed on.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) struct Core<'g, P: Platform> {
     pub(super) bus: Bus<'g, P>,
+    /// Who lends to its backend.
+    pub(super) lender: Lender<'g, P>,
     pub(super) id: String,
     pub(super) config: Config,
     pub(super) queues: Vec<Mutex<Queue<'g, P>>>,
@@ -62,10 +66,11 @@ pub(super) struct Core<'g, P: Platform> {
 impl<'g, P: Platform> Core<'g, P> {
     pub(super) fn new(bus: Bus<'g, P>, id: String, config: Config) -> Self {
         let rx_pages = config.rx_pages as usize;
-        let queues =
-            (0..config.queues.max(1)).map(|_| Mutex::new(Queue::new(bus.grants(), rx_pages)));
+        let lender = Lender::new(bus.grants());
+        let queues = (0..config.queues.max(1)).map(|_| Mutex::new(Queue::new(lender, rx_pages)));
         Self {
             bus,
+            lender,
             id,
             config,
             queues: queues.collect(),
@@ -229,7 +234,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
             && count > 1
             && interface.features.contains(Features::STEERING)
         {
-            let (grants, ports) = (self.bus.grants(), self.bus.ports());
+            let (grants, ports) = (self.lender, self.bus.ports());
             // One that is not to be had is done without: the backend chooses as it likes.
             if let Ok((control, told)) = Control::new(grants, ports, offer.domid, steering, count) {
                 keys.extend(told);
@@ -324,6 +329,14 @@ impl<P: Platform> Frontend for Core<'_, P> {
         }
         *self.control.lock() = None;
         self.set_status(status);
+    }
+
+    fn retrying(&self, fault: Fault, attempts: u32) {
+        self.set_status(Status::Retrying { fault, attempts });
+    }
+
+    fn owner(&self) -> Owner {
+        self.lender.owner
     }
 
     fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {

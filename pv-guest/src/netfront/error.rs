@@ -22,13 +22,15 @@ pub enum Error {
     Closed,
     /// Not enough memory.
     NoMemory,
+    /// It was not connected in time.
+    NotReady(Status),
 }
 
 impl Error {
     /// Why nothing works, if nothing does.
     pub(super) const fn of(status: Status) -> Option<Self> {
         match status {
-            Status::Connecting | Status::Connected => None,
+            Status::Connecting | Status::Retrying { .. } | Status::Connected => None,
             Status::Broken(fault) => Some(Self::Broken(fault)),
             Status::Gone => Some(Self::Gone),
             Status::Closed => Some(Self::Closed),
@@ -47,6 +49,7 @@ impl core::fmt::Display for Error {
             Self::Gone => "the interface was taken away",
             Self::Closed => "the interface was closed",
             Self::NoMemory => "not enough memory",
+            Self::NotReady(status) => return write!(f, "network: not ready in time: {status}"),
         };
         write!(f, "network: {text}")
     }

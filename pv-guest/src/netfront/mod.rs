@@ -33,7 +33,7 @@ mod turn;
 mod tx;
 mod waiters;
 
-use ::core::{future::poll_fn, task::Poll};
+use ::core::{future::poll_fn, task::Poll, time::Duration};
 use alloc::{string::String, sync::Arc, vec::Vec};
 
 use hypercall_abi::{PAGE_SIZE, io::netif::NetifExtraType, platform::Platform};
@@ -46,7 +46,7 @@ use self::{
 use crate::{
     Current,
     granted_buf::GrantedBuf,
-    xenbus::{Attendant, Bus, Request},
+    xenbus::{Attendant, Bus},
 };
 
 pub use crate::xenbus::Status;
@@ -253,6 +253,16 @@ impl<'g, P: Platform> Nic<'g, P> {
         poll_fn(|cx| poller.poll_ready(cx)).await
     }
 
+    /// [`ready`](Self::ready), for so long at the most: a backend may never come, or refuse
+    /// each time.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`], with what is known of the reason; those of `ready`.
+    pub async fn ready_within(&self, time: Duration) -> Result<Interface, Error> {
+        let ready = self.core().bus.timeout(time, self.ready()).await;
+        ready.unwrap_or_else(|_| Err(Error::NotReady(self.status())))
+    }
+
     /// Waits until the status is another than `known`, and says which.
     pub async fn status_change(&self, known: Status) -> Status {
         let mut poller = self.poller();
@@ -279,9 +289,13 @@ impl<'g, P: Platform> Nic<'g, P> {
         self.ready().await
     }
 
-    /// Ends the connection, and tells the backend so.
+    /// Ends the connection, and tells the backend so: the store says `Closed` when this
+    /// returns, unless the store refuses that for good. Whoever waits for packets is told.
+    ///
+    /// An interface whose last handle is dropped instead is closed by and by: what is to be
+    /// written is sent, but nobody waits for the store's answer.
     pub async fn close(&self) {
-        self.core().requests.ask(Request::Close);
+        self.core().requests.close();
         self.serve().await;
     }
 
@@ -323,7 +337,7 @@ impl<'g, P: Platform> Nic<'g, P> {
     pub async fn buffer(&self, pages: usize) -> Result<GrantedBuf<'g, P>, Error> {
         self.ready().await?;
         let peer = self.core().link.lock().peer;
-        GrantedBuf::new(self.core().bus.grants(), peer, pages).map_err(|_| Error::NoMemory)
+        GrantedBuf::for_owner(self.core().lender, peer, pages).map_err(|_| Error::NoMemory)
     }
 
     /// Sends the first `len_bytes` bytes of `buffer` without a copy, and waits

@@ -335,7 +335,7 @@ impl<'g, P: Platform> Poller<'g, P> {
 
     /// Before sleeping for room: whether there is some.
     fn listen_for_room(&self, index: usize) -> bool {
-        self.with_queue(index, |queue| Ok(queue.listen_for_room())) == Some(true)
+        self.with_queue(index, Queue::listen_for_room) == Some(true)
     }
 
     /// Before sleeping for answers: whether some came.

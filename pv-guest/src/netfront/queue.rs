@@ -4,7 +4,6 @@ use alloc::vec::Vec;
 use core::task::{Context, Poll};
 
 use event_channels::{Channel, Ports};
-use grant_tables::GrantTable;
 use hypercall_abi::{DomId, GrantRef, io::ring::Notify, platform::Platform};
 
 use super::{
@@ -12,7 +11,10 @@ use super::{
     rx::{Came, Refill, Rx},
     tx::Tx,
 };
-use crate::xenbus::{Fault, Key};
+use crate::{
+    granted_buf::Lender,
+    xenbus::{Fault, Key},
+};
 
 /// How many ports a queue has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub(super) struct Queue<'g, P: Platform> {
 }
 
 impl<'g, P: Platform> Queue<'g, P> {
-    pub(super) fn new(grants: &'g GrantTable<P>, rx_pages: usize) -> Self {
+    pub(super) fn new(grants: Lender<'g, P>, rx_pages: usize) -> Self {
         Self {
             tx: Tx::new(grants),
             rx: Rx::new(grants, rx_pages),
@@ -148,12 +150,14 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// Before sleeping for room: whether there may be some.
-    pub(super) fn listen_for_room(&self) -> bool {
-        match self.is_open {
-            true => self.tx.listen_for_room(),
-            // The bus waits for each answer.
-            false => self.tx.listen(),
+    pub(super) fn listen_for_room(&mut self) -> Result<bool, Fault> {
+        if self.is_open {
+            return Ok(self.tx.listen_for_room());
         }
+        // The bus waits for each answer. Those that are here are no news any more, also if
+        // they make no sense: whoever asks again at once would ask for ever.
+        self.tx.reclaim()?;
+        Ok(self.tx.listen())
     }
 
     /// Before sleeping for packets: gives the backend all pages, and says whether

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 
-use grant_tables::{GrantTable, Granted};
+use grant_tables::Granted;
 use hypercall_abi::{
     DomId, GrantRef, PAGE_SIZE,
     io::{
@@ -26,7 +26,7 @@ use super::{
     turn::TURN, tx,
 };
 use crate::{
-    granted_buf::{Lent, lend},
+    granted_buf::{Lender, Lent, lend},
     ring_pages::RingPages,
     xenbus::Fault,
 };
@@ -97,7 +97,7 @@ impl Partial {
 /// One direction of a queue.
 #[derive(Debug)]
 pub(super) struct Rx<'g, P: Platform> {
-    grants: &'g GrantTable<P>,
+    grants: Lender<'g, P>,
     peer: DomId,
     ring: Option<FrontRing<RingPages<'g, P>, SLOT_BYTES>>,
     wanted_pages: usize,
@@ -115,7 +115,7 @@ pub(super) struct Rx<'g, P: Platform> {
 }
 
 impl<'g, P: Platform> Rx<'g, P> {
-    pub(super) fn new(grants: &'g GrantTable<P>, wanted_pages: usize) -> Self {
+    pub(super) fn new(grants: Lender<'g, P>, wanted_pages: usize) -> Self {
         Self {
             grants,
             peer: DomId(0),

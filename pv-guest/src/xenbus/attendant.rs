@@ -90,38 +90,78 @@ impl<'g> Attendant<'g> {
     }
 }
 
+/// All that a driver may want at once.
+#[derive(Debug, Default)]
+struct Wanted {
+    fault: Option<Fault>,
+    reconnect: bool,
+    close: bool,
+}
+
 /// What a driver wants of the bus.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    slot: Mutex<Option<Request>>,
+    wanted: Mutex<Wanted>,
     waker: AtomicWaker,
 }
 
 impl Requests {
-    /// Asks the bus for something; a fault that it was told first stays.
-    pub(crate) fn ask(&self, request: Request) {
-        let mut slot = self.slot.lock();
-        if !matches!(*slot, Some(Request::Fault(_))) {
-            *slot = Some(request);
-        }
-        drop(slot);
+    fn ask(&self, note: impl FnOnce(&mut Wanted)) {
+        note(&mut self.wanted.lock());
         self.waker.wake();
     }
 
-    /// Tells the bus that the backend did what it must not do.
+    /// Tells the bus that the backend did what it must not do; what it was told first
+    /// stays.
     pub(crate) fn fault(&self, fault: Fault) {
-        self.ask(Request::Fault(fault));
+        self.ask(|wanted| {
+            wanted.fault.get_or_insert(fault);
+        });
     }
 
     /// Asks for a new connection, whatever was wrong with the old.
     pub(crate) fn begin_again(&self) {
-        *self.slot.lock() = Some(Request::Reconnect);
-        self.waker.wake();
+        self.ask(|wanted| wanted.reconnect = true);
     }
 
-    /// What [`Frontend::poll_request`](super::Frontend::poll_request) says.
+    /// Asks for the end.
+    pub(crate) fn close(&self) {
+        self.ask(|wanted| wanted.close = true);
+    }
+
+    /// What [`Frontend::poll_request`](super::Frontend::poll_request) says: what its users
+    /// want goes before what is wrong.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Request> {
         self.waker.register(cx.waker());
-        self.slot.lock().take().map_or(Poll::Pending, Poll::Ready)
+        let mut wanted = self.wanted.lock();
+        if core::mem::take(&mut wanted.close) {
+            return Poll::Ready(Request::Close);
+        }
+        if core::mem::take(&mut wanted.reconnect) {
+            wanted.fault = None;
+            return Poll::Ready(Request::Reconnect);
+        }
+        let fault = wanted.fault.take();
+        fault.map_or(Poll::Pending, |fault| Poll::Ready(Request::Fault(fault)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_users_want_goes_before_what_is_wrong() {
+        let requests = Requests::default();
+        let cx = Context::from_waker(Waker::noop());
+        requests.fault(Fault::Ring);
+        requests.fault(Fault::NoMemory);
+        requests.close();
+        assert_eq!(requests.poll(&cx), Poll::Ready(Request::Close));
+        assert_eq!(requests.poll(&cx), Poll::Ready(Request::Fault(Fault::Ring)));
+        requests.fault(Fault::Ring);
+        requests.begin_again();
+        assert_eq!(requests.poll(&cx), Poll::Ready(Request::Reconnect));
+        assert_eq!(requests.poll(&cx), Poll::Pending);
     }
 }

@@ -24,6 +24,10 @@ pub enum Fault {
     NoMemory,
     /// The store refused.
     Store(ErrorKind),
+    /// The backend ended before it was connected: it could not use what it was told.
+    Refused,
+    /// Backends that were let go keep too many of the device's pages.
+    Quarantine,
 }
 
 impl core::fmt::Display for Fault {
@@ -38,6 +42,11 @@ impl core::fmt::Display for Fault {
             Self::Events(error) => error.fmt(f),
             Self::NoMemory => f.write_str("not enough memory"),
             Self::Store(error) => error.fmt(f),
+            Self::Refused => f.write_str(
+                "the backend ended before it was connected (its domain's log may say why; \
+                 a wrong backend-id is one reason)",
+            ),
+            Self::Quarantine => f.write_str("earlier backends keep too many of its pages"),
         }
     }
 }

@@ -144,6 +144,14 @@ pub const fn has_ended(state: XenbusState) -> bool {
     )
 }
 
+/// Whether a backend that was in the state `before` has begun anew since: nobody goes back
+/// from a connection.
+pub const fn has_begun_anew(before: XenbusState, now: XenbusState) -> bool {
+    use XenbusState as S;
+    matches!(before, S::CONNECTED | S::RECONFIGURING | S::RECONFIGURED)
+        && matches!(now, S::INITIALISING | S::INITWAIT | S::INITIALISED)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,9 +13,11 @@
 //! [`handshake::step`].
 
 mod attendant;
+mod backoff;
 mod discovery;
 mod fault;
 pub mod handshake;
+mod nodes;
 mod offer;
 mod pause;
 mod serve;
@@ -25,7 +27,7 @@ use alloc::{format, string::String, vec::Vec};
 use core::task::{Context, Poll};
 
 use event_channels::Ports;
-use grant_tables::GrantTable;
+use grant_tables::{GrantTable, Owner};
 use hypercall_abi::{
     io::xenbus::XenbusState,
     platform::{Platform, Timer},
@@ -39,6 +41,7 @@ pub use discovery::{Change, Discovery};
 pub use fault::Fault;
 pub use offer::{Key, KeyName, Nodes, Offer, Trust, Trusted};
 pub use pause::TimedOut;
+pub use serve::MAX_QUARANTINED_PAGES;
 pub use status::Status;
 
 /// What a driver needs of its guest: the store, ports, grants and a timer.
@@ -191,7 +194,24 @@ pub trait Frontend {
     }
 
     /// What was made for this connection is to be used no more.
+    ///
+    /// [`Stop::Lost`] comes as soon as that is so. [`Stop::Broken`] and [`Stop::Closed`]
+    /// come after it, when the store has answered that it holds the frontend's state: who
+    /// is told by the driver finds in the store what it was told.
     fn stop(&self, why: Stop);
+
+    /// The connection could not be made, for this reason, so many times in a row: the bus
+    /// tries again after a pause.
+    fn retrying(&self, why: Fault, attempts: u32) {
+        let _ = (why, attempts);
+    }
+
+    /// For whom the driver lends pages ([`Granted::set_owner`](grant_tables::Granted::set_owner)).
+    /// While more than [`MAX_QUARANTINED_PAGES`] of them are kept by backends that were let
+    /// go, no connection is made.
+    fn owner(&self) -> Owner {
+        Owner::NONE
+    }
 
     /// What the driver wants of the bus.
     fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {
@@ -220,7 +240,7 @@ pub enum Request {
     /// The backend did what it must not do.
     Fault(Fault),
     /// Begin again, also with a backend that misbehaved: the connection is made
-    /// anew.
+    /// anew, and at once.
     Reconnect,
     /// The driver has no use for the device any more.
     Close,

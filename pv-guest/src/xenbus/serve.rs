@@ -1,58 +1,76 @@
 //! The handshake, carried out.
 
-use alloc::{
-    format,
-    string::{String, ToString},
-    vec::Vec,
+use alloc::{format, string::String};
+use core::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
 };
-use core::{future::poll_fn, task::Poll};
 
-use futures_util::future::join_all;
-use hypercall_abi::{DomId, Errno, io::xenbus::XenbusState, platform::Platform};
-use xenstore_client::{
-    Error, ErrorKind, Link, Ring, Transport as _, Watch, machine::Repeats, value,
-};
+use hypercall_abi::{DomId, io::xenbus::XenbusState, platform::Platform};
+use xenstore_client::{Error, ErrorKind, Link, Persistence, Ring, Subscription, Transport as _};
 
 use super::{
-    Bus, Fault, Frontend, Key, Nodes, Offer, Request, Stop,
-    handshake::{Online, Phase, Renewed, Seen, Step, Wish, has_ended, step},
+    Bus, Fault, Frontend, Offer, Request, Stop,
+    backoff::Backoff,
+    handshake::{Phase, Renewed, Seen, Step, Wish, has_begun_anew, has_ended, step},
+    nodes::Written,
 };
 
-/// How often a transaction that meets others is tried.
-const TRIES: u32 = 100;
-
-/// How often it is looked whether a backend that is gone has let go, before it is
-/// taken for one that never will. Each look is a question to the store.
-const RELEASE_LOOKS: u32 = 10_000;
+/// After how long what the store refused is tried again, at first and at the most.
+const STORE_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// After how long a backend that ended before it was connected is asked again.
+const BACKEND_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often a state that the store refuses is written when the driver closes the device.
+const CLOSE_TRIES: u32 = 10;
+/// How long a backend that is gone has to let go, before it is taken for one that never
+/// will, and how often it is looked.
+const RELEASE_LOOKS: u32 = 50;
+const RELEASE_PAUSE: Duration = Duration::from_millis(100);
+/// Pages of a device that its backends may keep when a connection is to begin: beyond
+/// that, no more are lent until they let go of some.
+pub const MAX_QUARANTINED_PAGES: u32 = 256;
 
 /// A backend: where it is, and who has it.
-struct Backend<'g, P: Platform> {
-    path: String,
-    domid: DomId,
-    watch: Watch<'g, Ring<'g, P>>,
+pub(super) struct Backend<'g, P: Platform> {
+    pub(super) path: String,
+    pub(super) domid: DomId,
+    watch: Subscription<'g, Ring<'g, P>>,
 }
 
-struct Session<'g, 'd, P: Platform, F> {
-    bus: Bus<'g, P>,
+/// A device that is served.
+pub(super) struct Session<'g, 'd, P: Platform, F: Frontend> {
+    pub(super) bus: Bus<'g, P>,
     driver: &'d F,
     /// Its directory, and who tells of changes there.
-    own: String,
-    watch: Option<Watch<'g, Ring<'g, P>>>,
-    backend: Option<Backend<'g, P>>,
+    pub(super) own: String,
+    watch: Option<Subscription<'g, Ring<'g, P>>>,
+    pub(super) backend: Option<Backend<'g, P>>,
     phase: Phase,
     wish: Wish,
-    renewed: Renewed,
+    pub(super) renewed: Renewed,
+    /// The backend's state as it was seen last.
+    last_seen: XenbusState,
     /// The driver has something that it shares with the backend.
     in_use: InUse,
     /// The state that is still to be written.
-    unsaid: Option<XenbusState>,
+    pub(super) unsaid: Option<XenbusState>,
     /// Whether there is such a device.
     presence: Presence,
     /// The state that was written last.
-    said: Option<XenbusState>,
+    pub(super) said: Option<XenbusState>,
     /// As many as there were when this was looked at last: see
     /// [`event_channels::Ports::resumes`].
     resumes: u32,
+    /// What the driver wanted while a connection ended.
+    pending: Option<Request>,
+    /// Nothing is done until then: the store refused something.
+    held_until_ns: Option<u64>,
+    /// Something is due then.
+    look_at_ns: Option<u64>,
+    store_backoff: Backoff,
+    backend_backoff: Backoff,
 }
 
 /// Whether there is such a device.
@@ -75,20 +93,71 @@ enum News {
     Changed,
     Drained,
     Request(Request),
-    /// A watch could not be set again, or the connection ended.
+    /// A watch could not be set, or the connection ended.
     Unwatched(Error),
+}
+
+/// Whether the keys of a connection were written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Yes,
+    /// It is to be tried again later.
+    Later,
 }
 
 impl<'g, P: Platform> Bus<'g, P> {
     /// Connects the device `id` to its backend and keeps it connected, through
     /// all that may happen to either, for as long as the future is polled.
     ///
+    /// What the store refuses for a while is tried again after a pause, which is longer
+    /// each time; so is a backend that ends before it is connected, which costs less than
+    /// one write a second. The driver is [told](Frontend::retrying). What lasts (a quota
+    /// of the store's other than that of transactions) stops it, with [`Stop::Broken`].
+    ///
+    /// A future that is dropped while it is connected writes `Closing` and `Closed`, but
+    /// waits for no answer: the store has them when the next request of anybody's is sent,
+    /// and not at all if that never happens. [`Request::Close`] ends with both written.
+    ///
     /// # Errors
     /// Ends when the driver [asked for it](Request::Close), or with an [`Error`]
     /// when the connection to the store ended.
     pub async fn serve<F: Frontend>(&self, id: &str, driver: &F) -> Result<(), Error> {
-        let mut session = Session {
-            bus: *self,
+        let mut session = Session::new(*self, id, driver);
+        loop {
+            if session.is_held() {
+                // Only what the driver wants.
+            } else if let Err(error) = session.turn().await {
+                session.refused(error).await?;
+            } else {
+                session.store_backoff.reset();
+            }
+            match session.news().await {
+                News::Changed => {}
+                News::Drained => session.drained().await,
+                News::Request(Request::Fault(fault)) => session.fault(fault).await,
+                News::Request(Request::Reconnect) => session.reconnect().await,
+                News::Request(Request::Close) => {
+                    session.close_for_good().await;
+                    return Ok(());
+                }
+                News::Unwatched(error) => {
+                    (session.watch, session.backend) = (None, None);
+                    let is_lasting = error.persistence() == Persistence::Lasting;
+                    session.refused(error).await?;
+                    if is_lasting {
+                        // Without a watch there is nothing to look at.
+                        session.held_until_ns = Some(u64::MAX);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'g, 'd, P: Platform, F: Frontend> Session<'g, 'd, P, F> {
+    fn new(bus: Bus<'g, P>, id: &str, driver: &'d F) -> Self {
+        Self {
+            bus,
             driver,
             own: format!("device/{}/{id}", F::KIND),
             watch: None,
@@ -96,51 +165,25 @@ impl<'g, P: Platform> Bus<'g, P> {
             phase: Phase::Idle,
             wish: Wish::Again,
             renewed: Renewed::No,
+            last_seen: XenbusState::UNKNOWN,
             in_use: InUse::No,
             unsaid: None,
-            said: None,
             presence: Presence::Unknown,
-            resumes: self.ports.resumes(),
-        };
-        loop {
-            match session.turn().await {
-                Ok(()) => {}
-                // The connection was renewed: once more.
-                Err(error) if error.kind == ErrorKind::Disconnected => {
-                    if self.store.transport().link() == Link::Dead {
-                        session.driver.stop(Stop::Broken(Fault::Store(error.kind)));
-                        return Err(error);
-                    }
-                    continue;
-                }
-                Err(error) => session.fail(Fault::Store(error.kind)).await,
-            }
-            match session.news().await {
-                News::Changed => {}
-                News::Drained => session.drained().await,
-                News::Request(Request::Fault(fault)) => session.fail(fault).await,
-                News::Request(Request::Reconnect) => session.reconnect().await,
-                News::Request(Request::Close) => {
-                    session.end_use(Stop::Closed);
-                    let _gone = session.say(XenbusState::CLOSING).await;
-                    let _gone = session.say(XenbusState::CLOSED).await;
-                    return Ok(());
-                }
-                News::Unwatched(error) if error.kind == ErrorKind::Disconnected => {
-                    (session.watch, session.backend) = (None, None);
-                }
-                News::Unwatched(error) => {
-                    (session.watch, session.backend) = (None, None);
-                    session.fail(Fault::Store(error.kind)).await;
-                }
-            }
+            said: None,
+            resumes: bus.ports().resumes(),
+            pending: None,
+            held_until_ns: None,
+            look_at_ns: None,
+            store_backoff: Backoff::new(STORE_PAUSES.0, STORE_PAUSES.1),
+            backend_backoff: Backoff::new(BACKEND_PAUSES.0, BACKEND_PAUSES.1),
         }
     }
-}
 
-impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
     /// Waits until there is something to look at.
-    async fn news(&self) -> News {
+    async fn news(&mut self) -> News {
+        if let Some(request) = self.pending.take() {
+            return News::Request(request);
+        }
         let backend = self.backend.as_ref().map(|backend| &backend.watch);
         poll_fn(|cx| {
             if let Poll::Ready(request) = self.driver.poll_request(cx) {
@@ -148,12 +191,15 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
             }
             let mut changed = false;
             for watch in [self.watch.as_ref(), backend].into_iter().flatten() {
-                while let Poll::Ready(event) = watch.poll_event(cx) {
+                while let Poll::Ready(event) = watch.poll_changed(cx) {
                     match event {
-                        Ok(_) => changed = true,
+                        Ok(()) => changed = true,
                         Err(error) => return Poll::Ready(News::Unwatched(error)),
                     }
                 }
+            }
+            for due_ns in [self.held_until_ns, self.look_at_ns].into_iter().flatten() {
+                changed |= self.bus.poll_sleep_until(cx, due_ns).is_ready();
             }
             if changed {
                 return Poll::Ready(News::Changed);
@@ -166,15 +212,62 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         .await
     }
 
+    /// Whether the store refused something, and it is too early to try that again.
+    fn is_held(&mut self) -> bool {
+        let now_ns = self.bus.now_ns();
+        self.held_until_ns = self.held_until_ns.filter(|until_ns| now_ns < *until_ns);
+        self.held_until_ns.is_some()
+    }
+
+    /// The store refused something: after a pause it is tried again, or it cannot be.
+    async fn refused(&mut self, error: Error) -> Result<(), Error> {
+        let fault = Fault::Store(error.kind);
+        let is_over = self.bus.store().transport().link() == Link::Dead;
+        if error.kind == ErrorKind::Disconnected && is_over {
+            self.end_use(Stop::Broken(fault));
+            return Err(error);
+        }
+        match error.persistence() {
+            Persistence::Transient => {
+                let now_ns = self.bus.now_ns();
+                self.store_backoff.fail(now_ns);
+                self.held_until_ns = self.store_backoff.due_ns(now_ns);
+                if error.kind != ErrorKind::Disconnected {
+                    self.tell_driver(fault, self.store_backoff.failures());
+                }
+            }
+            Persistence::Lasting => self.fail(fault).await,
+        }
+        Ok(())
+    }
+
+    /// Whether it is too early to ask the backend once more; if so, the driver knows why.
+    fn is_too_early(&mut self) -> bool {
+        self.look_at_ns = self.backend_backoff.due_ns(self.bus.now_ns());
+        self.look_at_ns.is_some()
+    }
+
+    /// The backend did not take what it was told, or was not told for this reason.
+    fn ask_later(&mut self, why: Fault) {
+        self.backend_backoff.fail(self.bus.now_ns());
+        self.tell_driver(why, self.backend_backoff.failures());
+    }
+
+    /// Why there is no connection, if there is to be one.
+    fn tell_driver(&self, why: Fault, attempts: u32) {
+        let is_wanted = self.wish == Wish::Again && self.presence != Presence::Absent;
+        if is_wanted && !matches!(self.phase, Phase::Live | Phase::Draining) {
+            self.driver.retrying(why, attempts);
+        }
+    }
+
     /// Looks how things are, and does what is to be done about it, until that is
     /// nothing.
     async fn turn(&mut self) -> Result<(), Error> {
         loop {
             self.look_where_we_are();
             if self.watch.is_none() {
-                let store = self.bus.store;
-                let watch = store.watch_with(&self.own, None, Repeats::Merge).await?;
-                self.watch = Some(watch);
+                self.watch = Some(self.bus.store().subscribe("device", &self.own)?);
             }
             self.find_backend().await?;
             if let Some(state) = self.unsaid {
@@ -184,9 +277,16 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
                 return Ok(());
             };
             let seen = self.see(&backend.path).await?;
-            if has_ended(seen.state) && self.phase == Phase::Closed {
+            let is_over = matches!(self.phase, Phase::Leaving | Phase::Closed);
+            let is_new = has_begun_anew(self.last_seen, seen.state);
+            if is_over && is_new || self.phase == Phase::Closed && has_ended(seen.state) {
                 self.renewed = Renewed::Yes;
             }
+            self.last_seen = seen.state;
+            let seen = Seen {
+                renewed: self.renewed,
+                ..seen
+            };
             let is_using = matches!(seen.state, XenbusState::CONNECTED | XenbusState::CLOSING);
             if self.phase == Phase::Closed && !is_using {
                 self.end_use(Stop::Lost);
@@ -204,8 +304,14 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
                     return Ok(());
                 }
                 Step::Tell => {
-                    if let Some(offer) = self.offer(seen).await? {
-                        self.tell(seen, &offer).await?;
+                    if self.is_too_early() {
+                        return Ok(());
+                    }
+                    let offer = self.offer(seen).await?;
+                    if let Some(offer) = offer
+                        && self.tell(seen, &offer).await? == Told::Later
+                    {
+                        continue;
                     }
                 }
                 Step::GoLive => {
@@ -228,17 +334,24 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
                     }
                 }
                 Step::Drain => {
+                    self.backend_backoff.reset();
                     self.phase = Phase::Draining;
                     self.driver.drain();
                     return Ok(());
                 }
-                Step::Lost | Step::Restart => {
+                Step::Restart if self.is_too_early() => return Ok(()),
+                Step::Restart => {
                     self.end_use(Stop::Lost);
                     self.begin();
                     self.say(XenbusState::INITIALISING).await?;
                 }
+                Step::Lost => {
+                    self.lose();
+                    self.begin();
+                    self.say(XenbusState::INITIALISING).await?;
+                }
                 Step::LostForGood => {
-                    self.end_use(Stop::Lost);
+                    self.lose();
                     self.close().await?;
                 }
                 Step::Reset => {
@@ -250,10 +363,19 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         }
     }
 
+    /// The backend ended, or is not there any more.
+    fn lose(&mut self) {
+        self.end_use(Stop::Lost);
+        match core::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Told => self.ask_later(Fault::Refused),
+            _ => self.backend_backoff.reset(),
+        }
+    }
+
     /// After a resume elsewhere nothing is shared with any backend, and the device is as
     /// the toolstack there made it.
     fn look_where_we_are(&mut self) {
-        let resumes = self.bus.ports.resumes();
+        let resumes = self.bus.ports().resumes();
         if core::mem::replace(&mut self.resumes, resumes) == resumes {
             return;
         }
@@ -271,7 +393,6 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
 
     async fn close(&mut self) -> Result<(), Error> {
         self.phase = Phase::Closed;
-        self.renewed = Renewed::No;
         self.say(XenbusState::CLOSED).await
     }
 
@@ -280,7 +401,23 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         if self.in_use == InUse::Yes || why != Stop::Lost {
             self.driver.stop(why);
         }
-        self.in_use = InUse::No;
+        if core::mem::replace(&mut self.in_use, InUse::No) == InUse::Yes {
+            self.forget_faults();
+        }
+    }
+
+    /// What the backend of a connection that is over did concerns no other.
+    fn forget_faults(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready(request) = self.driver.poll_request(&mut cx) {
+            match request {
+                Request::Fault(_) => {}
+                Request::Close => self.pending = Some(request),
+                Request::Reconnect => {
+                    self.pending.get_or_insert(request);
+                }
+            }
+        }
     }
 
     /// All has been answered: the backend may go.
@@ -290,56 +427,81 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         let _said_again = self.close().await;
     }
 
+    /// The driver found that its backend did what it must not do.
+    async fn fault(&mut self, fault: Fault) {
+        // Nothing is used while the store is asked.
+        self.end_use(Stop::Lost);
+        // One that has ended, or begun anew, since it did that is to be asked again: what
+        // is there now did nothing. Not at once, for it may lie each time.
+        if let Some(backend) = &self.backend
+            && let Ok(seen) = self.see(&backend.path).await
+            && (has_ended(seen.state) || has_begun_anew(self.last_seen, seen.state))
+        {
+            self.last_seen = seen.state;
+            self.phase = Phase::Leaving;
+            (self.wish, self.renewed) = (Wish::Again, Renewed::Yes);
+            self.ask_later(fault);
+            self.tell_people(fault).await;
+            let _said_again = self.say(XenbusState::CLOSING).await;
+            return;
+        }
+        self.fail(fault).await;
+    }
+
     /// Uses the backend no more, and tells why.
     async fn fail(&mut self, fault: Fault) {
-        self.end_use(Stop::Broken(fault));
+        self.end_use(Stop::Lost);
         self.phase = Phase::Leaving;
-        self.wish = Wish::Stay;
-        let tree = self.bus.store.tree();
-        let told = format!("error/{}/error", self.own);
-        // Only for people to read.
-        let _refused = tree.write_as(&told, fault).await;
+        (self.wish, self.renewed) = (Wish::Stay, Renewed::No);
+        self.tell_people(fault).await;
         // If not now, then when there is something to look at.
         let _said_again = self.say(XenbusState::CLOSING).await;
+        // Last: who sees it may look at the store.
+        self.driver.stop(Stop::Broken(fault));
     }
 
     async fn reconnect(&mut self) {
         self.end_use(Stop::Lost);
-        self.wish = Wish::Again;
-        self.renewed = Renewed::No;
+        (self.wish, self.renewed) = (Wish::Again, Renewed::No);
+        self.held_until_ns = None;
+        self.backend_backoff.reset();
         if self.phase != Phase::Idle && self.phase != Phase::Closed {
             self.phase = Phase::Leaving;
             let _said_again = self.say(XenbusState::CLOSING).await;
         }
     }
 
-    async fn say(&mut self, state: XenbusState) -> Result<(), Error> {
-        self.unsaid = Some(state);
-        // Of a device that is gone, the directory is not brought back.
-        if self.backend.is_some() {
-            let path = format!("{}/state", self.own);
-            self.bus.store.tree().write_as(&path, state.0).await?;
+    /// Ends the connection, and has the driver know when the store says so.
+    async fn close_for_good(&mut self) {
+        self.end_use(Stop::Lost);
+        for _ in 0..CLOSE_TRIES {
+            let closing = self.say(XenbusState::CLOSING).await;
+            let closed = match closing {
+                Ok(()) => self.say(XenbusState::CLOSED).await,
+                refused => refused,
+            };
+            match closed {
+                Err(error)
+                    if error.persistence() == Persistence::Transient
+                        && self.bus.store().transport().link() != Link::Dead =>
+                {
+                    self.store_backoff.fail(self.bus.now_ns());
+                    let due_ns = self.store_backoff.due_ns(self.bus.now_ns());
+                    let due_ns = due_ns.unwrap_or_default();
+                    poll_fn(|cx| self.bus.poll_sleep_until(cx, due_ns)).await;
+                }
+                // What cannot be written is not waited for.
+                Ok(()) | Err(_) => break,
+            }
         }
-        (self.said, self.unsaid) = (Some(state), None);
-        Ok(())
+        self.driver.stop(Stop::Closed);
     }
 
     /// Looks where the backend is, and watches it.
     async fn find_backend(&mut self) -> Result<(), Error> {
-        let tree = self.bus.store.tree();
-        let names = ["backend", "backend-id", "state"].map(|name| format!("{}/{name}", self.own));
-        let values = join_all(names.iter().map(|name| tree.try_read(name))).await;
-        let mut found = [None, None, None];
-        for (slot, value) in found.iter_mut().zip(values) {
-            *slot = value?;
-        }
-        let [path, domid, state] = &found;
-        let path = path.as_deref().and_then(value::text).map(String::from);
-        let state = state.as_deref().and_then(value::parse).map(XenbusState);
-        let is_ours = self.said.is_none() || self.unsaid.is_some() || state == self.said;
-        let domid = domid.as_deref().and_then(value::parse).map(DomId);
-        let found = path.filter(|path| !path.is_empty()).zip(domid);
-        if found.is_none() || !is_ours {
+        let device = self.look_at_device().await?;
+        let is_ours = self.said.is_none() || self.unsaid.is_some() || device.state == self.said;
+        if device.backend.is_none() || !is_ours {
             // Taken away; and if there is one again, it may be another.
             if self.backend.take().is_some() || self.presence == Presence::Unknown {
                 self.end_use(Stop::Gone);
@@ -348,90 +510,35 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
             self.begin();
             (self.said, self.unsaid) = (None, None);
         }
-        let Some((path, domid)) = found else {
+        let Some((path, domid)) = device.backend else {
             return Ok(());
         };
         let known = self.backend.as_ref();
         if known.is_some_and(|known| (&known.path, known.domid) == (&path, domid)) {
             return Ok(());
         }
-        let watch = self
-            .bus
-            .store
-            .watch_with(&path, None, Repeats::Merge)
-            .await?;
+        let watch = self.bus.store().subscribe(folder_of_all(&path), &path)?;
         self.backend = Some(Backend { path, domid, watch });
         self.end_use(Stop::Lost);
         self.begin();
+        self.last_seen = XenbusState::UNKNOWN;
         self.presence = Presence::There;
+        self.backend_backoff.reset();
         // As the toolstack left it, unless somebody was here before.
-        if state == Some(XenbusState::INITIALISING) {
-            self.said = state;
+        if device.state == Some(XenbusState::INITIALISING) {
+            self.said = device.state;
             return Ok(());
         }
         self.say(XenbusState::INITIALISING).await
     }
 
-    async fn see(&self, path: &str) -> Result<Seen, Error> {
-        let tree = self.bus.store.tree();
-        let names = ["state", "online"].map(|name| format!("{path}/{name}"));
-        let values = join_all(names.iter().map(|name| tree.try_read(name))).await;
-        let mut numbers = [None; 2];
-        for (number, value) in numbers.iter_mut().zip(values) {
-            let value = match value {
-                Ok(value) => value,
-                // What this guest may not see is not there.
-                Err(error) if error.errno() == Some(Errno::EACCES) => None,
-                Err(error) => return Err(error),
-            };
-            // What is no number is not what is not there.
-            *number = value.map(|value| value::parse::<u32>(&value).unwrap_or(u32::MAX));
-        }
-        Ok(Seen {
-            state: XenbusState(numbers[0].unwrap_or(XenbusState::UNKNOWN.0)),
-            online: match numbers[1] {
-                Some(1) => Online::Yes,
-                _ => Online::No,
-            },
-            renewed: self.renewed,
-        })
-    }
-
-    /// What the backend offers; `None`: it went on meanwhile, and what was read
-    /// may be of two minds.
-    async fn offer(&self, seen: Seen) -> Result<Option<Offer>, Error> {
-        let backend = self.backend.as_ref().ok_or(ErrorKind::Disconnected)?;
-        let offer = Offer {
-            domid: backend.domid,
-            backend: self.nodes(&backend.path, F::BACKEND_KEYS).await?,
-            own: self.nodes(&self.own, F::OWN_KEYS).await?,
-        };
-        let again = self.see(&backend.path).await?;
-        Ok((again == seen).then_some(offer))
-    }
-
-    async fn nodes(&self, folder: &str, names: &[&str]) -> Result<Nodes, Error> {
-        let tree = self.bus.store.tree();
-        let paths: Vec<String> = names
-            .iter()
-            .map(|name| format!("{folder}/{name}"))
-            .collect();
-        let values = join_all(paths.iter().map(|path| tree.try_read(path))).await;
-        let mut found = Vec::new();
-        for (name, value) in names.iter().zip(values) {
-            match value {
-                Ok(Some(value)) => found.push((name.to_string(), value)),
-                Ok(None) => {}
-                Err(error) if error.errno() == Some(Errno::EACCES) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Nodes::new(found))
-    }
-
     /// Agrees with the backend.
-    async fn tell(&mut self, seen: Seen, offer: &Offer) -> Result<(), Error> {
+    async fn tell(&mut self, seen: Seen, offer: &Offer) -> Result<Told, Error> {
         self.wait_for_release(seen).await?;
+        if self.is_hoarding() {
+            self.ask_later(Fault::Quarantine);
+            return Ok(Told::Later);
+        }
         self.in_use = InUse::Yes;
         match self.driver.negotiate(offer) {
             Ok(keys) => {
@@ -447,7 +554,17 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
             }
             Err(fault) => self.fail(fault).await,
         }
-        Ok(())
+        Ok(Told::Yes)
+    }
+
+    /// Whether backends of this device keep so much of the guest's memory that no more is
+    /// lent to them.
+    fn is_hoarding(&self) -> bool {
+        let (grants, owner) = (self.bus.grants(), self.driver.owner());
+        grants.quarantined_of(owner) > MAX_QUARANTINED_PAGES && {
+            grants.release_quarantine();
+            grants.quarantined_of(owner) > MAX_QUARANTINED_PAGES
+        }
     }
 
     /// Waits until the backend before this one has let go, or this one goes on.
@@ -456,62 +573,52 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
             let Some(backend) = self.backend.as_ref().filter(|_| !self.driver.is_released()) else {
                 break;
             };
+            self.bus.sleep(RELEASE_PAUSE).await;
             if self.see(&backend.path).await? != seen {
                 break;
             }
         }
         Ok(())
     }
+}
 
-    /// Writes keys and state, and removes all other keys that the protocol has, at once.
-    async fn write(&self, keys: &[Key]) -> Result<Written, Error> {
-        debug_assert!(
-            keys.iter().all(|key| is_known::<F>(&key.name)),
-            "FRONTEND_KEYS of {} lacks one of {keys:?}",
-            F::KIND
-        );
-        for _ in 0..TRIES {
-            let transaction = self.bus.store.begin().await?;
-            let tree = *transaction;
-            let nodes = match tree.directory(&self.own).await {
-                // What was taken away is not brought back.
-                Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Written::NoDevice),
-                other => other?,
-            };
-            // A queue's directory is removed as a whole, also if it is made anew.
-            let is_stale =
-                |node: &&String| is_known::<F>(node) && !keys.iter().any(|key| key.name == **node);
-            for node in nodes.iter().filter(is_stale) {
-                tree.remove(&format!("{}/{node}", self.own)).await?;
-            }
-            let paths: Vec<(String, &str)> = keys
-                .iter()
-                .map(|key| (format!("{}/{}", self.own, key.name), key.value.as_str()))
-                .collect();
-            let writes = paths.iter().map(|(path, value)| tree.write(path, value));
-            for written in join_all(writes).await {
-                written?;
-            }
-            let state = format!("{}/state", self.own);
-            tree.write_as(&state, F::TOLD.0).await?;
-            match transaction.commit().await {
-                Err(error) if error.errno() == Some(Errno::EAGAIN) => {}
-                other => return other.map(|()| Written::All),
-            }
+impl<P: Platform, F: Frontend> Drop for Session<'_, '_, P, F> {
+    /// Nobody serves the device any more: its backend is to let go of it.
+    fn drop(&mut self) {
+        use XenbusState as S;
+        if self.backend.is_none() || matches!(self.said, None | Some(S::INITIALISING | S::CLOSED)) {
+            return;
         }
-        Err(ErrorKind::Conflicts.into())
+        let mut cx = Context::from_waker(Waker::noop());
+        // Of what is being taken away, nothing is written: that might bring it back.
+        let watch = self.watch.as_ref();
+        if watch.is_none_or(|watch| watch.poll_changed(&mut cx).is_ready()) {
+            return;
+        }
+        let state = format!("{}/state", self.own);
+        for closed in [S::CLOSING, S::CLOSED] {
+            let written = pin!(self.bus.store().tree().write_as(&state, closed.0));
+            let _no_answer = written.poll(&mut cx);
+        }
     }
 }
 
-/// What became of a frontend's keys.
-enum Written {
-    All,
-    /// There is no directory to write them into.
-    NoDevice,
+/// The directory of all backends of a domain, below which `path` is one's: its own, its
+/// frontend's domain's, its kind's. One watch there is for all devices.
+fn folder_of_all(path: &str) -> &str {
+    let above = path.rsplitn(4, '/').nth(3);
+    above.filter(|above| !above.is_empty()).unwrap_or(path)
 }
 
-/// Whether a name, or the directory of one, is a key of the driver's protocol.
-fn is_known<F: Frontend>(name: &str) -> bool {
-    let node = name.split('/').next().unwrap_or(name);
-    F::FRONTEND_KEYS.iter().any(|key| key.matches(node))
+#[cfg(test)]
+mod tests {
+    use super::folder_of_all;
+
+    #[test]
+    fn backends_of_a_domain_are_watched_together() {
+        let folder = folder_of_all("/local/domain/0/backend/vbd/5/51712");
+        assert_eq!(folder, "/local/domain/0/backend");
+        assert_eq!(folder_of_all("/a/b/c"), "/a/b/c");
+        assert_eq!(folder_of_all("odd"), "odd");
+    }
 }

@@ -4,9 +4,18 @@ use super::{Fault, Stop};
 
 /// How things are between a device and its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Status {
     /// There is no connection yet, or no longer: whoever needs one waits.
     Connecting,
+    /// There is none because of this fault, which may pass; it was met so many times in a
+    /// row. The connection is tried again after a pause, and whoever needs one waits.
+    Retrying {
+        /// Why.
+        fault: Fault,
+        /// How often.
+        attempts: u32,
+    },
     /// It works.
     Connected,
     /// The backend misbehaved: nothing works until the connection is made anew.
@@ -15,6 +24,24 @@ pub enum Status {
     Gone,
     /// It was closed.
     Closed,
+}
+
+impl core::fmt::Display for Status {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("it is being connected"),
+            Self::Retrying { fault, attempts } => {
+                write!(
+                    f,
+                    "it cannot be connected, {attempts} times in a row: {fault}"
+                )
+            }
+            Self::Connected => f.write_str("it is connected"),
+            Self::Broken(fault) => write!(f, "it is out of order: {fault}"),
+            Self::Gone => f.write_str("it was taken away"),
+            Self::Closed => f.write_str("it was closed"),
+        }
+    }
 }
 
 impl From<Stop> for Status {

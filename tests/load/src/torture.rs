@@ -226,7 +226,8 @@ impl<'d, 'g, P: Platform> Task<'d, 'g, P> {
         self.tally.cut_off += 1;
         loop {
             match self.disk.status() {
-                Status::Connected => return,
+                // What is closed is not waited for.
+                Status::Connected | Status::Closed => return,
                 Status::Connecting => drop(self.disk.ready().await),
                 Status::Broken(_) => drop(self.disk.reconnect().await),
                 other => drop(self.disk.status_change(other).await),

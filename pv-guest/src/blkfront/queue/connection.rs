@@ -3,13 +3,12 @@
 use alloc::vec::Vec;
 
 use event_channels::{Channel, Ports};
-use grant_tables::GrantTable;
 use hypercall_abi::{DomId, GrantRef, PAGE_SIZE, Port, io::ring::FrontRing, platform::Platform};
 
 use super::{Id, Line, Op, Owner, Queue, Request, SECURE, Slot, Source, State};
 use crate::{
     blkfront::{Error, Flush, Geometry, Mode, Secure},
-    granted_buf::{Lent, clear_from, lend_on},
+    granted_buf::{Lender, Lent, clear_from, lend_on},
     ring_pages::RingPages,
     xenbus::{Fault, Trusted},
 };
@@ -320,7 +319,7 @@ impl<'g, P: Platform> Request<'g, P> {
     /// Lends its pages to a new peer. If that fails, so has the request; one whose pages
     /// are the caller's is to be made again if the new peer is not trusted. Says how many
     /// pages of the queue's are lost.
-    fn lend_on(&mut self, grants: &'g GrantTable<P>, to: NewPeer) -> usize {
+    fn lend_on(&mut self, grants: Lender<'g, P>, to: NewPeer) -> usize {
         if (self.source, to.trusted) == (Source::Caller, Trusted::No) {
             self.state = State::Withdrawn;
             return 0;
@@ -370,7 +369,7 @@ impl<'g, P: Platform> Request<'g, P> {
 }
 
 fn lend_one<'g, P: Platform>(
-    grants: &'g GrantTable<P>,
+    grants: Lender<'g, P>,
     to: NewPeer,
     mut page: Lent<'g, P>,
     keep_bytes: usize,

@@ -14,7 +14,6 @@ use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 use core::task::{Poll, Waker};
 
 use event_channels::Channel;
-use grant_tables::GrantTable;
 use hypercall_abi::{
     DomId, PAGE_SIZE,
     io::{
@@ -26,7 +25,7 @@ use hypercall_abi::{
 
 use super::{Error, Flush, Sector, ranges::Held};
 use crate::{
-    granted_buf::{Lent, lend},
+    granted_buf::{Lender, Lent, lend},
     ring_pages::RingPages,
 };
 
@@ -199,7 +198,7 @@ pub struct Counters {
 /// A queue.
 #[derive(Debug)]
 pub(super) struct Queue<'g, P: Platform> {
-    grants: &'g GrantTable<P>,
+    grants: Lender<'g, P>,
     peer: DomId,
     /// Goes up when what was lent before is not to be used again: it is another peer's,
     /// or one that is gone may still use it.
@@ -235,7 +234,7 @@ pub(super) struct Queue<'g, P: Platform> {
 
 impl<'g, P: Platform> Queue<'g, P> {
     /// One without a ring, of so many requests and pages at the most.
-    pub(super) fn new(grants: &'g GrantTable<P>, handle: u16, depth: u32, most_pages: u32) -> Self {
+    pub(super) fn new(grants: Lender<'g, P>, handle: u16, depth: u32, most_pages: u32) -> Self {
         let slots = (0..depth).map(|_| Slot {
             generation: 0,
             request: None,

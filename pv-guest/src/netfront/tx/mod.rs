@@ -10,7 +10,7 @@ mod train;
 use alloc::vec::Vec;
 use core::task::{Poll, Waker};
 
-use grant_tables::{GrantTable, Granted, Page, PeerReads};
+use grant_tables::{Granted, PeerReads};
 use hypercall_abi::{
     DomId, GrantRef, PAGE_SIZE,
     io::{
@@ -26,7 +26,11 @@ use hypercall_abi::{
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Checksum, Counters, Error, Features, Mac, Offload};
-use crate::{granted_buf::Lent, ring_pages::RingPages, xenbus::Fault};
+use crate::{
+    granted_buf::{Lender, Lent},
+    ring_pages::RingPages,
+    xenbus::Fault,
+};
 use train::Train;
 
 pub(super) use train::Pushed;
@@ -79,7 +83,7 @@ enum Owner {
 /// One direction of a queue.
 #[derive(Debug)]
 pub(super) struct Tx<'g, P: Platform> {
-    grants: &'g GrantTable<P>,
+    grants: Lender<'g, P>,
     peer: DomId,
     ring: Option<FrontRing<RingPages<'g, P>, SLOT_BYTES>>,
     slots: Vec<Slot<'g, P>>,
@@ -102,7 +106,7 @@ pub(super) type Ended<'g, P> = (Result<(), Error>, Vec<Lent<'g, P>>);
 type Pieces = [(GrantRef, u16); MOST_PIECES];
 
 impl<'g, P: Platform> Tx<'g, P> {
-    pub(super) fn new(grants: &'g GrantTable<P>) -> Self {
+    pub(super) fn new(grants: Lender<'g, P>) -> Self {
         let slots = (0..SLOTS).map(|_| Slot {
             page: None,
             used: Use::Free,
@@ -207,7 +211,7 @@ impl<'g, P: Platform> Tx<'g, P> {
                 continue;
             };
             if slot.page.is_none() {
-                let page = Page::new(self.grants).map_err(|_| Error::NoMemory)?;
+                let page = self.grants.page().map_err(|_| Error::NoMemory)?;
                 let lent = self.grants.share::<PeerReads>(self.peer, page);
                 slot.page = Some(lent.map_err(|_| Error::NoMemory)?);
                 self.counters.pages += 1;

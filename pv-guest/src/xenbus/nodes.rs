@@ -1,0 +1,207 @@
+//! What a session reads of the store, and writes there.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use futures_util::future::join_all;
+use hypercall_abi::{DomId, Errno, io::xenbus::XenbusState, platform::Platform};
+use xenstore_client::{Error, ErrorKind, InTurn, Ring, value};
+
+use super::{
+    Fault, Frontend, Key, Nodes, Offer,
+    handshake::{Online, Seen},
+    serve::Session,
+};
+
+/// How often a transaction that meets others is tried before there is a pause.
+const TRIES: u32 = 10;
+
+/// A device's directory.
+pub(super) struct Found {
+    /// Where its backend is, and who has it.
+    pub(super) backend: Option<(String, DomId)>,
+    pub(super) state: Option<XenbusState>,
+}
+
+/// What became of what was to be written.
+pub(super) enum Written {
+    All,
+    /// There is no directory for it, or another device's.
+    NoDevice,
+}
+
+/// Whether a name, or the directory of one, is a key of the driver's protocol.
+fn is_known<F: Frontend>(name: &str) -> bool {
+    let node = name.split('/').next().unwrap_or(name);
+    F::FRONTEND_KEYS.iter().any(|key| key.matches(node))
+}
+
+impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
+    pub(super) async fn look_at_device(&self) -> Result<Found, Error> {
+        let tree = self.bus.store().tree();
+        let names = ["backend", "backend-id", "state"].map(|name| format!("{}/{name}", self.own));
+        let values = join_all(names.iter().map(|name| tree.try_read(name))).await;
+        let mut found = [None, None, None];
+        for (place, value) in found.iter_mut().zip(values) {
+            *place = value?;
+        }
+        let [path, domid, state] = found;
+        let path = path.as_deref().and_then(value::text).map(String::from);
+        let domid = domid.and_then(|text| value::parse(&text).map(DomId));
+        Ok(Found {
+            backend: path.filter(|path| !path.is_empty()).zip(domid),
+            state: state.and_then(|text| value::parse(&text).map(XenbusState)),
+        })
+    }
+
+    pub(super) async fn see(&self, path: &str) -> Result<Seen, Error> {
+        let tree = self.bus.store().tree();
+        let names = ["state", "online"].map(|name| format!("{path}/{name}"));
+        let values = join_all(names.iter().map(|name| tree.try_read(name))).await;
+        let mut numbers = [None; 2];
+        for (number, value) in numbers.iter_mut().zip(values) {
+            let text = match value {
+                Ok(value) => value,
+                // What this guest may not see is not there.
+                Err(error) if error.errno() == Some(Errno::EACCES) => None,
+                Err(error) => return Err(error),
+            };
+            // What is no number is not what is not there.
+            *number = text.map(|text| value::parse::<u32>(&text).unwrap_or(u32::MAX));
+        }
+        Ok(Seen {
+            state: XenbusState(numbers[0].unwrap_or(XenbusState::UNKNOWN.0)),
+            online: match numbers[1] {
+                Some(1) => Online::Yes,
+                _ => Online::No,
+            },
+            renewed: self.renewed,
+        })
+    }
+
+    /// What the backend offers; `None`: it went on meanwhile, and what was read
+    /// may be of two minds.
+    pub(super) async fn offer(&self, seen: Seen) -> Result<Option<Offer>, Error> {
+        let backend = self.backend.as_ref().ok_or(ErrorKind::Disconnected)?;
+        let offer = Offer {
+            domid: backend.domid,
+            backend: self.nodes(&backend.path, F::BACKEND_KEYS).await?,
+            own: self.nodes(&self.own, F::OWN_KEYS).await?,
+        };
+        let again = self.see(&backend.path).await?;
+        Ok((again == seen).then_some(offer))
+    }
+
+    async fn nodes(&self, folder: &str, names: &[&str]) -> Result<Nodes, Error> {
+        let tree = self.bus.store().tree();
+        let paths: Vec<String> = names
+            .iter()
+            .map(|name| format!("{folder}/{name}"))
+            .collect();
+        let values = join_all(paths.iter().map(|path| tree.try_read(path))).await;
+        let mut found = Vec::new();
+        for (name, value) in names.iter().zip(values) {
+            match value {
+                Ok(Some(value)) => found.push((name.to_string(), value)),
+                Ok(None) => {}
+                Err(error) if error.errno() == Some(Errno::EACCES) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Nodes::new(found))
+    }
+
+    /// Begins a transaction in which the device is there, as it was when it was looked at;
+    /// `None`: it is not. What was taken away is not brought back by a write.
+    async fn begin_in_device(&self) -> Result<Option<InTurn<'g, Ring<'g, P>>>, Error> {
+        let transaction = self.bus.store().begin_in_turn().await?;
+        let tree = **transaction;
+        let [backend, state] = ["backend", "state"].map(|name| format!("{}/{name}", self.own));
+        let there = tree.try_read(&backend).await?;
+        let state = tree.try_read(&state).await?;
+        let state = state.and_then(|text| value::parse(&text).map(XenbusState));
+        let known = self.backend.as_ref().map(|backend| backend.path.as_str());
+        let is_same = there.as_deref().and_then(value::text) == known;
+        let is_ours = self.said.is_none() || self.unsaid.is_some() || state == self.said;
+        Ok((is_same && is_ours).then_some(transaction))
+    }
+
+    /// Writes keys and state, and removes all other keys that the protocol has, at once.
+    pub(super) async fn write(&self, keys: &[Key]) -> Result<Written, Error> {
+        debug_assert!(
+            keys.iter().all(|key| is_known::<F>(&key.name)),
+            "FRONTEND_KEYS of {} lacks one of {keys:?}",
+            F::KIND
+        );
+        for _ in 0..TRIES {
+            let Some(transaction) = self.begin_in_device().await? else {
+                return Ok(Written::NoDevice);
+            };
+            let tree = **transaction;
+            let nodes = match tree.directory(&self.own).await {
+                Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Written::NoDevice),
+                other => other?,
+            };
+            // A queue's directory is removed as a whole, also if it is made anew.
+            let is_stale =
+                |node: &&String| is_known::<F>(node) && !keys.iter().any(|key| key.name == **node);
+            for node in nodes.iter().filter(is_stale) {
+                tree.remove(&format!("{}/{node}", self.own)).await?;
+            }
+            let paths: Vec<(String, &str)> = keys
+                .iter()
+                .map(|key| (format!("{}/{}", self.own, key.name), key.value.as_str()))
+                .collect();
+            let writes = paths.iter().map(|(path, value)| tree.write(path, value));
+            for written in join_all(writes).await {
+                written?;
+            }
+            let state = format!("{}/state", self.own);
+            tree.write_as(&state, F::TOLD.0).await?;
+            match transaction.commit().await {
+                Err(error) if error.errno() == Some(Errno::EAGAIN) => {}
+                other => return other.map(|()| Written::All),
+            }
+        }
+        Err(ErrorKind::Conflicts.into())
+    }
+
+    /// Writes the frontend's state, unless the device is not there any more.
+    pub(super) async fn say(&mut self, state: XenbusState) -> Result<(), Error> {
+        if self.backend.is_some() {
+            let written = self.put_state(state).await;
+            if written.is_err() {
+                // It may have been written, and is written again.
+                self.unsaid = Some(state);
+            }
+            written?;
+        }
+        (self.said, self.unsaid) = (Some(state), None);
+        Ok(())
+    }
+
+    async fn put_state(&self, state: XenbusState) -> Result<(), Error> {
+        let path = format!("{}/state", self.own);
+        for _ in 0..TRIES {
+            let Some(transaction) = self.begin_in_device().await? else {
+                // Seen when the device is looked for the next time.
+                return Ok(());
+            };
+            transaction.write_as(&path, state.0).await?;
+            match transaction.commit().await {
+                Err(error) if error.errno() == Some(Errno::EAGAIN) => {}
+                other => return other,
+            }
+        }
+        Err(ErrorKind::Conflicts.into())
+    }
+
+    /// Writes why a device cannot be used: only for people to read.
+    pub(super) async fn tell_people(&self, fault: Fault) {
+        let path = format!("error/{}/error", self.own);
+        let _refused = self.bus.store().tree().write_as(&path, fault).await;
+    }
+}
