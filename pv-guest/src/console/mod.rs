@@ -3,7 +3,11 @@
 //! One console is the kernel's: [`println!`](crate::println) writes to it.
 //! Under Xen it is a ring shared with a daemon, on a plain machine the serial
 //! port; while there is neither, output goes wherever there is a way.
+//!
+//! A daemon that takes bytes, at whatever pace, gets all of them. One that takes nothing
+//! for half a minute is not waited for any more: see [`output`].
 
+pub mod output;
 pub mod ring;
 
 #[cfg(feature = "log")]
@@ -15,7 +19,8 @@ use event_channels::Ports;
 use spin::Mutex;
 
 use crate::{Current, Error};
-use hypercall_abi::platform::{Clock, Platform};
+use hypercall_abi::platform::Clock;
+use output::Written;
 use ring::ConsoleRing;
 
 #[cfg(feature = "log")]
@@ -59,24 +64,12 @@ fn emergency(bytes: &[u8]) {
     }
 }
 
-/// Writes everything, however long the daemon takes.
-fn write_ring<P: Platform>(ring: &mut ConsoleRing<P>, mut bytes: &[u8]) -> Result<(), Error> {
-    while !bytes.is_empty() {
-        let written = ring.write(bytes)?;
-        bytes = bytes.get(written..).unwrap_or(&[]);
-        if !bytes.is_empty() {
-            ring.wait(None);
-        }
-    }
-    Ok(())
-}
-
 impl Device {
     fn write(&mut self, bytes: &[u8]) {
         match self {
             Self::None => emergency(bytes),
             Self::Ring(ring) => {
-                if write_ring(ring, bytes).is_err() {
+                if ring.write_all(bytes).is_err() {
                     emergency(bytes);
                 }
             }
@@ -86,23 +79,42 @@ impl Device {
     }
 }
 
+/// Hands text on in pieces, as a terminal wants it.
+fn for_terminal(text: &str, mut write: impl FnMut(&[u8]) -> fmt::Result) -> fmt::Result {
+    // It wants both characters; a Linux process has one in between.
+    if cfg!(not(target_os = "none")) {
+        return write(text.as_bytes());
+    }
+    for line in text.split_inclusive('\n') {
+        match line.strip_suffix('\n') {
+            Some(line) => {
+                write(line.as_bytes())?;
+                write(b"\r\n")?;
+            }
+            None => write(line.as_bytes())?,
+        }
+    }
+    Ok(())
+}
+
 impl fmt::Write for Device {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // A terminal wants both characters; a Linux process has one in between.
-        if cfg!(not(target_os = "none")) {
-            self.write(text.as_bytes());
-            return Ok(());
-        }
-        for line in text.split_inclusive('\n') {
-            match line.strip_suffix('\n') {
-                Some(line) => {
-                    self.write(line.as_bytes());
-                    self.write(b"\r\n");
-                }
-                None => self.write(line.as_bytes()),
-            }
-        }
-        Ok(())
+        for_terminal(text, |bytes| {
+            self.write(bytes);
+            Ok(())
+        })
+    }
+}
+
+/// A ring as a dying kernel writes to it; an error: its daemon has stopped.
+struct LastWords<'r>(&'r mut ConsoleRing<Current>);
+
+impl fmt::Write for LastWords<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for_terminal(text, |bytes| match self.0.write_dying(bytes) {
+            Ok(Written::Yes) => Ok(()),
+            Ok(Written::No) | Err(_) => Err(fmt::Error),
+        })
     }
 }
 
@@ -115,11 +127,21 @@ pub fn print(args: fmt::Arguments<'_>) {
 }
 
 /// Output of a kernel that cannot go on: whoever holds the console will not
-/// give it back.
+/// give it back, and a daemon that takes nothing is waited for a few seconds only. Then
+/// all of the message goes the emergency way.
 pub(crate) fn print_dying(args: fmt::Arguments<'_>) {
     for _ in 0..TRIES {
         if let Some(mut console) = CONSOLE.try_lock() {
-            let _infallible: fmt::Result = console.write_fmt(args);
+            let written = match &mut *console {
+                Device::Ring(ring) => LastWords(ring).write_fmt(args),
+                other => {
+                    let _infallible: fmt::Result = other.write_fmt(args);
+                    Ok(())
+                }
+            };
+            if written.is_err() {
+                break;
+            }
             return;
         }
         core::hint::spin_loop();
@@ -127,20 +149,14 @@ pub(crate) fn print_dying(args: fmt::Arguments<'_>) {
     let _infallible: fmt::Result = Device::None.write_fmt(args);
 }
 
-/// The longest wait for a daemon that does not read, at the end.
-const DRAIN_NS: u64 = 5_000_000_000;
-
-/// Waits until the daemon has read everything, for a while.
+/// Waits until the daemon has taken everything, for a while.
 pub(crate) fn drain() {
     let Some(mut console) = CONSOLE.try_lock() else {
         return;
     };
     if let Device::Ring(ring) = &mut *console {
-        let now_ns = || Clock::now_ns(&crate::current());
-        let deadline = now_ns().saturating_add(DRAIN_NS);
-        while ring.pending_output().is_ok_and(|bytes| bytes > 0) && now_ns() < deadline {
-            ring.wait(Some(deadline));
-        }
+        // Nothing is left to be said by this ring, then.
+        let _broken: Result<(), ring::Broken> = ring.drain();
     }
 }
 
@@ -157,6 +173,9 @@ pub fn try_read(buffer: &mut [u8]) -> Result<usize, Error> {
     }
 }
 
+/// Bytes of a line after which the deadline counts although more are there.
+const LINE_BYTES: usize = 4096;
+
 /// Reads a line, without its end, into `buffer`; what does not fit is dropped.
 /// Echoes what is typed on hardware, where no terminal driver does. Waits until
 /// `deadline_ns` (of [`Clock`]).
@@ -165,8 +184,12 @@ pub fn try_read(buffer: &mut [u8]) -> Result<usize, Error> {
 /// [`Error::EndOfInput`]: no line by the deadline; others as [`try_read`].
 pub fn read_line(buffer: &mut [u8], deadline_ns: u64) -> Result<&str, Error> {
     let mut len = 0;
-    loop {
+    for count in 0_usize.. {
         let mut byte = [0];
+        if count % LINE_BYTES == LINE_BYTES - 1 && Clock::now_ns(&crate::current()) >= deadline_ns {
+            // A daemon that gives a line without an end.
+            return Err(Error::EndOfInput);
+        }
         if try_read(&mut byte)? == 0 {
             if Clock::now_ns(&crate::current()) >= deadline_ns {
                 return Err(Error::EndOfInput);

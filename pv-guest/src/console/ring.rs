@@ -15,6 +15,8 @@ use hypercall_abi::{
     platform::Platform,
 };
 
+use super::output::Stall;
+
 /// The daemon wrote an index that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
@@ -36,7 +38,12 @@ pub struct ConsoleRing<P: Platform> {
     platform: P,
     page: PeerPtr<'static, XenconsInterface>,
     port: PortRef,
+    /// This side's own indices, `out_prod` and `in_cons`. The page has copies for the
+    /// daemon; what it writes there misleads nobody but itself.
+    written: u32,
+    taken: u32,
     broken: Option<Broken>,
+    pub(super) stall: Stall,
 }
 
 /// How many bytes lie between two free-running indices of a ring.
@@ -52,13 +59,20 @@ fn stretch(index: u32, wanted: usize, size: usize) -> (usize, usize) {
 }
 
 impl<P: Platform> ConsoleRing<P> {
-    /// A console over `page`.
-    pub const fn new(platform: P, page: PeerPtr<'static, XenconsInterface>, port: PortRef) -> Self {
+    /// A console over `page`, which goes on where whoever had it before was.
+    pub fn new(platform: P, page: PeerPtr<'static, XenconsInterface>, port: PortRef) -> Self {
+        // Whatever they are, only distances to the daemon's own indices matter, and these
+        // are checked.
+        let written = peer_field!(page, XenconsInterface, out_prod).load();
+        let taken = peer_field!(page, XenconsInterface, in_cons).load();
         Self {
             platform,
             page,
             port,
+            written: written.trust(),
+            taken: taken.trust(),
             broken: None,
+            stall: Stall::default(),
         }
     }
 
@@ -92,8 +106,8 @@ impl<P: Platform> ConsoleRing<P> {
         self.ok()?;
         let out = peer_field!(self.page, XenconsInterface, out).as_slice();
         let size = out.len_bytes();
-        let mut producer = self.out_producer();
-        let queued = self.out_queued(producer, size);
+        let mut producer = self.written;
+        let queued = self.out_queued(size);
         let queued = self.latch(queued)?;
         let (mut rest, mut written) = (bytes, 0);
         let mut room = size - queued;
@@ -110,24 +124,23 @@ impl<P: Platform> ConsoleRing<P> {
             written += copied;
         }
         if written > 0 {
+            self.written = producer;
             peer_field!(self.page, XenconsInterface, out_prod).store_release(producer);
             self.port.notify(&self.platform);
         }
         Ok(written)
     }
 
-    /// Our own index: nobody else may write it, and if somebody did, `used`
-    /// notices.
-    fn out_producer(&self) -> u32 {
-        peer_field!(self.page, XenconsInterface, out_prod)
-            .load()
-            .trust()
-    }
-
-    fn out_queued(&self, producer: u32, size: usize) -> Result<usize, Broken> {
+    fn out_queued(&self, size: usize) -> Result<usize, Broken> {
         let consumer: Untrusted<u32> =
             peer_field!(self.page, XenconsInterface, out_cons).load_acquire();
-        consumer.check_with(|consumer| used(producer, consumer, size))
+        consumer.check_with(|consumer| used(self.written, consumer, size))
+    }
+
+    fn out_bytes(&self) -> usize {
+        peer_field!(self.page, XenconsInterface, out)
+            .as_slice()
+            .len_bytes()
     }
 
     /// How many bytes the daemon has not yet taken.
@@ -136,11 +149,18 @@ impl<P: Platform> ConsoleRing<P> {
     /// The daemon broke the ring.
     pub fn pending_output(&mut self) -> Result<usize, Broken> {
         self.ok()?;
-        let size = peer_field!(self.page, XenconsInterface, out)
-            .as_slice()
-            .len_bytes();
-        let queued = self.out_queued(self.out_producer(), size);
+        let queued = self.out_queued(self.out_bytes());
         self.latch(queued)
+    }
+
+    /// How many bytes there is room for.
+    pub(super) fn room(&mut self) -> Result<usize, Broken> {
+        let queued = self.pending_output()?;
+        Ok(self.out_bytes().saturating_sub(queued))
+    }
+
+    pub(super) fn now_ns(&self) -> u64 {
+        self.platform.now_ns()
     }
 
     /// Takes bytes that came in, as many as there are and `buffer` holds.
@@ -151,9 +171,7 @@ impl<P: Platform> ConsoleRing<P> {
         self.ok()?;
         let ring: PeerSlice<'_> = peer_field!(self.page, XenconsInterface, r#in).as_slice();
         let size = ring.len_bytes();
-        let mut consumer = peer_field!(self.page, XenconsInterface, in_cons)
-            .load()
-            .trust();
+        let mut consumer = self.taken;
         let available = peer_field!(self.page, XenconsInterface, in_prod)
             .load_acquire()
             .check_with(|producer| used(producer, consumer, size));
@@ -175,6 +193,7 @@ impl<P: Platform> ConsoleRing<P> {
         if taken > 0 {
             // The daemon may fill the room only after we have read it.
             fence(Ordering::SeqCst);
+            self.taken = consumer;
             peer_field!(self.page, XenconsInterface, in_cons).store_release(consumer);
             self.port.notify(&self.platform);
         }

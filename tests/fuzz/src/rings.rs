@@ -46,7 +46,7 @@ fn page<T>(domain: &Domain) -> PeerPtr<'static, T> {
 /// Does these steps.
 ///
 /// # Panics
-/// More bytes move than there are.
+/// More bytes move than there are, or one of the guest's own indices is not where it was.
 pub fn run(steps: &[Step]) {
     let config = Config {
         memory_mib: 1,
@@ -65,6 +65,9 @@ pub fn run(steps: &[Step]) {
     let store_page: PeerPtr<'_, XenstoreDomainInterface> = page(domain);
     let channel = Channel::ipi(&ports, hypercall_abi::VcpuId(0)).expect("there are ports");
     let store = Client::new(Ring::new(store_page, channel));
+    // The guest's own indices of the console, which the peer writes over.
+    let (mut written, mut taken) = (0_u32, 0_u32);
+    let word = |index: PeerPtr<'_, u32>| index.load().trust();
     for step in steps {
         match step {
             Step::ConsoleWord(index, value) => {
@@ -77,14 +80,24 @@ pub fn run(steps: &[Step]) {
                 words[usize::from(*index) % words.len()].store(*value);
             }
             Step::ConsoleWrite(bytes) => {
-                if let Ok(written) = console.write(bytes) {
-                    assert!(written <= bytes.len().min(2048));
+                if let Ok(bytes_written) = console.write(bytes) {
+                    assert!(bytes_written <= bytes.len().min(2048));
+                    if bytes_written > 0 {
+                        written = written.wrapping_add(bytes_written as u32);
+                        let index = peer_field!(console_page, XenconsInterface, out_prod);
+                        assert_eq!(word(index), written, "an index of the peer's is used");
+                    }
                 }
             }
             Step::ConsoleRead(most) => {
                 let mut buffer = vec![0; usize::from(*most)];
                 if let Ok(read) = console.read(&mut buffer) {
                     assert!(read <= buffer.len().min(1024));
+                    if read > 0 {
+                        taken = taken.wrapping_add(read as u32);
+                        let index = peer_field!(console_page, XenconsInterface, in_cons);
+                        assert_eq!(word(index), taken, "an index of the peer's is used");
+                    }
                 }
             }
             Step::StoreWord(index, value) => {
