@@ -217,7 +217,7 @@ mod tests {
                 for round in 0..rounds {
                     all.at::<u32>(12).unwrap().store_release(round as u32);
                     let read = all.at::<u64>(8).unwrap().load_acquire().trust();
-                    assert!(read as u32 as u64 <= rounds && read >> 32 <= rounds);
+                    assert!(u64::from(read as u32) <= rounds && read >> 32 <= rounds);
                 }
             });
             scope.spawn(move || {
