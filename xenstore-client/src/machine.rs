@@ -90,6 +90,8 @@ struct WatchState {
     path: String,
     /// Those who share it; it keeps no events of its own then.
     parts: BTreeMap<u64, Part>,
+    /// An event came: the server has it.
+    is_set: bool,
     depth: Option<u32>,
     events: Events,
     failed: Option<ErrorKind>,
@@ -342,7 +344,8 @@ impl Machine {
             (state.failed, state.sent) = (None, true);
             let part = Part {
                 path: path.into(),
-                is_changed: true,
+                // The first event of the watch is for all.
+                is_changed: state.is_set,
                 waker: None,
             };
             state.parts.insert(number, part);
@@ -560,6 +563,7 @@ impl Machine {
             self.strays.events += 1;
             return;
         };
+        watch.is_set = true;
         if !watch.parts.is_empty() {
             return watch.tell_parts(path);
         }
@@ -649,6 +653,7 @@ impl WatchState {
         Self {
             path: path.into(),
             parts: BTreeMap::new(),
+            is_set: false,
             depth,
             events: Events::new(repeats),
             failed: None,
@@ -668,6 +673,7 @@ impl WatchState {
 
     fn fail(&mut self, error: ErrorKind) {
         self.failed = Some(error);
+        self.is_set = false;
         self.parts.values_mut().for_each(Part::change);
         self.wake();
     }

@@ -267,7 +267,9 @@ impl<'g, 'd, P: Platform, F: Frontend> Session<'g, 'd, P, F> {
         loop {
             self.look_where_we_are();
             if self.watch.is_none() {
-                self.watch = Some(self.bus.store().subscribe("device", &self.own)?);
+                let watch = self.bus.store().subscribe("device", &self.own)?;
+                watch.changed().await?;
+                self.watch = Some(watch);
             }
             self.find_backend().await?;
             if let Some(state) = self.unsaid {
@@ -435,7 +437,7 @@ impl<'g, 'd, P: Platform, F: Frontend> Session<'g, 'd, P, F> {
         // is there now did nothing. Not at once, for it may lie each time.
         if let Some(backend) = &self.backend
             && let Ok(seen) = self.see(&backend.path).await
-            && (has_ended(seen.state) || has_begun_anew(self.last_seen, seen.state))
+            && (has_ended(seen.state) || seen.state < XenbusState::CONNECTED)
         {
             self.last_seen = seen.state;
             self.phase = Phase::Leaving;
@@ -518,6 +520,7 @@ impl<'g, 'd, P: Platform, F: Frontend> Session<'g, 'd, P, F> {
             return Ok(());
         }
         let watch = self.bus.store().subscribe(folder_of_all(&path), &path)?;
+        watch.changed().await?;
         self.backend = Some(Backend { path, domid, watch });
         self.end_use(Stop::Lost);
         self.begin();

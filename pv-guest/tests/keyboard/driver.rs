@@ -39,7 +39,8 @@ struct Inner<'g, P: Platform> {
     line: Option<Line<'g, P>>,
     /// Who waits for a key, and the bus.
     waiting: Vec<Waker>,
-    fault: Option<Fault>,
+    /// What the bus is to be told.
+    request: Option<Request>,
 }
 
 /// A keyboard.
@@ -53,7 +54,7 @@ impl<'g, P: Platform> Keyboard<'g, P> {
         let inner = Mutex::new(Inner {
             line: None,
             waiting: Vec::new(),
-            fault: None,
+            request: None,
         });
         Self { bus, inner }
     }
@@ -76,7 +77,7 @@ impl<'g, P: Platform> Keyboard<'g, P> {
                     Ok(None) if line.channel.poll_wait(cx).is_pending() => return Poll::Pending,
                     Ok(None) => {}
                     Err(fault) => {
-                        inner.fault = Some(fault);
+                        inner.request.get_or_insert(Request::Fault(fault));
                         inner.wake();
                         return Poll::Pending;
                     }
@@ -84,6 +85,15 @@ impl<'g, P: Platform> Keyboard<'g, P> {
             }
         })
         .await
+    }
+}
+
+impl<P: Platform> Keyboard<'_, P> {
+    /// Has the connection made anew, also with a backend that lied.
+    pub(crate) fn reconnect(&self) {
+        let mut inner = self.lock();
+        inner.request = Some(Request::Reconnect);
+        inner.wake();
     }
 }
 
@@ -171,7 +181,6 @@ impl<P: Platform> Frontend for Keyboard<'_, P> {
     fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {
         let mut inner = self.lock();
         inner.waiting.push(cx.waker().clone());
-        let fault = inner.fault.take();
-        fault.map_or(Poll::Pending, |fault| Poll::Ready(Request::Fault(fault)))
+        inner.request.take().map_or(Poll::Pending, Poll::Ready)
     }
 }

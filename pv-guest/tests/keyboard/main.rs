@@ -175,6 +175,55 @@ fn keys_come_from_a_backend_in_another_domain() {
                 host.wait_for(6).await;
                 let told = xen.store_read("/local/domain/1/error/device/vkbd/0/error");
                 assert!(String::from_utf8(told.unwrap()).unwrap().contains("index"));
+
+                // A new one is none of that: it is connected by itself.
+                host.say(2);
+                host.wait_for(3).await;
+                let mut line = Line::connect(&host, front, &grants, &ports);
+                host.say(4);
+                line.press(8);
+                assert_eq!(keyboard.next().await.keycode, 8);
+
+                // It lies once more; when that is noticed, it has ended, and another waits.
+                for has_connected in [false, true] {
+                    if has_connected {
+                        host.wait_for(4).await;
+                    }
+                    line.tell(line.written.wrapping_add(1 << 20));
+                    drop(line);
+                    host.say(6);
+                    host.say(2);
+                    let never = pin!(keyboard.next());
+                    let again = pin!(async {
+                        host.wait_for(6).await;
+                        host.wait_for(3).await;
+                    });
+                    assert!(matches!(select(never, again).await, Either::Right(_)));
+                    line = Line::connect(&host, front, &grants, &ports);
+                    host.say(4);
+                    line.press(9);
+                    assert_eq!(keyboard.next().await.keycode, 9);
+                }
+
+                // It lies and stays as it is, until its user asks for another try.
+                line.tell(line.written.wrapping_add(1 << 20));
+                let never = pin!(keyboard.next());
+                let broken = pin!(host.wait_for(5));
+                assert!(matches!(select(never, broken).await, Either::Right(_)));
+                drop(line);
+                host.say(5);
+                host.wait_for(6).await;
+                host.say(6);
+                bus.sleep(std::time::Duration::from_secs(120)).await;
+                assert_eq!(host.front("state"), Some(6));
+                keyboard.reconnect();
+                host.wait_for(1).await;
+                host.say(2);
+                host.wait_for(3).await;
+                let mut line = Line::connect(&host, front, &grants, &ports);
+                host.say(4);
+                line.press(10);
+                assert_eq!(keyboard.next().await.keycode, 10);
             };
             let (serving, script) = (pin!(bus.serve("0", &keyboard)), pin!(script));
             assert!(matches!(select(serving, script).await, Either::Right(_)));

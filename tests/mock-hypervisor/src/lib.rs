@@ -34,6 +34,6 @@ pub use config::{Config, DomainType, NoMemory, OnShutdown, Time};
 pub use domain::{Domain, Guest, Outcome, Shutdown};
 pub use faults::{Faults, Mishap, Plan};
 pub use play::{Played, SEED_VARIABLE, seeds};
-pub use store::StoreError;
+pub use store::{StoreError, StoreQuotas};
 pub use suspend::Suspend;
 pub use world::Xen;

@@ -111,7 +111,8 @@ impl Host {
         for state in world.domains.values_mut() {
             state.fire(now_ns);
         }
-        if world.tick_backends(now_ns) {
+        let store = world.tick_store(now_ns);
+        if world.tick_backends(now_ns) || store {
             world.push_store_events();
             self.rouse(world);
         }
@@ -279,7 +280,8 @@ impl World {
         let timers = self.domains.values().filter_map(State::next_ns);
         let deadlines = self.deadlines.keys().next().copied();
         let backends = self.next_backend_ns();
-        timers.chain(deadlines).chain(backends).min()
+        let store = self.next_store_ns();
+        timers.chain(deadlines).chain(backends).chain(store).min()
     }
 
     /// Virtual time passes by so much, and what is due is to be looked at.
@@ -344,7 +346,7 @@ impl World {
                     state.serve_console();
                 }
             }
-            Binding::Store => self.serve_store(domid),
+            Binding::Store => self.ring_store(domid),
             Binding::Interdomain(remote, other) => {
                 if self.fate(remote, other) == Fate::Lost {
                     return Ok(());

@@ -173,6 +173,8 @@ pub(super) struct Blk {
     wakes_ns: Option<u64>,
     /// Grants that it will never let go of.
     hoarded: Vec<Use>,
+    /// It never lets go of any.
+    hoards_all: bool,
     /// The next requests fail.
     pub(super) failing: u32,
 }
@@ -201,6 +203,7 @@ impl Blk {
             persistent: BTreeMap::new(),
             wakes_ns: None,
             hoarded: Vec::new(),
+            hoards_all: false,
             failing: 0,
             config,
         }
@@ -651,11 +654,17 @@ impl Serve for Blk {
         let (domid, front) = self.domids;
         self.wakes_ns = None;
         for queue in std::mem::take(&mut self.queues) {
-            world.unmap_pages(queue.ring.memory());
+            match self.hoards_all {
+                true => self.hoarded.extend_from_slice(&queue.ring.memory().uses),
+                false => world.unmap_pages(queue.ring.memory()),
+            }
             world.unbind(domid, front, queue.port, queue.local);
         }
         for (_, (used, _)) in std::mem::take(&mut self.persistent) {
-            world.release(&used, Access::Write);
+            match self.hoards_all {
+                true => self.hoarded.push(used),
+                false => world.release(&used, Access::Write),
+            }
         }
     }
 
@@ -681,6 +690,10 @@ impl Serve for Blk {
     fn hoarded(&self) -> usize {
         let grefs = self.hoarded.iter().map(|used| used.gref);
         grefs.collect::<BTreeSet<_>>().len()
+    }
+
+    fn hoard_all(&mut self) {
+        self.hoards_all = true;
     }
 
     fn hoard(&mut self, _world: &mut World) {

@@ -50,6 +50,8 @@ pub(super) trait Serve {
     fn repeat(&mut self);
     /// Keeps a page of the frontend's for ever.
     fn hoard(&mut self, world: &mut World);
+    /// Lets go of nothing from now on.
+    fn hoard_all(&mut self);
     /// How many it keeps.
     fn hoarded(&self) -> usize;
     /// Its frontend went on in other frames: it keeps none of its pages.

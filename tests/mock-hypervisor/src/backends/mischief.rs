@@ -26,6 +26,8 @@ pub enum Mischief {
     /// It keeps pages mapped for ever: a network interface one for a packet and one of a
     /// ring.
     Hoard,
+    /// From now on it keeps all pages that it maps, also when it ends and another begins.
+    HoardAll,
     /// It rings and rings.
     Storm,
     /// Its directory is gone, and it goes on.
@@ -116,6 +118,7 @@ impl Backend {
                 world.store.write(&path, text.as_bytes());
             }
             Mischief::Hoard => self.device.hoard(world),
+            Mischief::HoardAll => self.device.hoard_all(),
             Mischief::Storm => {
                 for (port, _) in self.device.ports() {
                     world.storm(self.device.front(), port);

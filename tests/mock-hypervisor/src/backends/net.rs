@@ -165,6 +165,8 @@ pub(super) struct Net {
     /// Packets that it is to get.
     waiting: VecDeque<Frame>,
     hoarded: Vec<Use>,
+    /// It never lets go of any.
+    hoards_all: bool,
     /// It was rung, and looks then.
     wakes_ns: Option<u64>,
 }
@@ -191,6 +193,7 @@ impl Net {
             sent: Vec::new(),
             waiting: VecDeque::new(),
             hoarded: Vec::new(),
+            hoards_all: false,
             wakes_ns: None,
         }
     }
@@ -700,9 +703,21 @@ impl Serve for Net {
             world.unmap_pages(steering.memory());
             world.unbind(domid, front, steering.port.0, steering.port.1);
         }
-        for queue in std::mem::take(&mut self.queues) {
-            world.unmap_pages(queue.tx.memory());
-            world.unmap_pages(queue.rx.memory());
+        for mut queue in std::mem::take(&mut self.queues) {
+            if self.hoards_all {
+                while let Ok(Some(request)) = queue.rx.pop::<NetifRxRequest>() {
+                    queue.posted.push_back(request);
+                }
+                for request in &queue.posted {
+                    let used = world.acquire(domid, front, request.gref, Access::Write);
+                    self.hoarded.extend(used.ok());
+                }
+                self.hoarded.extend_from_slice(&queue.tx.memory().uses);
+                self.hoarded.extend_from_slice(&queue.rx.memory().uses);
+            } else {
+                world.unmap_pages(queue.tx.memory());
+                world.unmap_pages(queue.rx.memory());
+            }
             for (port, own) in queue.ports {
                 world.unbind(domid, front, port, own);
             }
@@ -756,6 +771,10 @@ impl Serve for Net {
         if let Some(queue) = self.queues.first() {
             queue.tx.memory().force(TX_BYTES, queue.last.as_bytes());
         }
+    }
+
+    fn hoard_all(&mut self) {
+        self.hoards_all = true;
     }
 
     fn hoard(&mut self, world: &mut World) {

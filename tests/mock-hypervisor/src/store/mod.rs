@@ -14,11 +14,29 @@ pub(crate) use ring::Ring;
 pub use tree::StoreError;
 use tree::{Change, Tree, VersionedTree};
 
-use crate::{Xen, ports::DOM0};
+use crate::{Xen, ports::DOM0, world::World};
 
-/// The most of a domain's, as xenstored has it by default.
-const MOST_WATCHES: usize = 128;
-const MOST_TRANSACTIONS: usize = 10;
+/// What the store allows each domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreQuotas {
+    /// Watches that are set at once.
+    pub watches: usize,
+    /// Transactions that are open at once.
+    pub transactions: usize,
+    /// Nodes that it owns.
+    pub nodes: usize,
+}
+
+impl Default for StoreQuotas {
+    /// As xenstored has it.
+    fn default() -> Self {
+        Self {
+            watches: 128,
+            transactions: 10,
+            nodes: 1000,
+        }
+    }
+}
 
 /// Somebody's interest in a path.
 #[derive(Clone, Debug)]
@@ -51,11 +69,50 @@ pub(crate) struct Store {
     introduced: Vec<DomId>,
     /// Messages for domains that are not in their rings yet.
     events: Vec<(DomId, Vec<u8>)>,
+    quotas: StoreQuotas,
+    /// Changes that domains asked for.
+    written: BTreeMap<DomId, u64>,
+    /// How long it takes to look at what a domain asks.
+    latency_ns: u64,
+    /// When it looks at what these have asked.
+    due_ns: BTreeMap<DomId, u64>,
 }
 
 /// The directory of a domain.
 fn home(domid: DomId) -> String {
     format!("/local/domain/{domid}")
+}
+
+impl World {
+    /// A domain rang: it is served at once, or by and by.
+    pub(crate) fn ring_store(&mut self, domid: DomId) {
+        match self.store.latency_ns {
+            0 => self.serve_store(domid),
+            latency_ns => {
+                let due_ns = self.backend_ns().saturating_add(latency_ns);
+                self.store.due_ns.entry(domid).or_insert(due_ns);
+            }
+        }
+    }
+
+    /// When the store has something to do next.
+    pub(crate) fn next_store_ns(&self) -> Option<u64> {
+        self.store.due_ns.values().min().copied()
+    }
+
+    /// Does what is due, and says whether that was anything.
+    pub(crate) fn tick_store(&mut self, now_ns: u64) -> bool {
+        let due: Vec<DomId> = self
+            .store
+            .due_ns
+            .extract_if(.., |_, due_ns| *due_ns <= now_ns)
+            .map(|(domid, _)| domid)
+            .collect();
+        for domid in &due {
+            self.serve_store(*domid);
+        }
+        !due.is_empty()
+    }
 }
 
 impl Store {
@@ -116,6 +173,7 @@ impl Store {
         self.watches.retain(|watch| watch.domid != domid);
         self.transactions.retain(|_, other| other.domid != domid);
         self.events.retain(|(other, _)| *other != domid);
+        self.due_ns.remove(&domid);
     }
 
     /// Tells those who watch `path` or what is above it.
@@ -248,6 +306,23 @@ impl Xen {
         world.push_store_events();
         self.0.rouse(&mut world);
         Ok(())
+    }
+
+    /// Allows each domain so much of the store from now on.
+    pub fn set_store_quotas(&self, quotas: StoreQuotas) {
+        self.0.lock().store.quotas = quotas;
+    }
+
+    /// Has the store answer so many nanoseconds after it was asked, as a process of another
+    /// domain does; at first it answers within the hypercall that notifies it.
+    pub fn set_store_latency(&self, latency_ns: u64) {
+        self.0.lock().store.latency_ns = latency_ns;
+    }
+
+    /// How often a domain changed something, in a transaction or not.
+    pub fn store_changes(&self, domid: DomId) -> u64 {
+        let world = self.0.lock();
+        world.store.written.get(&domid).copied().unwrap_or(0)
     }
 
     /// How many watches `domid` has set.

@@ -8,7 +8,7 @@ use hypercall_abi::{
 };
 
 use super::{
-    MOST_TRANSACTIONS, MOST_WATCHES, Store, StoreError, Transaction, Watch, home,
+    Store, StoreError, Transaction, Watch, home,
     tree::{Change, Tree, apply_to, is_valid},
     watch_event,
 };
@@ -190,7 +190,8 @@ impl Store {
     fn make(&mut self, domid: DomId, tx: u32, change: Change) -> Result<Vec<u8>, StoreError> {
         let view = self.view(tx)?;
         view.check(domid, &change)?;
-        view.check_quota(domid, &change)?;
+        view.check_quota(domid, &change, self.quotas.nodes)?;
+        *self.written.entry(domid).or_default() += 1;
         let (Change::Write(_, path, _)
         | Change::Mkdir(_, path)
         | Change::Remove(path)
@@ -254,7 +255,7 @@ impl Store {
         {
             return Err(StoreError::EEXIST);
         }
-        if own.count() >= MOST_WATCHES {
+        if own.count() >= self.quotas.watches {
             return Err(StoreError::E2BIG);
         }
         self.watches.push(Watch {
@@ -274,7 +275,7 @@ impl Store {
             .transactions
             .values()
             .filter(|other| other.domid == domid);
-        if own.count() >= MOST_TRANSACTIONS {
+        if own.count() >= self.quotas.transactions {
             return Err(StoreError::ENOSPC);
         }
         self.last_transaction += 1;

@@ -36,7 +36,6 @@ impl std::fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 /// What xenstored allows a domain by default.
-const MOST_NODES: usize = 1000;
 const MOST_NODE_BYTES: usize = 2000;
 
 pub(super) type Perms = Vec<(char, DomId)>;
@@ -171,7 +170,12 @@ impl Tree {
     }
 
     /// Whether a change stays within what a domain may have.
-    pub(super) fn check_quota(&self, domid: DomId, change: &Change) -> Result<(), StoreError> {
+    pub(super) fn check_quota(
+        &self,
+        domid: DomId,
+        change: &Change,
+        nodes: usize,
+    ) -> Result<(), StoreError> {
         let (path, value) = match change {
             Change::Write(_, path, value) => (path, value.len()),
             Change::Mkdir(_, path) => (path, 0),
@@ -189,7 +193,7 @@ impl Tree {
         }
         let owned = |node: &&Node| node.perms.first().is_some_and(|(_, owner)| *owner == domid);
         let name = path.len() - parent(path).len();
-        if self.0.values().filter(owned).count() >= MOST_NODES
+        if self.0.values().filter(owned).count() >= nodes
             || self.size(parent(path)) + name > MOST_NODE_BYTES
         {
             return Err(StoreError::ENOSPC);
