@@ -12,7 +12,10 @@ use alloc::{
 };
 use core::{ffi::CStr, task::Waker};
 
-use hypercall_abi::io::xs_wire::{XENSTORE_PAYLOAD_MAX, XsMessageType, XsdSockmsg};
+use hypercall_abi::{
+    Errno,
+    io::xs_wire::{XENSTORE_PAYLOAD_MAX, XsMessageType, XsdSockmsg},
+};
 use zerocopy::{FromBytes, IntoBytes};
 
 pub use crate::events::{EVENT_BYTES, MAX_ALL_EVENT_BYTES, MAX_EVENT_BYTES, MAX_EVENTS, Repeats};
@@ -155,6 +158,12 @@ impl Machine {
     pub fn in_flight(&self) -> usize {
         let waits = |request: &&Request| request.answer.is_none();
         self.requests.values().filter(waits).count()
+    }
+
+    /// What the events of all watches take that wait to be taken: no more than
+    /// [`MAX_ALL_EVENT_BYTES`].
+    pub const fn event_bytes(&self) -> usize {
+        self.event_bytes
     }
 
     fn put(
@@ -541,9 +550,22 @@ impl Machine {
             Asker::Watch(watch) => {
                 let watch = *watch;
                 self.requests.remove(&id);
-                if let (Err(error), Some(watch)) = (answer, self.watches.get_mut(&watch.0)) {
-                    watch.sent = false;
-                    watch.fail(error);
+                let Some(watch) = self.watches.get_mut(&watch.0) else {
+                    return;
+                };
+                match answer {
+                    Ok(_) => {}
+                    // A server that cannot reset watches still has it, and so does not
+                    // fire: what it told of meanwhile is not known.
+                    Err(ErrorKind::Server(Errno::EEXIST)) => {
+                        self.event_bytes -= watch.events.bytes();
+                        watch.events.collapse(&watch.path);
+                        watch.wake();
+                    }
+                    Err(error) => {
+                        watch.sent = false;
+                        watch.fail(error);
+                    }
                 }
             }
         }

@@ -297,6 +297,7 @@ fn events_are_bounded_in_bytes_for_each_watch_and_for_all() {
     // One is told a single thing, the others everything.
     machine.input(&event("device/0/quiet", 1));
     for round in 0..100 {
+        assert!(machine.event_bytes() <= MAX_ALL_EVENT_BYTES);
         for (number, _) in &ids[1..] {
             let home = &homes[*number as usize - 1];
             let path = format!("{home}/{}{round:05}", "a".repeat(2000));
@@ -319,7 +320,8 @@ fn events_are_bounded_in_bytes_for_each_watch_and_for_all() {
         all += bytes;
     }
     assert!(all <= MAX_ALL_EVENT_BYTES, "{all} bytes");
-    // Nothing is left that counts: there is room for as many again.
+    // Nothing is left that counts.
+    assert_eq!(machine.event_bytes(), 0);
     for (number, id) in &ids {
         for _ in 0..4 {
             machine.input(&event("x", *number));

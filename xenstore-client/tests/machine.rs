@@ -201,6 +201,29 @@ fn a_new_connection_has_the_old_watches() {
 }
 
 #[test]
+fn a_watch_that_the_server_still_has_goes_on() {
+    let mut machine = Machine::new();
+    let (id, _) = machine.watch("a", None, Repeats::Keep).unwrap();
+    sent(&mut machine);
+    machine.input(&message(XsMessageType::WATCH_EVENT, 0, b"a/x\0w1\0"));
+    // An old server: it cannot reset watches, so there are two with one name.
+    machine.renew_watches();
+    let out = sent(&mut machine);
+    assert_eq!(out[0].0.r#type, XsMessageType::RESET_WATCHES);
+    machine.input(&message(XsMessageType::ERROR, out[0].0.req_id, b"ENOSYS\0"));
+    machine.input(&message(XsMessageType::ERROR, out[1].0.req_id, b"EEXIST\0"));
+    // It fires as if it had been set.
+    assert_eq!(machine.take_event(id, None), Ok(Some("a".into())));
+    assert_eq!(machine.take_event(id, None), Ok(None));
+    machine.input(&message(XsMessageType::WATCH_EVENT, 0, b"a/y\0w1\0"));
+    assert_eq!(machine.take_event(id, None), Ok(Some("a/y".into())));
+    // And it is ended at the server.
+    machine.unwatch(id);
+    assert_eq!(sent(&mut machine)[0].1, b"a\0w1\0");
+    assert_eq!(machine.event_bytes(), 0);
+}
+
+#[test]
 fn random_input_does_no_harm() {
     // A generator of no quality, the same every time.
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;

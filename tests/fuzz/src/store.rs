@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use arbitrary::Arbitrary;
 use hypercall_abi::io::xs_wire::{XENSTORE_PAYLOAD_MAX, XsMessageType, XsdSockmsg};
-use xenstore_client::machine::{MAX_EVENTS, Machine, Repeats};
+use xenstore_client::machine::{MAX_ALL_EVENT_BYTES, MAX_EVENTS, Machine, Repeats};
 use zerocopy::IntoBytes;
 
 /// What happens.
@@ -136,7 +136,12 @@ pub fn run(steps: &[Step]) {
             Step::Renew => machine.renew_watches(),
             Step::End => machine.end(),
         }
+        assert!(machine.event_bytes() <= MAX_ALL_EVENT_BYTES);
     }
+    for id in &watches {
+        machine.unwatch(*id);
+    }
+    assert_eq!(machine.event_bytes(), 0, "what is gone still counts");
     // One for each request, and for each watch one a step at the most.
-    assert!(machine.in_flight() <= requests.len() + (watches.len() + 1) * (steps.len() + 1));
+    assert!(machine.in_flight() <= requests.len() + (watches.len() + 1) * (steps.len() + 2));
 }
