@@ -47,8 +47,8 @@ pub unsafe fn fpu_taskswitch<H: Hypercall + ?Sized>(
 /// Sets a debug register (0 to 3, 6 and 7). PV guests only.
 ///
 /// # Errors
-/// `EINVAL`: no such register; `EPERM`: not that value; `ENOSYS`: not a PV
-/// guest.
+/// `ENODEV`: no such register; `EPERM`: not that value; `EINVAL`: not in its upper half;
+/// `ENOSYS`: not a PV guest.
 #[inline]
 pub fn set_debugreg<H: Hypercall + ?Sized>(h: &H, register: u32, value: u64) -> Result<(), Errno> {
     // SAFETY: no memory is named; breakpoints raise exceptions, no more.
@@ -59,7 +59,7 @@ pub fn set_debugreg<H: Hypercall + ?Sized>(h: &H, register: u32, value: u64) -> 
 /// Reads a debug register (0 to 3, 6 and 7). PV guests only.
 ///
 /// # Errors
-/// `EINVAL`: no such register; `ENOSYS`: not a PV guest.
+/// `ENODEV`: no such register; `ENOSYS`: not a PV guest.
 #[inline]
 pub fn get_debugreg<H: Hypercall + ?Sized>(h: &H, register: u32) -> Result<u64, Errno> {
     // SAFETY: no memory is named.

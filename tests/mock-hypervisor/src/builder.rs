@@ -81,7 +81,6 @@ impl Parts {
             params: self.params,
             vcpus: self.vcpus,
             watchdogs: Watchdogs::default(),
-            debug_registers: [0; 8],
             assists: 0,
             wall_ns,
             shutdown: None,

@@ -61,7 +61,6 @@ pub(crate) struct State {
     pub(crate) params: Params,
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) watchdogs: Watchdogs,
-    pub(crate) debug_registers: [u64; 8],
     /// What it switched on, by the numbers of the assists.
     pub(crate) assists: u64,
     /// When the host started.

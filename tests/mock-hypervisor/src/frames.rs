@@ -30,6 +30,13 @@ pub(crate) enum Kind {
     Table(u8),
 }
 
+/// Whether something is mapped once more, or once less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    More,
+    Less,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
     kind: Kind,
@@ -221,6 +228,7 @@ impl Memory {
     /// Takes the page that a lowest entry maps.
     pub(crate) fn take_page(&mut self, entry: u64) -> Result<u64, Errno> {
         if self.is_xens(target(entry)) {
+            self.count_xens(target(entry), Change::More);
             return Ok(entry);
         }
         let index = self.ram_index(target(entry)).ok_or(Errno::EPERM)?;
@@ -247,6 +255,8 @@ impl Memory {
             if entry & WRITE != 0 {
                 self.release(index);
             }
+        } else if self.is_xens(target(entry)) {
+            self.count_xens(target(entry), Change::Less);
         }
     }
 

@@ -21,6 +21,10 @@ use crate::{
 /// Bytes of an entry, by version.
 const V1_BYTES: usize = 8;
 const V2_BYTES: usize = 16;
+/// Entries that are the toolstack's: the console, the store, and others.
+const RESERVED: usize = 8;
+/// The bits of an entry, or of its status, that say that it is used.
+const USE_BITS: u16 = GrantFlags::READING.bits() | GrantFlags::WRITING.bits();
 /// How deep one transitive grant may lead to another.
 const MOST_HOPS: u32 = 2;
 
@@ -59,7 +63,28 @@ pub(crate) struct Map {
     pub(crate) gref: GrantRef,
     pub(crate) access: Access,
     pub(crate) gfn: Gfn,
-    pub(crate) place: Place,
+    /// Where the processor has it, as long as it does.
+    pub(crate) place: Option<Place>,
+    /// Whether it is mapped for a device, which is a use of its own.
+    pub(crate) is_for_device: bool,
+}
+
+impl Map {
+    /// How many uses of the grant it is.
+    fn uses(&self) -> u32 {
+        u32::from(self.place.is_some()) + u32::from(self.is_for_device)
+    }
+}
+
+/// What is to be ended of a mapping: what is zero is not named.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unmap {
+    /// Where the processor has it.
+    pub(crate) host_addr: u64,
+    /// Where the device has it.
+    pub(crate) dev_bus_addr: u64,
+    /// The address whose page is to be where the processor had it.
+    pub(crate) new_addr: u64,
 }
 
 /// Where it is mapped.
@@ -168,9 +193,57 @@ impl Grants {
         }
     }
 
-    /// Whether any grant is used.
+    /// Whether any grant is used but those of the toolstack, which may be.
     pub(crate) fn busy(&self) -> bool {
-        !self.uses.is_empty()
+        self.uses.range(RESERVED as u32..).next().is_some()
+    }
+
+    /// Goes to another version: entries of the toolstack's are kept, others are gone.
+    pub(crate) fn set_version(&mut self, memory: &Memory, version: u32) {
+        let kept: Vec<(u16, DomId, u64, u16)> = (0..RESERVED as u32)
+            .map(|index| {
+                let gref = GrantRef(index);
+                let Some(entry) = self.read(memory, gref) else {
+                    return (0, DomId(0), 0, 0);
+                };
+                let used = self
+                    .use_word(memory, gref)
+                    .map_or(0, |word| word.load().trust());
+                (
+                    entry.flags & !USE_BITS,
+                    entry.domid,
+                    entry.frame,
+                    used & USE_BITS,
+                )
+            })
+            .collect();
+        for page in (0..self.frames).chain(TABLE_PAGES..TABLE_PAGES + STATUS_PAGES) {
+            for offset in (0..PAGE_SIZE).step_by(8) {
+                if let Some(word) = Self::word::<u64>(memory, page * PAGE_SIZE + offset) {
+                    word.store_release(0);
+                }
+            }
+        }
+        self.version = version;
+        for (index, (flags, domid, frame, used)) in kept.into_iter().enumerate() {
+            let gref = GrantRef(index as u32);
+            let Some(at) = self.entry_offset(gref) else {
+                continue;
+            };
+            if self.version == 2 {
+                if let Some(word) = Self::word::<u64>(memory, at + 8) {
+                    word.store_release(frame);
+                }
+            } else if let Some(word) = Self::word::<u32>(memory, at + 4) {
+                word.store_release(frame as u32);
+            }
+            if let Some(word) = Self::word::<u32>(memory, at) {
+                word.store_release(u32::from(flags) | (u32::from(domid.0) << 16));
+            }
+            if let Some(word) = self.use_word(memory, gref) {
+                let _before = word.fetch_or(used);
+            }
+        }
     }
 
     /// The frames that others may write just now.
@@ -231,13 +304,31 @@ fn entry_at(memory: &Memory, place: Place) -> Option<(usize, usize)> {
     }
 }
 
-/// Takes a page away that was granted.
-pub(crate) fn unmap_page(memory: &mut Memory, map: &Map) -> Option<()> {
+/// Takes a page away that was granted, and puts what is seen at `new` in its place.
+pub(crate) fn unmap_page(
+    memory: &mut Memory,
+    map: &Map,
+    place: Place,
+    new: Option<u64>,
+) -> Option<()> {
     if memory.tables.is_none() {
-        return memory.unmap(map.place.word());
+        // The addresses of a guest without tables stay where they are.
+        return new.is_none().then(|| memory.unmap(place.word()))?;
     }
-    let at = entry_at(memory, map.place)?;
-    memory.unmap_granted(at, map.gfn).ok()
+    let new = match (new, place) {
+        (None, _) => None,
+        // The entry itself is named: there is no address to replace.
+        (Some(_), Place::Entry(_)) => return None,
+        (Some(address), Place::Address(_)) => Some(memory.place_of(address)?),
+    };
+    let Some(at) = entry_at(memory, place) else {
+        if let Some(new) = new {
+            // Xen has taken it by then.
+            let _gone = memory.take_entry_away(new);
+        }
+        return None;
+    };
+    memory.unmap_granted(at, map.gfn, map.access, new).ok()
 }
 
 impl World {
@@ -360,22 +451,41 @@ impl World {
         }
     }
 
-    /// Ends the mapping with this handle.
-    pub(crate) fn unmap(&mut self, user: DomId, handle: u32, address: u64) -> GrantStatus {
+    /// Ends what is named of the mapping with this handle: the processor's, the
+    /// device's, or both; of what is not named, nothing changes.
+    pub(crate) fn unmap(&mut self, user: DomId, handle: u32, what: &Unmap) -> GrantStatus {
         let Some(state) = self.domains.get_mut(&user) else {
             return GrantStatus::BAD_DOMAIN;
         };
         let slot = state.grants.maps.get_mut(handle as usize);
-        let Some(Some(map)) = slot.as_deref().copied() else {
+        let Some(slot @ Some(_)) = slot else {
             return GrantStatus::BAD_HANDLE;
         };
-        if address != map.place.word() || unmap_page(&mut state.memory, &map).is_none() {
-            return GrantStatus::GENERAL_ERROR;
+        let Some(mut map) = *slot else {
+            return GrantStatus::BAD_HANDLE;
+        };
+        let of_device = what.dev_bus_addr != 0 && map.is_for_device;
+        if of_device && Some(what.dev_bus_addr) != map.gfn.address() {
+            return GrantStatus::BAD_DEV_ADDR;
         }
-        if let Some(slot) = slot {
-            *slot = None;
+        let mut ended = 0;
+        if let Some(place) = map.place.filter(|_| what.host_addr != 0) {
+            let is_it = what.host_addr == place.word();
+            let new = Some(what.new_addr).filter(|address| *address != 0);
+            if !is_it || unmap_page(&mut state.memory, &map, place, new).is_none() {
+                return GrantStatus::GENERAL_ERROR;
+            }
+            map.place = None;
+            ended += 1;
         }
-        self.release_grant(map.owner, map.gref, map.access);
+        if of_device {
+            map.is_for_device = false;
+            ended += 1;
+        }
+        *slot = Some(map).filter(|map| map.place.is_some() || map.is_for_device);
+        for _ in 0..ended {
+            self.release_grant(map.owner, map.gref, map.access);
+        }
         GrantStatus::OKAY
     }
 
@@ -414,7 +524,9 @@ impl World {
             None => return,
         };
         for map in maps.into_iter().flatten() {
-            self.release_grant(map.owner, map.gref, map.access);
+            for _ in 0..map.uses() {
+                self.release_grant(map.owner, map.gref, map.access);
+            }
         }
     }
 }

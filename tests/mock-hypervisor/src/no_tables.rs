@@ -61,9 +61,23 @@ impl Memory {
         foreign.map_or(Err(Errno::EINVAL), |foreign| match foreign {})
     }
 
-    pub(crate) fn unmap_granted(&mut self, _: (usize, usize), _: Gfn) -> Result<(), Errno> {
+    pub(crate) fn unmap_granted(
+        &mut self,
+        _: (usize, usize),
+        _: Gfn,
+        _: Access,
+        _: Option<(usize, usize)>,
+    ) -> Result<(), Errno> {
         Err(Errno::EINVAL)
     }
+
+    pub(crate) fn take_entry_away(&mut self, _: (usize, usize)) {}
+
+    pub(crate) fn maps_xens(&self, _: std::ops::Range<usize>) -> bool {
+        false
+    }
+
+    pub(crate) fn count_xens(&mut self, _: Gfn, _: crate::frames::Change) {}
 
     pub(crate) fn switch_to(&mut self, _: usize) -> Result<(), Errno> {
         Err(Errno::EINVAL)

@@ -132,7 +132,9 @@ impl World {
                 }
             }
             for map in gone {
-                let _unmapped = unmap_page(&mut state.memory, &map);
+                if let Some(place) = map.place {
+                    let _unmapped = unmap_page(&mut state.memory, &map, place, None);
+                }
             }
         }
         let peers = match self.domains.get(&domid) {

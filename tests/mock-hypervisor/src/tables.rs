@@ -15,7 +15,7 @@ use hypercall_abi::{DomId, Errno, Gfn, PAGE_SIZE, peer::PeerSlice};
 
 use crate::{
     DomainType,
-    frames::{ENTRIES, Frames, Kind, PRESENT, WRITE, XENS_SLOTS, target},
+    frames::{Change, ENTRIES, Frames, Kind, PRESENT, WRITE, XENS_SLOTS, target},
     memory::{Access, GuestMemory, Memory, SHARED_PAGE, ThisProcess, shared_file},
 };
 
@@ -292,6 +292,8 @@ pub(crate) struct Tables {
     /// In which places of which tables each table hangs.
     parents: BTreeMap<usize, Vec<(usize, u16)>>,
     stale: Vec<Stale>,
+    /// Frames of Xen's that the guest maps, and how often.
+    xens_mapped: BTreeMap<usize, u32>,
     /// Others' frames that are mapped by a grant.
     pub(crate) foreign: BTreeMap<u64, Foreign>,
 }
@@ -305,6 +307,7 @@ impl Tables {
             m2p,
             parents: BTreeMap::new(),
             stale: Vec::new(),
+            xens_mapped: BTreeMap::new(),
             foreign: BTreeMap::new(),
         }
     }
@@ -492,15 +495,79 @@ impl Memory {
         self.write_foreign(table, slot, entry)
     }
 
-    /// Takes away what is mapped there, if it is that frame.
-    pub(crate) fn unmap_granted(&mut self, place: (usize, usize), gfn: Gfn) -> Result<(), Errno> {
+    /// Takes away what is mapped there, if it is that frame as it was granted; what is
+    /// at the place `new`, if there is one, comes there instead, with all that it
+    /// holds.
+    pub(crate) fn unmap_granted(
+        &mut self,
+        place: (usize, usize),
+        gfn: Gfn,
+        access: Access,
+        new: Option<(usize, usize)>,
+    ) -> Result<(), Errno> {
         let (table, slot) = place;
+        // Xen takes the other before it looks here.
+        let moved = new.map(|(table, slot)| self.move_entry_out(table, slot));
         let tables = self.tables.as_ref().ok_or(Errno::EINVAL)?;
         let entry = tables.view.entry(table, slot);
-        if entry & PRESENT == 0 || target(entry) != gfn {
+        let is_writable = entry & WRITE != 0;
+        if entry & PRESENT == 0 || target(entry) != gfn || is_writable != (access == Access::Write)
+        {
+            if let Some(moved) = moved.filter(|moved| moved & PRESENT != 0) {
+                self.leave_page(moved);
+            }
             return Err(Errno::EINVAL);
         }
-        self.write_entry(table, 1, slot, 0)
+        self.write_entry(table, 1, slot, 0)?;
+        if let Some(moved) = moved {
+            self.move_entry_in(table, slot, moved);
+        }
+        Ok(())
+    }
+
+    /// Takes an entry away, and what it holds.
+    pub(crate) fn take_entry_away(&mut self, (table, slot): (usize, usize)) {
+        let _gone = self.write_entry(table, 1, slot, 0);
+    }
+
+    /// Takes an entry away, but not what it holds.
+    fn move_entry_out(&mut self, table: usize, slot: usize) -> u64 {
+        let before = self.entry(table, slot).swap(0, Ordering::AcqRel);
+        if let Some(tables) = &mut self.tables {
+            tables.changed(table, 1, slot);
+        }
+        before
+    }
+
+    /// Puts it into an empty place.
+    fn move_entry_in(&mut self, table: usize, slot: usize, entry: u64) {
+        self.entry(table, slot).store(entry, Ordering::Release);
+        if let Some(tables) = &mut self.tables {
+            tables.changed(table, 1, slot);
+        }
+    }
+
+    /// Whether the guest maps any of these frames of Xen's.
+    pub(crate) fn maps_xens(&self, frames: std::ops::Range<usize>) -> bool {
+        let tables = self.tables.as_ref();
+        tables.is_some_and(|tables| tables.xens_mapped.range(frames).next().is_some())
+    }
+
+    /// A frame of Xen's is mapped once more, or once less.
+    pub(crate) fn count_xens(&mut self, gfn: Gfn, change: Change) {
+        let index = self.index_of_gfn(gfn);
+        let index = index.and_then(|index| index.checked_sub(self.nr_pages()));
+        let Some((tables, index)) = self.tables.as_mut().zip(index) else {
+            return;
+        };
+        let count = tables.xens_mapped.entry(index).or_default();
+        match change {
+            Change::More => *count += 1,
+            Change::Less => *count = count.saturating_sub(1),
+        }
+        if *count == 0 {
+            tables.xens_mapped.remove(&index);
+        }
     }
 
     fn write_foreign(&mut self, table: usize, slot: usize, entry: u64) -> Result<(), Errno> {

@@ -6,6 +6,7 @@
 mod events;
 mod grants;
 mod hvm;
+mod legacy;
 mod memory;
 mod others;
 mod pv;
@@ -157,7 +158,7 @@ const HEADERS: [(&str, &str); 20] = [
 ];
 
 /// All of them.
-const TABLES: [Table; 9] = [
+const TABLES: [Table; 10] = [
     Table {
         hypercall: "xen_version",
         header: "version.h",
@@ -197,6 +198,11 @@ const TABLES: [Table; 9] = [
         hypercall: "hvm_op",
         header: "hvm/hvm_op.h",
         rows: hvm::ROWS,
+    },
+    Table {
+        hypercall: "legacy",
+        header: "xen.h",
+        rows: legacy::ROWS,
     },
     Table {
         hypercall: "other",

@@ -59,6 +59,53 @@ pub(super) const ROWS: &[Row] = &[
         |p| vm_assist::enable(p, VmAssist(63)),
         Fails(&[Errno::EINVAL]),
     ),
+    split(
+        "VMASST_CMD_enable",
+        "what only 32 bits use",
+        |p| {
+            let help = VmAssist::PAE_EXTENDED_CR3;
+            vm_assist::enable(p, help)?;
+            // SAFETY: it changes nothing of a guest of 64 bits.
+            unsafe { vm_assist::disable(p, help) }
+        },
+        Done,
+        Fails(&[Errno::EINVAL]),
+    ),
+    split(
+        "VMASST_CMD_enable",
+        "what is for PV",
+        |p| {
+            let help = VmAssist::SEGMENTS_4GB;
+            vm_assist::enable(p, help)?;
+            // SAFETY: as above.
+            unsafe { vm_assist::disable(p, help) }
+        },
+        Done,
+        Fails(&[Errno::EINVAL]),
+    ),
+    both(
+        "vm_assist",
+        "no command, no help",
+        |p| raw(p, HypercallNr::VM_ASSIST, 9, 31),
+        Fails(&[Errno::EINVAL]),
+    ),
+    both(
+        "vm_assist",
+        "no command",
+        |p| raw(p, HypercallNr::VM_ASSIST, 9, 5),
+        Fails(&[Errno::ENOSYS]),
+    ),
+    both(
+        "multicall",
+        "of itself",
+        |p| {
+            let mut calls = [MulticallEntry::new(HypercallNr::MULTICALL, &[0, 0])];
+            // SAFETY: it names no memory.
+            unsafe { multicall::multicall(p, &mut calls) }?;
+            check(calls[0].check() == Err(Errno::EINVAL))
+        },
+        Done,
+    ),
     both(
         "VMASST_CMD_disable",
         "runstate updates",

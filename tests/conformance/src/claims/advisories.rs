@@ -143,15 +143,15 @@ fn a_list_goes_on_behind_an_error(guest: &Guest) -> Verdict {
 }
 
 /// A page lent to this very domain, and where it could be mapped.
-struct Lent {
-    granted: grant_tables::Granted<'static, Current, PeerWrites>,
+pub(super) struct Lent {
+    pub(super) granted: grant_tables::Granted<'static, Current, PeerWrites>,
     window: core::ptr::NonNull<u8>,
-    domid: DomId,
+    pub(super) domid: DomId,
 }
 
 const WINDOW: usize = 2;
 
-fn lent(guest: &Guest) -> Result<Lent, Stop> {
+pub(super) fn lent(guest: &Guest) -> Result<Lent, Stop> {
     let table = guest.grants()?;
     let domid = guest.domid()?;
     let page = Page::new(table).map_err(|_| "no page")?;
@@ -169,12 +169,12 @@ impl Lent {
         map(guest, self.domid, self.granted.gref(), address, flags)
     }
 
-    fn address(&self, page: usize) -> u64 {
+    pub(super) fn address(&self, page: usize) -> u64 {
         (self.window.addr().get() + page * PAGE_SIZE) as u64
     }
 
     /// Lets go of all.
-    fn end(self, guest: &Guest) -> Verdict {
+    pub(super) fn end(self, guest: &Guest) -> Verdict {
         // SAFETY: nothing is mapped there any more.
         unsafe { guest.platform().release_window(self.window, WINDOW) };
         match self.granted.end() {
@@ -229,7 +229,7 @@ fn unmap(guest: &Guest, address: u64, handle: u32) -> Result<(), GrantStatus> {
     op.status.check()
 }
 
-fn said(status: GrantStatus) -> Stop {
+pub(super) fn said(status: GrantStatus) -> Stop {
     alloc::format!("{status}").into()
 }
 

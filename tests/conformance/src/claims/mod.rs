@@ -4,9 +4,12 @@ mod advisories;
 mod boot;
 mod clocks;
 mod console;
+mod debug_registers;
 mod discovery;
 mod events;
+mod grant_maps;
 mod grants;
+mod iret;
 mod memory;
 mod pagetables;
 mod ports;
@@ -24,18 +27,22 @@ use crate::claim::Group;
 /// All of them, in the order in which they are tried.
 pub(crate) const ALL: &[Group] = &[
     boot::GROUP,
+    // Before anything else sets them.
+    debug_registers::GROUP,
     discovery::GROUP,
     memory::GROUP,
     pagetables::GROUP,
     traps::GROUP,
     processor::GROUP,
     user_mode::GROUP,
+    iret::GROUP,
     vcpus::GROUP,
     clocks::GROUP,
     ports::GROUP,
     events::GROUP,
     upcalls::GROUP,
     grants::GROUP,
+    grant_maps::GROUP,
     store::GROUP,
     console::GROUP,
     tasks::GROUP,

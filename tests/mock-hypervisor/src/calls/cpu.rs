@@ -19,7 +19,7 @@ use crate::{
     Domain,
     frames::Kind,
     memory::GuestMemory,
-    processor::{Callback, Processor},
+    processor::{BadDebug, Callback, Processor},
     vcpus,
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn is_canonical(address: u64) -> bool {
 }
 
 /// One that is not Xen's.
-pub(super) fn is_guests(address: u64) -> bool {
+pub(crate) fn is_guests(address: u64) -> bool {
     is_canonical(address) && !(HYPERVISOR_VIRT_START..HYPERVISOR_VIRT_END).contains(&address)
 }
 
@@ -154,21 +154,19 @@ impl Domain {
     }
 
     pub(super) fn set_debugreg(&self, register: usize, value: u64) -> Result<usize, Errno> {
-        match register {
-            0..=3 if !is_guests(value) => Err(Errno::EPERM),
-            0..=3 | 6 | 7 => {
-                self.lock().debug_registers[register] = value;
-                Ok(0)
-            }
-            _ => Err(Errno::ENODEV),
+        let written =
+            self.with_processor(|cpu| Some(cpu.debug_registers.write(register, value, is_guests)));
+        match written {
+            Some(Ok(())) => Ok(0),
+            Some(Err(BadDebug::Bits)) => Err(Errno::EINVAL),
+            Some(Err(BadDebug::Forbidden)) => Err(Errno::EPERM),
+            Some(Err(BadDebug::Register)) | None => Err(Errno::ENODEV),
         }
     }
 
     pub(super) fn get_debugreg(&self, register: usize) -> Result<usize, Errno> {
-        match register {
-            0..=3 | 6 | 7 => Ok(self.lock().debug_registers[register] as usize),
-            _ => Err(Errno::EINVAL),
-        }
+        let value = self.with_processor(|cpu| cpu.debug_registers.read(register));
+        value.map(|value| value as usize).ok_or(Errno::ENODEV)
     }
 
     pub(super) fn callback_op(

@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::read;
 use crate::{
     Domain,
-    grants::{Map, Place, Use},
-    memory::{Access, GuestMemory, TABLE_PAGES},
+    grants::{Map, Place, Unmap, Use},
+    memory::{Access, GuestMemory, SHARED_PAGE, TABLE_PAGES},
     world::World,
 };
 
@@ -77,6 +77,13 @@ impl Domain {
             op.status = GrantStatus::BAD_GNTREF;
             return;
         }
+        let of_pv = MapFlags::DEVICE_MAP | MapFlags::APPLICATION_MAP | MapFlags::CONTAINS_PTE;
+        if self.is_pvh() && flags.intersects(of_pv) {
+            op.status = GrantStatus::GENERAL_ERROR;
+            return;
+        }
+        let is_for_device = flags.contains(MapFlags::DEVICE_MAP);
+        let is_for_host = flags.contains(MapFlags::HOST_MAP);
         let access = if flags.contains(MapFlags::READONLY) {
             Access::Read
         } else {
@@ -104,11 +111,23 @@ impl Domain {
             Place::Address(op.host_addr)
         };
         let mapped = whole
-            .then(|| state.world.map_page(self.domid, &used, place, access))
+            .then(|| match is_for_host {
+                true => state.world.map_page(self.domid, &used, place, access),
+                false => Some(()),
+            })
             .flatten();
-        if mapped.is_none() {
+        // For both, it is used twice.
+        let again = match mapped {
+            Some(()) if is_for_host && is_for_device => {
+                let again = state.world.acquire(self.domid, owner, op.r#ref, access);
+                again.map(|_| ())
+            }
+            Some(()) => Ok(()),
+            None => Err(GrantStatus::GENERAL_ERROR),
+        };
+        if let Err(status) = again {
             state.world.release(&used, access);
-            op.status = GrantStatus::GENERAL_ERROR;
+            op.status = status;
             return;
         }
         op.handle = state.grants.track(Map {
@@ -116,7 +135,8 @@ impl Domain {
             gref: op.r#ref,
             access,
             gfn: used.gfn,
-            place,
+            place: is_for_host.then_some(place),
+            is_for_device,
         });
         op.dev_bus_addr = used.gfn.address().unwrap_or(0);
         op.status = GrantStatus::OKAY;
@@ -124,7 +144,12 @@ impl Domain {
 
     fn unmap_grant(&self, op: &mut GnttabUnmapGrantRef) {
         let mut state = self.lock();
-        op.status = state.world.unmap(self.domid, op.handle, op.host_addr);
+        let what = Unmap {
+            host_addr: op.host_addr,
+            dev_bus_addr: op.dev_bus_addr,
+            new_addr: 0,
+        };
+        op.status = state.world.unmap(self.domid, op.handle, &what);
     }
 
     /// No domain of the mock's takes a page so.
@@ -139,14 +164,15 @@ impl Domain {
         };
     }
 
-    /// Without a page to put in its place, which the mock does not move.
+    /// The page at another address takes the place of the granted one.
     fn unmap_and_replace(&self, op: &mut GnttabUnmapAndReplace) {
         let mut state = self.lock();
-        op.status = if op.new_addr == 0 {
-            state.world.unmap(self.domid, op.handle, op.host_addr)
-        } else {
-            GrantStatus::GENERAL_ERROR
+        let what = Unmap {
+            host_addr: op.host_addr,
+            dev_bus_addr: 0,
+            new_addr: op.new_addr,
         };
+        op.status = state.world.unmap(self.domid, op.handle, &what);
     }
 
     fn copy_grant(&self, op: &mut GnttabCopy) {
@@ -231,17 +257,22 @@ impl Domain {
         if wanted != 1 && wanted != 2 {
             return Err(Errno::EINVAL);
         }
-        let mut state = self.lock();
-        op.version = state.grants.version;
-        if wanted != op.version {
-            if state.grants.busy() {
-                return Err(Errno::EBUSY);
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let mut answer = Ok(0);
+        if wanted != state.grants.version {
+            // With the first version, the words of the status go.
+            let is_seen = wanted == 1 && state.memory.maps_xens(TABLE_PAGES..SHARED_PAGE);
+            if state.grants.busy() || is_seen {
+                answer = Err(Errno::EBUSY);
+            } else {
+                state.grants.set_version(&state.memory, wanted);
             }
-            state.grants.version = wanted;
-            op.version = wanted;
         }
-        drop(state);
-        memory.copy_out(list, op.as_bytes()).map(|()| 0)
+        op.version = state.grants.version;
+        drop(guard);
+        memory.copy_out(list, op.as_bytes())?;
+        answer
     }
 }
 

@@ -4,6 +4,7 @@ mod cpu;
 mod events;
 mod grants;
 mod hvm;
+mod legacy;
 mod memory;
 mod mmu;
 mod others;
@@ -22,7 +23,10 @@ use hypercall_abi::{
 use zerocopy::{FromBytes, IntoBytes};
 
 #[cfg(feature = "user")]
-pub(crate) use self::{cpu::is_canonical, version::VERSION};
+pub(crate) use self::{
+    cpu::{is_canonical, is_guests},
+    version::VERSION,
+};
 pub(crate) use self::{
     hvm::{Params, memory_ranges},
     sched::{Timers, Watchdogs},
@@ -65,6 +69,9 @@ impl Domain {
             _ if self.domain_type == DomainType::Pvh && is_for_pv(nr) => Err(Errno::ENOSYS),
             HypercallNr::XEN_VERSION => self.xen_version(memory, a1, a2),
             HypercallNr::SCHED_OP => self.sched_op(memory, a1, a2, a3),
+            HypercallNr::SCHED_OP_COMPAT => self.sched_op_compat(memory, a1, a2, a3),
+            HypercallNr::EVENT_CHANNEL_OP_COMPAT => self.event_channel_op_compat(memory, a1),
+            HypercallNr::PHYSDEV_OP_COMPAT => self.physdev_op_compat(memory, a1),
             HypercallNr::EVENT_CHANNEL_OP => self.event_channel_op(memory, a1, a2),
             HypercallNr::MEMORY_OP => self.memory_op(memory, a1, a2),
             HypercallNr::GRANT_TABLE_OP => self.grant_table_op(memory, a1, a2, a3),
@@ -153,31 +160,34 @@ impl Domain {
     /// Help that a guest may switch on; of a guest that is no image it changes
     /// nothing.
     fn vm_assist(&self, command: usize, help: usize) -> Result<usize, Errno> {
-        const COMMANDS: [usize; 2] = [VMASST_CMD_ENABLE, VMASST_CMD_DISABLE];
-        if !COMMANDS.contains(&command) {
-            return Err(Errno::ENOSYS);
-        }
-        let known = [
+        // Xen looks at the help before it looks at the command, and takes from a 64-bit
+        // guest what only one of 32 bits has a use for.
+        const OF_PV: &[VmAssist] = &[
             VmAssist::SEGMENTS_4GB,
             VmAssist::SEGMENTS_4GB_NOTIFY,
             VmAssist::WRITABLE_PAGETABLES,
+            VmAssist::PAE_EXTENDED_CR3,
             VmAssist::ARCHITECTURAL_IOPL,
             VmAssist::RUNSTATE_UPDATE_FLAG,
             VmAssist::M2P_STRICT,
         ];
-        if !known.iter().any(|known| known.0 as usize == help) {
+        const OF_PVH: &[VmAssist] = &[VmAssist::RUNSTATE_UPDATE_FLAG];
+        let known = if self.is_pvh() { OF_PVH } else { OF_PV };
+        let help = VmAssist(help as u32);
+        if !known.contains(&help) {
             return Err(Errno::EINVAL);
         }
         let assists = &mut self.lock().assists;
-        if command == VMASST_CMD_ENABLE {
-            *assists |= 1 << help;
-        } else {
-            *assists &= !(1 << help);
+        match command as u32 as usize {
+            VMASST_CMD_ENABLE => *assists |= 1 << help.0,
+            VMASST_CMD_DISABLE => *assists &= !(1 << help.0),
+            _ => return Err(Errno::ENOSYS),
         }
         Ok(0)
     }
 
-    /// Several calls in one. Xen takes any but this one.
+    /// Several calls in one: any but this one. `iret` among them is for who has the
+    /// guest's registers.
     fn multicall(
         &self,
         memory: &impl GuestMemory,
@@ -190,7 +200,7 @@ impl Domain {
             let nr = u32::try_from(entry.op).map_or(HypercallNr(u32::MAX), HypercallNr);
             let [a1, a2, a3, a4, a5, _] = entry.args.map(|arg| arg as usize);
             entry.result = if nr == HypercallNr::MULTICALL {
-                Errno::ENOSYS.to_answer() as i64
+                Errno::EINVAL.to_answer() as i64
             } else {
                 self.dispatch(memory, nr, [a1, a2, a3, a4, a5]) as i64
             };
@@ -218,6 +228,9 @@ fn is_for_pv(nr: HypercallNr) -> bool {
         HypercallNr::CALLBACK_OP,
         HypercallNr::NMI_OP,
         HypercallNr::MMUEXT_OP,
+        HypercallNr::SCHED_OP_COMPAT,
+        HypercallNr::EVENT_CHANNEL_OP_COMPAT,
+        HypercallNr::PHYSDEV_OP_COMPAT,
     ]
     .contains(&nr)
 }
@@ -453,8 +466,9 @@ mod tests {
         unsafe { multicall::multicall(&domain, &mut calls) }.unwrap();
         assert_eq!(calls[0].check(), Ok(4 << 16 | 20));
         assert_eq!(calls[1].check(), Err(Errno::ENOSYS));
-        assert_eq!(calls[2].check(), Err(Errno::ENOSYS));
+        assert_eq!(calls[2].check(), Err(Errno::EINVAL));
         assert_eq!(vm_assist::enable(&domain, VmAssist(63)), Err(Errno::EINVAL));
+        vm_assist::enable(&domain, VmAssist::PAE_EXTENDED_CR3).unwrap();
         vm_assist::enable(&domain, VmAssist::RUNSTATE_UPDATE_FLAG).unwrap();
     }
 }

@@ -118,13 +118,7 @@ impl Domain {
             }
             SCHEDOP_SHUTDOWN => {
                 let reason: ShutdownReason = read(memory, arg)?;
-                // Xen takes a byte of it, and the first that it was told.
-                let told = self.lock().shutdown_code;
-                let reason = told.unwrap_or(ShutdownReason(reason.0 & 0xff));
-                if reason == ShutdownReason::SUSPEND {
-                    return self.suspend(start_info);
-                }
-                self.end(reason, String::new())
+                self.shut_down(reason, start_info)
             }
             SCHEDOP_SHUTDOWN_CODE => {
                 let reason: ShutdownReason = read(memory, arg)?;
@@ -153,6 +147,21 @@ impl Domain {
             }
             _ => Err(Errno::ENOSYS),
         }
+    }
+
+    /// Ends the domain, or suspends it.
+    pub(super) fn shut_down(
+        &self,
+        reason: ShutdownReason,
+        start_info: usize,
+    ) -> Result<usize, Errno> {
+        // Xen takes a byte of it, and the first that it was told.
+        let told = self.lock().shutdown_code;
+        let reason = told.unwrap_or(ShutdownReason(reason.0 & 0xff));
+        if reason == ShutdownReason::SUSPEND {
+            return self.suspend(start_info);
+        }
+        self.end(reason, String::new())
     }
 
     fn watchdog(&self, watchdog: SchedWatchdog) -> Result<usize, Errno> {

@@ -9,7 +9,7 @@ use hypercall_abi::{
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
-    registers::{ALIGNMENT, INTERRUPTS, NESTED, RESUME, Registers, TRAP, VIRTUAL_8086},
+    registers::{ALIGNMENT, INTERRUPTS, IO_LEVEL, NESTED, RESUME, Registers, TRAP, VIRTUAL_8086},
     report,
     signals::MONITOR_START,
     vcpu::{Cpu, Mode},
@@ -159,7 +159,7 @@ impl Cpu {
         words.extend([
             registers.rip,
             cs | (u64::from(was_masked) << 32),
-            (registers.rflags & !INTERRUPTS) | enabled,
+            (registers.rflags & !(INTERRUPTS | IO_LEVEL)) | enabled | self.seen_io_level(),
             registers.rsp,
             SS,
         ]);
@@ -192,6 +192,7 @@ impl Cpu {
             report::crash(self, registers, what);
         }
         self.in_nmi = false;
+        self.take_io_level(context.rflags);
         if context.flags & hypercall_abi::xen::traps::VGCF_IN_SYSCALL == 0 {
             registers.rcx = context.rcx;
             registers.r11 = context.r11;

@@ -1,12 +1,16 @@
 //! Instructions that a PV guest's kernel may use although it has no privileges: Xen
 //! does them in its place, and so does this; or refuses them as Xen does.
 
-use hypercall_abi::{Errno, HypercallNr, peer_field, sched::SCHEDOP_BLOCK, xen::ArchVcpuInfo};
+use hypercall_abi::{
+    Errno, HypercallNr, peer_field,
+    sched::SCHEDOP_BLOCK,
+    xen::{ArchVcpuInfo, VmAssist},
+};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use super::{
     privileged::{MOST_BYTES, Privileged, Segment, decode, read},
-    registers::Registers,
+    registers::{IO_LEVEL, IO_LEVEL_SHIFT, Registers},
     vcpu::{Cpu, Mode, set_gs_base},
 };
 use crate::{frames::Kind, tables::MACHINE_TO_PHYSICAL};
@@ -35,7 +39,33 @@ const CPUID: [u8; 2] = [0x0f, 0xa2];
 /// The selectors that a guest has from Xen.
 const FLAT: [u16; 4] = [0xe023, 0xe02b, 0xe033, 0];
 
+/// The help by which the guest's flags have its I/O privilege level.
+const ARCHITECTURAL_IOPL: u64 = 1 << VmAssist::ARCHITECTURAL_IOPL.0;
+
 impl Cpu {
+    /// The I/O privilege level in the flags that the guest sees of itself, as bits of
+    /// them: only if it asked for that.
+    pub(super) fn seen_io_level(&self) -> u64 {
+        let state = self.monitor.domain.lock();
+        let vcpu = state.vcpus.get(self.id.0 as usize);
+        let level = vcpu.map_or(0, |vcpu| vcpu.processor.io_level);
+        match state.assists & ARCHITECTURAL_IOPL {
+            0 => 0,
+            _ => u64::from(level) << IO_LEVEL_SHIFT,
+        }
+    }
+
+    /// Takes it from flags that the guest returns to.
+    pub(super) fn take_io_level(&self, flags: u64) {
+        let mut state = self.monitor.domain.lock();
+        if state.assists & ARCHITECTURAL_IOPL == 0 {
+            return;
+        }
+        if let Some(vcpu) = state.vcpus.get_mut(self.id.0 as usize) {
+            vcpu.processor.io_level = ((flags & IO_LEVEL) >> IO_LEVEL_SHIFT) as u8;
+        }
+    }
+
     /// The code at an address, as far as there is some.
     fn code<'b>(&self, rip: u64, bytes: &'b mut [u8; MOST_BYTES]) -> &'b [u8] {
         let mut len = 0;
@@ -78,7 +108,6 @@ impl Cpu {
 
     /// Whether the guest's mode has the ports and the interrupt flag.
     fn has_ports(&self) -> bool {
-        const ARCHITECTURAL_IOPL: u64 = 1 << 4;
         let state = self.monitor.domain.lock();
         let level = state
             .vcpus
@@ -458,10 +487,8 @@ impl Cpu {
     /// What a step is called in the debug register.
     pub(super) fn note_step(&self, registers: &Registers) {
         const STEP: u64 = 1 << 14;
-        const ALWAYS: u64 = 0xffff_0ff0;
         if registers.rflags & super::registers::TRAP != 0 {
-            let mut state = self.monitor.domain.lock();
-            state.debug_registers[6] = ALWAYS | STEP;
+            self.with_processor(|cpu| cpu.debug_registers.note(STEP));
         }
     }
 }

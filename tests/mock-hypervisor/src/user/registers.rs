@@ -5,7 +5,9 @@ use hypercall_abi::xen::traps::CpuUserRegs;
 /// Flags.
 pub(super) const TRAP: u64 = 1 << 8;
 pub(super) const INTERRUPTS: u64 = 1 << 9;
-const IO_LEVEL: u64 = 3 << 12;
+pub(super) const IO_LEVEL: u64 = 3 << 12;
+/// Where the I/O privilege level begins in the flags.
+pub(super) const IO_LEVEL_SHIFT: u32 = 12;
 pub(super) const NESTED: u64 = 1 << 14;
 pub(super) const RESUME: u64 = 1 << 16;
 pub(super) const VIRTUAL_8086: u64 = 1 << 17;

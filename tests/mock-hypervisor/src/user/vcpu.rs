@@ -1,13 +1,16 @@
 //! A vCPU: comes in by a signal, is served, and goes on.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::{
+    mem::offset_of,
+    sync::atomic::{AtomicBool, AtomicI32, Ordering},
+};
 
 use hypercall_abi::{
     Errno, HypercallNr, VcpuId,
     callback::CallbackType,
     peer::PeerPtr,
     peer_field,
-    xen::{VcpuGuestContext, VcpuInfo},
+    xen::{VcpuGuestContext, VcpuInfo, multicall::MulticallEntry},
 };
 
 use super::{
@@ -103,6 +106,12 @@ impl Cpu {
                 cpu.set_gate(entry);
             }
             cpu.kernel_sp = context.kernel_sp;
+            for (register, value) in (0..).zip(context.debugreg) {
+                // What the guest may not watch is left as it is.
+                let _refused = cpu
+                    .debug_registers
+                    .write(register, value, crate::calls::is_guests);
+            }
             for (kind, address, masks) in [
                 (CallbackType::EVENT, context.event_callback_eip, true),
                 (CallbackType::FAILSAFE, context.failsafe_callback_eip, false),
@@ -204,6 +213,10 @@ impl Cpu {
             super::gdb::stop();
         }
         let (nr, args) = called(registers);
+        if nr == HypercallNr::MULTICALL && self.iret_in(args[0], args[1]).is_some() {
+            // It goes on elsewhere: by a trap.
+            return registers.rax;
+        }
         self.monitor
             .trace
             .call(self.id, nr, &args, &self.monitor.view);
@@ -237,7 +250,15 @@ impl Cpu {
             registers.rax = self.answer;
             return;
         }
-        let (nr, args) = called(registers);
+        let (nr, mut args) = called(registers);
+        let way_back = match nr {
+            HypercallNr::MULTICALL => self.iret_in(args[0], args[1]),
+            _ => None,
+        };
+        if let Some((before, _)) = way_back {
+            // What comes behind it is not done.
+            args[1] = before;
+        }
         self.monitor
             .trace
             .call(self.id, nr, &args, &self.monitor.view);
@@ -247,6 +268,28 @@ impl Cpu {
             .dispatch(&*monitor.view, nr, args.map(|arg| arg as usize));
         self.monitor.trace.answer(self.id, nr, &args, answer);
         registers.rax = answer as u64;
+        if let Some((_, result_at)) = way_back.filter(|_| answer == 0) {
+            self.iret(registers);
+            // If that is there where it goes on.
+            let _gone = self.monitor.write(result_at, &registers.rax.to_le_bytes());
+        }
+    }
+
+    /// Where the first `iret` of a list of calls is: how many come before it, and where
+    /// its result goes.
+    fn iret_in(&self, list: u64, count: u64) -> Option<(u64, u64)> {
+        const ENTRY_BYTES: u64 = size_of::<MulticallEntry>() as u64;
+        for index in 0..count {
+            let at = list.wrapping_add(index.wrapping_mul(ENTRY_BYTES));
+            let mut nr = [0; 8];
+            // Where the list ends is told by who reads it.
+            self.monitor.read(at, &mut nr).ok()?;
+            if u64::from_le_bytes(nr) == u64::from(HypercallNr::IRET.0) {
+                let result_at = at.wrapping_add(offset_of!(MulticallEntry, result) as u64);
+                return Some((index, result_at));
+            }
+        }
+        None
     }
 
     /// Before the guest goes on: what it changed becomes so, and what is due is

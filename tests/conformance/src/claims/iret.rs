@@ -1,0 +1,187 @@
+//! The way back from a trap: what it takes from its frame, and that a list of calls may
+//! end with it.
+
+use crate::claim::{Group, Verdict, claims, on_processor, on_pv};
+
+pub(super) const GROUP: Group = Group {
+    name: "iret",
+    claims: claims! {
+        by_assembly(the_level_of_ports_is_the_frames_if_asked_for): "xen.h: VMASST_TYPE_architectural_iopl",
+        by_assembly(the_level_of_ports_is_not_in_the_flags): "arch-x86/xen.h: HYPERVISOR_iret",
+        by_assembly(a_list_of_calls_ends_with_it): "arch-x86/xen.h: HYPERVISOR_iret; xen.h: HYPERVISOR_multicall",
+    },
+};
+
+/// Claims of PV guests with a processor.
+fn by_assembly(guest: &pv_guest::Guest, test: fn(&pv_guest::Guest) -> Verdict) -> Verdict {
+    on_pv(guest, |_| Ok(()))?;
+    on_processor(guest, test)
+}
+
+#[cfg(target_os = "none")]
+use kernel::{
+    a_list_of_calls_ends_with_it, the_level_of_ports_is_not_in_the_flags,
+    the_level_of_ports_is_the_frames_if_asked_for,
+};
+
+/// A process makes no hypercall by itself.
+#[cfg(not(target_os = "none"))]
+macro_rules! nowhere {
+    ($($name:ident)*) => {$(
+        fn $name(_: &pv_guest::Guest) -> Verdict {
+            crate::claim::skip("a process has its host's processor")
+        }
+    )*};
+}
+#[cfg(not(target_os = "none"))]
+nowhere!(the_level_of_ports_is_the_frames_if_asked_for the_level_of_ports_is_not_in_the_flags a_list_of_calls_ends_with_it);
+
+#[cfg(target_os = "none")]
+mod kernel {
+    use core::arch::naked_asm;
+
+    use hypercall_abi::{
+        Errno, HypercallNr, peer_field,
+        xen::{SharedInfo, VcpuInfo, VmAssist, multicall::MulticallEntry, vm_assist},
+    };
+    use pv_guest::Guest;
+
+    use crate::{
+        claim::{Stop, Verdict, same},
+        probe::{self, Then},
+    };
+
+    /// The kernel's code and stack segments, as a frame has them.
+    const CS: u64 = 0xe030;
+    const SS: u64 = 0xe02b;
+    /// Flags: the one that is always set, the one that lets events through, and the
+    /// level of ports.
+    const ALWAYS: u64 = 2;
+    const INTERRUPTS: u64 = 1 << 9;
+    const LEVEL_SHIFT: u32 = 12;
+
+    /// Returns by a frame with these flags.
+    #[unsafe(naked)]
+    unsafe extern "C" fn return_with(flags: u64) {
+        naked_asm!(
+            "mov rax, rsp",
+            "push {ss}",
+            "push rax",
+            "push rdi",
+            "push {cs}",
+            "lea rax, [rip + 2f]",
+            "push rax",
+            "push 0",
+            "push rcx",
+            "push r11",
+            "push rax",
+            "mov eax, {iret}",
+            "syscall",
+            "ud2",
+            "2: ret",
+            ss = const SS,
+            cs = const CS,
+            iret = const HypercallNr::IRET.0,
+        )
+    }
+
+    /// Makes a list of calls, with a frame on the stack for the `iret` in it, which
+    /// returns `answer`.
+    #[unsafe(naked)]
+    unsafe extern "C" fn list_with(
+        list: *mut MulticallEntry,
+        count: usize,
+        answer: u64,
+        flags: u64,
+    ) -> u64 {
+        naked_asm!(
+            "mov rax, rsp",
+            "push {ss}",
+            "push rax",
+            "push rcx",
+            "push {cs}",
+            "lea rax, [rip + 2f]",
+            "push rax",
+            "push 0",
+            "push rcx",
+            "push r11",
+            "push rdx",
+            "mov eax, {multicall}",
+            "syscall",
+            "ud2",
+            "2: ret",
+            ss = const SS,
+            cs = const CS,
+            multicall = const HypercallNr::MULTICALL.0,
+        )
+    }
+
+    /// Flags that leave events as they are: held back or not.
+    fn flags(guest: &Guest) -> Result<u64, Stop> {
+        let shared = guest.shared_info().ok_or("no shared page")?;
+        let words = peer_field!(shared, SharedInfo, vcpu_info).get(0);
+        let words = words.ok_or("no words")?;
+        let mask = peer_field!(words, VcpuInfo, evtchn_upcall_mask);
+        Ok(match mask.load().trust() {
+            0 => ALWAYS | INTERRUPTS,
+            _ => ALWAYS,
+        })
+    }
+
+    #[unsafe(naked)]
+    unsafe extern "C" fn breakpoint(_: u64) -> u64 {
+        naked_asm!("int3", "xor eax, eax", "ret")
+    }
+
+    /// The level that a trap's frame has, behind a return with `level`.
+    fn level_behind(guest: &Guest, level: u64) -> Result<u64, Stop> {
+        // SAFETY: it returns here; a level of ports lets the kernel do no more than its
+        // own instructions.
+        unsafe { return_with(flags(guest)? | level << LEVEL_SHIFT) };
+        // SAFETY: it goes on behind the breakpoint.
+        let (caught, _) = unsafe { probe::run(breakpoint, 0, Then::GoOn) };
+        let caught = caught.ok_or("no exception came")?;
+        Ok(caught.frame.rflags >> LEVEL_SHIFT & 3)
+    }
+
+    pub(super) fn the_level_of_ports_is_the_frames_if_asked_for(guest: &Guest) -> Verdict {
+        let platform = guest.platform();
+        vm_assist::enable(platform, VmAssist::ARCHITECTURAL_IOPL)?;
+        let levels = [2, 3, 0].map(|level| level_behind(guest, level));
+        // SAFETY: the kernel has no use for it.
+        unsafe { vm_assist::disable(platform, VmAssist::ARCHITECTURAL_IOPL) }?;
+        let [two, three, none] = levels;
+        same((two?, three?, none?), (2, 3, 0))
+    }
+
+    pub(super) fn the_level_of_ports_is_not_in_the_flags(guest: &Guest) -> Verdict {
+        same((level_behind(guest, 3)?, level_behind(guest, 0)?), (0, 0))
+    }
+
+    /// What comes behind it is not made.
+    pub(super) fn a_list_of_calls_ends_with_it(guest: &Guest) -> Verdict {
+        const ANSWER: u64 = 0x1234_5678;
+        let version = || MulticallEntry::new(HypercallNr::XEN_VERSION, &[0]);
+        let back = MulticallEntry::new(HypercallNr::IRET, &[]);
+        for (before, behind) in [(0, 1), (1, 1), (2, 0)] {
+            let mut list: alloc::vec::Vec<_> = core::iter::repeat_with(version)
+                .take(before)
+                .chain([back])
+                .chain(core::iter::repeat_with(version).take(behind))
+                .collect();
+            let flags = flags(guest)?;
+            // SAFETY: the calls name no memory, and the frame leads back here.
+            let answer = unsafe { list_with(list.as_mut_ptr(), list.len(), ANSWER, flags) };
+            same(answer, ANSWER)?;
+            let results: alloc::vec::Vec<_> = list.iter().map(MulticallEntry::check).collect();
+            for (index, result) in results.into_iter().enumerate() {
+                match index {
+                    _ if index < before => same(result.is_ok(), true)?,
+                    _ if index == before => same(result, Ok(ANSWER as usize))?,
+                    _ => same(result, Err(Errno::ENOSYS))?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
