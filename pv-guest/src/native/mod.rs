@@ -107,6 +107,9 @@ pub(crate) fn emergency_write(bytes: &[u8]) {
 
 /// QEMU's exit device, where there is one: exits with twice the value plus one.
 const QEMU_EXIT_PORT: u16 = 0xf4;
+/// What it is told of all reasons that have no name: QEMU's exit status is a byte, and
+/// would be another reason's for some of them.
+const UNNAMED_REASON: u32 = ShutdownReason::SOFT_RESET.0 + 1;
 /// ACPI's power management control on QEMU's q35 and pc machines.
 const QEMU_ACPI_CONTROL_PORT: u16 = 0x604;
 /// "Enter sleep state 5".
@@ -118,7 +121,7 @@ const RESET_CONTROL_PORT: u16 = 0xcf9;
 pub(crate) fn machine_off(reason: ShutdownReason) -> ! {
     if guest_type() == Some(GuestType::Bare) {
         // SAFETY: on a machine without the device the write has no effect.
-        unsafe { x86::io::outl(QEMU_EXIT_PORT, reason.0) };
+        unsafe { x86::io::outl(QEMU_EXIT_PORT, reason.0.min(UNNAMED_REASON)) };
         if reason == ShutdownReason::REBOOT {
             // SAFETY: resets the machine: nothing runs after it.
             unsafe { x86::io::outb(RESET_CONTROL_PORT, 6) };

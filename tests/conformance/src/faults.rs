@@ -2,6 +2,7 @@
 
 use core::hint::black_box;
 
+use hypercall_abi::{HypercallNr, platform::Hypercall, sched::ShutdownReason};
 use pv_guest::{
     Error, Guest,
     power::{self, Watchdog},
@@ -22,6 +23,15 @@ pub(crate) fn run(guest: &Guest, fault: &str) -> Result<(), Error> {
         "loop" => loop {
             core::hint::spin_loop();
         },
+        "hang" => {
+            // SAFETY: there is no such call.
+            let _none = unsafe { guest.platform().call1(HypercallNr(62), 7) };
+            loop {
+                core::hint::spin_loop();
+            }
+        }
+        // That of `timeout`, if 64 were added to its low bits.
+        "reason" => power::shutdown(ShutdownReason(252)),
         "watchdog" => {
             let _never_fed = Watchdog::start(*guest.platform(), 1)?;
             loop {

@@ -2,7 +2,7 @@
 //! runs this kernel. Prints a line for each and ends as they did.
 //!
 //! Words on the command line have it do something else instead:
-//! `fault=panic|null|stack|loop|return|write-text|execute-data|watchdog|reboot`
+//! `fault=panic|null|stack|loop|hang|return|reason|write-text|execute-data|watchdog|reboot`
 //! dies that way, to be looked at from outside; `measure` tells figures about
 //! time; `pair=front` and `pair=back` work with each other; `registers=N` looks at
 //! all registers N times while events come, and `ipis=N` sends as many to another

@@ -1,19 +1,15 @@
 //! A kernel's file: what of it goes where.
 
-use object::{
-    LittleEndian, elf,
-    elf::FileHeader64,
-    read::elf::{FileHeader, ProgramHeader},
-};
+use std::borrow::Cow;
 
-use crate::{Refused, features, notes::Notes};
+use crate::{PAGE, Refused, elf::Elf, elf::Load, notes::Notes, unpack};
 
 /// A part of the file that is to be memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Where in the guest's memory it begins.
     pub start: u64,
-    /// Where its bytes begin in the file.
+    /// Where its bytes begin in the (unpacked) file.
     pub file_offset: u64,
     /// Bytes in the file.
     pub file_bytes: u64,
@@ -30,138 +26,118 @@ impl Segment {
 
 /// The file, as far as it was understood.
 #[derive(Clone, Debug)]
-pub(crate) struct Image {
+pub(crate) struct Image<'a> {
+    /// The file itself, unpacked.
+    pub(crate) file: Cow<'a, [u8]>,
     pub(crate) notes: Notes,
     pub(crate) virt_base: u64,
     pub(crate) entry: u64,
-    /// In the order of their addresses.
+    /// In the order of the file: later ones are written over earlier ones.
     pub(crate) segments: Vec<Segment>,
+    /// Where all of it ends.
+    pub(crate) end: u64,
 }
 
-/// How other files begin.
-const MAGICS: [(&[u8], &str); 5] = [
-    (&[0x1f, 0x8b], "gzip"),
-    (&[0xfd, b'7', b'z', b'X', b'Z'], "xz"),
-    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"),
-    (b"BZh", "bzip2"),
-    (b"MZ", "a boot loader's format (bzImage)"),
-];
-
-impl Image {
-    pub(crate) fn parse(file: &[u8]) -> Result<Self, Refused> {
-        if let Some((_, name)) = MAGICS.iter().find(|(magic, _)| file.starts_with(magic)) {
-            return Err(Refused::Compressed(name));
+impl<'a> Image<'a> {
+    pub(crate) fn parse(file: &'a [u8]) -> Result<Self, Refused> {
+        let file = unpack::unpack(file)?;
+        let elf = Elf::parse(&file)?;
+        let notes = Notes::of(&elf)?;
+        // Of a number that was none, that is the fault to tell.
+        let odd = notes.odd_number.map(Refused::BadNote);
+        let (virt_base, entry, segments) = match place_all(&elf, &notes) {
+            Ok(placed) => placed,
+            Err(refused) => return Err(odd.unwrap_or(refused)),
+        };
+        let start = segments.iter().map(|segment| segment.start).min();
+        let end = segments.iter().map(Segment::end).max();
+        let (start, end) = start.zip(end).ok_or(NOTHING)?;
+        let (start, end) = (virt_base + start, virt_base + end);
+        let list = notes.init_p2m;
+        if list.is_some_and(|list| (start..end).contains(&list)) {
+            return Err(Refused::ListInMemory);
         }
-        if !file.starts_with(&elf::ELFMAG) {
-            return Err(Refused::NotElf("it is no ELF file"));
-        }
-        let header =
-            FileHeader64::<LittleEndian>::parse(file).map_err(|_| Refused::OtherProcessor)?;
-        let e = header.endian().map_err(|_| Refused::OtherProcessor)?;
-        if header.e_machine(e) != elf::EM_X86_64 {
-            return Err(Refused::OtherProcessor);
-        }
-        if ![elf::ET_EXEC, elf::ET_DYN].contains(&header.e_type(e)) {
-            return Err(Refused::NotElf("it is an ELF file, but no program"));
-        }
-        let headers = header
-            .program_headers(e, file)
-            .map_err(|_| Refused::NotElf("its program headers are outside of the file"))?;
-        let notes = Notes::of(header, file)?;
-        check(&notes)?;
-        let virt_base = notes.virt_base.unwrap_or(0);
-        if !virt_base.is_multiple_of(crate::PAGE) {
-            return Err(Refused::BadBase(virt_base));
-        }
-        let paddr_offset = notes.paddr_offset.unwrap_or(0);
-        let mut segments = Vec::new();
-        for segment in headers {
-            if segment.p_type(e) != elf::PT_LOAD || segment.p_memsz(e) == 0 {
-                continue;
-            }
-            segments.push(place(segment, file, virt_base, paddr_offset)?);
-        }
-        segments.sort_by_key(|segment| segment.start);
-        if segments.is_empty() {
-            return Err(Refused::NotElf("it has nothing to load"));
-        }
-        for pair in segments.windows(2) {
-            if let [one, next] = pair
-                && next.start < one.end()
-            {
-                return Err(Refused::Overlap(next.start));
-            }
-        }
-        let entry = notes.entry.unwrap_or_else(|| header.e_entry(e));
-        let image = Self {
+        Ok(Self {
+            notes,
             virt_base,
             entry,
             segments,
-            notes,
-        };
-        image.contains("entry", entry)?;
-        if let Some(page) = image.notes.hypercall_page {
-            image.contains("hypercall page", page)?;
-            if !page.is_multiple_of(crate::PAGE) {
-                return Err(Refused::BadNote("HYPERCALL_PAGE"));
-            }
-        }
-        Ok(image)
-    }
-
-    fn contains(&self, what: &'static str, address: u64) -> Result<(), Refused> {
-        let offset = address.checked_sub(self.virt_base);
-        let is_inside = offset.is_some_and(|offset| {
-            let mut segments = self.segments.iter();
-            segments.any(|segment| (segment.start..segment.end()).contains(&offset))
-        });
-        if is_inside {
-            Ok(())
-        } else {
-            Err(Refused::Outside(what, address))
-        }
+            end,
+            file,
+        })
     }
 }
 
-fn check(notes: &Notes) -> Result<(), Refused> {
-    match notes.xen_version.as_deref() {
-        Some("xen-3.0") => {}
-        other => return Err(Refused::OtherXen(other.unwrap_or("none").to_owned())),
+const NOTHING: Refused = Refused::NotElf("it has nothing to load");
+
+fn place_all(elf: &Elf<'_>, notes: &Notes) -> Result<(u64, u64, Vec<Segment>), Refused> {
+    let virt_base = notes.virt_base.unwrap_or(0);
+    if !virt_base.is_multiple_of(PAGE) {
+        return Err(Refused::BadBase(virt_base));
     }
-    let is_linux = notes.guest_os.as_deref() == Some("linux");
-    match notes.loader.as_deref() {
-        Some("generic") => {}
-        _ if is_linux => {}
-        other => return Err(Refused::OtherLoader(other.unwrap_or("none").to_owned())),
+    if virt_base >= crate::FIRST_FORBIDDEN_ADDRESS {
+        return Err(Refused::TooHigh(virt_base));
     }
-    features::check(&notes.features)
+    let loads = elf.loads();
+    let offset = notes.paddr_offset();
+    let segments: Result<Vec<_>, Refused> = loads
+        .iter()
+        .map(|load| place(load, elf.file.len() as u64, virt_base, offset))
+        .collect();
+    let segments = segments?;
+    let first = segments.iter().map(|segment| segment.start).min();
+    let end = segments.iter().map(Segment::end).max();
+    let (first, end) = first.zip(end).ok_or(NOTHING)?;
+    if !first.is_multiple_of(PAGE) {
+        return Err(Refused::BadSegment(
+            "is the first and does not begin with a page: align it to 4096",
+            first.wrapping_add(offset),
+        ));
+    }
+    // So much Xen copies, and no more.
+    let all: u64 = segments
+        .iter()
+        .fold(0, |all, segment| all.saturating_add(segment.memory_bytes));
+    let most = (end - first).next_multiple_of(PAGE).saturating_mul(2);
+    if all > most {
+        return Err(Refused::NotElf(
+            "its segments cover one another again and again",
+        ));
+    }
+    let entry = notes.entry.unwrap_or_else(|| elf.entry());
+    // The end is taken for a part of it.
+    if !(virt_base + first..=virt_base + end).contains(&entry) {
+        if notes.has_pvh_entry && notes.entry.is_none() {
+            return Err(Refused::OnlyPvh);
+        }
+        return Err(Refused::Outside("entry", entry));
+    }
+    Ok((virt_base, entry, segments))
 }
 
 fn place(
-    segment: &elf::ProgramHeader64<LittleEndian>,
-    file: &[u8],
+    load: &Load,
+    file_len: u64,
     virt_base: u64,
     paddr_offset: u64,
 ) -> Result<Segment, Refused> {
-    let e = LittleEndian;
-    let paddr = segment.p_paddr(e);
-    let (file_offset, file_bytes) = segment.file_range(e);
-    let memory_bytes = segment.p_memsz(e);
+    let paddr = load.address;
     let bad = |what| Refused::BadSegment(what, paddr);
-    if file_bytes > memory_bytes {
+    let (file_offset, file_bytes) = (load.in_file.start, load.in_file.bytes);
+    if file_bytes > load.memory_bytes {
         return Err(bad("has more bytes in the file than in memory"));
     }
     if file_offset
         .checked_add(file_bytes)
-        .is_none_or(|end| end > file.len() as u64)
+        .is_none_or(|end| end > file_len)
     {
-        return Err(bad("is outside of the file"));
+        return Err(bad("is outside of the file: was that cut short?"));
     }
     let start = paddr
         .checked_sub(paddr_offset)
         .ok_or(bad("lies before the memory: is PADDR_OFFSET right?"))?;
     let end = start
-        .checked_add(memory_bytes)
+        .checked_add(load.memory_bytes)
         .and_then(|end| end.checked_add(virt_base))
         .ok_or(bad("ends behind all addresses"))?;
     if end > crate::FIRST_FORBIDDEN_ADDRESS {
@@ -171,6 +147,6 @@ fn place(
         start,
         file_offset,
         file_bytes,
-        memory_bytes,
+        memory_bytes: load.memory_bytes,
     })
 }

@@ -1,12 +1,16 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod elf;
 mod features;
 mod image;
 mod layout;
 mod notes;
 mod refused;
+#[cfg(feature = "samples")]
+pub mod samples;
 mod tables;
+mod unpack;
 mod write;
 
 pub use image::Segment;

@@ -17,7 +17,7 @@ const TO_TABLE: u64 = PRESENT | WRITE | USER | ACCESSED | DIRTY;
 const TO_READ: u64 = PRESENT | USER | ACCESSED;
 const TO_WRITE: u64 = TO_READ | WRITE | DIRTY;
 
-impl Plan {
+impl Plan<'_> {
     /// The entries of one of the tables, as words.
     pub(crate) fn entries(&self, table: &Table, mfn_of: &dyn Fn(u64) -> u64) -> [u64; 512] {
         let mut entries = [0; 512];
@@ -51,8 +51,7 @@ impl Plan {
         } else {
             return 0;
         };
-        let first = self.root();
-        let is_table = (first..first + self.tables.len() as u64).contains(&pfn);
+        let is_table = self.tables.iter().any(|table| table.pfn == pfn);
         (mfn_of(pfn) * PAGE) | if is_table { TO_READ } else { TO_WRITE }
     }
 }

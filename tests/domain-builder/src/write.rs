@@ -40,6 +40,18 @@ fn put(memory: &mut [u8], at: u64, bytes: &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Fills a place of memory with zeroes.
+fn clear(memory: &mut [u8], at: u64, bytes: u64) -> Result<(), Refused> {
+    let there = memory.len() as u64;
+    let range = usize::try_from(at).ok().zip(usize::try_from(bytes).ok());
+    let place = range.and_then(|(at, bytes)| memory.get_mut(at..)?.get_mut(..bytes));
+    let needed = at.saturating_add(bytes);
+    place
+        .ok_or(Refused::TooLittleMemory(needed, there))?
+        .fill(0);
+    Ok(())
+}
+
 /// Copies a text into a field that ends with a zero.
 fn text(field: &mut [u8], text: &str) {
     let room = field.len().saturating_sub(1);
@@ -48,7 +60,7 @@ fn text(field: &mut [u8], text: &str) {
     }
 }
 
-impl Plan {
+impl Plan<'_> {
     /// Fills memory, which must be all of the guest's, and zeroes until now.
     ///
     /// # Errors
@@ -62,10 +74,13 @@ impl Plan {
         for segment in &self.segments {
             let from = usize::try_from(segment.file_offset).unwrap_or(usize::MAX);
             let len = usize::try_from(segment.file_bytes).unwrap_or(usize::MAX);
-            let bytes = request.kernel.get(from..).and_then(|rest| rest.get(..len));
+            let bytes = self.file.get(from..).and_then(|rest| rest.get(..len));
             let bytes =
                 bytes.ok_or(Refused::BadSegment("is outside of the file", segment.start))?;
             put(memory, segment.start, bytes)?;
+            // Where one lies over another, that is gone.
+            let more = segment.memory_bytes - segment.file_bytes;
+            clear(memory, segment.start + segment.file_bytes, more)?;
         }
         if let Some(bytes) = request.ramdisk {
             put(memory, self.ramdisk.start * PAGE, bytes)?;
@@ -91,15 +106,20 @@ impl Plan {
         start.console.mfn = mfn(self.console);
         start.console.evtchn = facts.console_port;
         start.pt_base = self.address_of(self.root());
-        start.nr_pt_frames = self.tables.len() as u64;
+        start.nr_pt_frames = self.own_tables;
         start.mfn_list = self.frame_list_address;
         if self.frame_list_address < self.virt_base {
             start.first_p2m_pfn = self.frame_list.start;
-            start.nr_p2m_frames = self.frame_list.end - self.frame_list.start;
+            // Its tables are counted in.
+            let tables = self.tables.len() as u64 - self.own_tables;
+            start.nr_p2m_frames = self.frame_list.end - self.frame_list.start + tables;
         }
+        start.flags = StartFlags::VIRT_P2M_4TOOLS.bits();
         if let Some(bytes) = request.ramdisk {
             start.mod_len = bytes.len() as u64;
             if self.ramdisk_by_frame {
+                // Then all of its pages count.
+                start.mod_len = (self.ramdisk.end - self.ramdisk.start) * PAGE;
                 start.mod_start = self.ramdisk.start;
                 start.flags |= StartFlags::MOD_START_PFN.bits();
             } else {

@@ -2,13 +2,11 @@
 //! built hangs together.
 
 use arbitrary::Arbitrary;
-use domain_builder::{Facts, Plan, Request};
+use domain_builder::{
+    Facts, Plan, Request,
+    samples::{Elf, Packed, Part, bz_image, gzip},
+};
 use hypercall_abi::Port;
-
-#[path = "../../domain-builder/tests/common/mod.rs"]
-mod common;
-
-use common::{Elf, Part};
 
 /// One thing that is done to a good image.
 #[derive(Arbitrary, Debug)]
@@ -23,6 +21,8 @@ pub enum Step {
     Byte(u16, u8),
     /// The file ends there.
     Cut(u16),
+    /// It is packed, by one of the ways.
+    Pack(u8),
     /// A ramdisk of so many bytes.
     Ramdisk(u16),
     /// So many pages of memory.
@@ -46,6 +46,7 @@ pub fn run(steps: &[Step]) {
                 start: *start,
                 memory_bytes: u64::from(*memory),
                 bytes: vec![1; usize::from(*file)],
+                flags: 7,
             }),
             Step::Number(kind, value) => {
                 elf = elf.with(u32::from(*kind), &value.to_le_bytes());
@@ -53,7 +54,7 @@ pub fn run(steps: &[Step]) {
             Step::Note(kind, description) => elf = elf.with(*kind, description),
             Step::Ramdisk(bytes) => ramdisk = Some(vec![2; usize::from(*bytes)]),
             Step::Memory(wanted) => pages = *wanted,
-            Step::Byte(..) | Step::Cut(_) => {}
+            Step::Byte(..) | Step::Cut(_) | Step::Pack(_) => {}
         }
     }
     let mut file = elf.bytes();
@@ -65,6 +66,7 @@ pub fn run(steps: &[Step]) {
                 }
             }
             Step::Cut(at) => file.truncate(usize::from(*at)),
+            Step::Pack(way) => file = packed(&file, *way),
             _ => {}
         }
     }
@@ -93,16 +95,31 @@ pub fn run(steps: &[Step]) {
     check(&plan, &memory, u64::from(pages));
 }
 
-fn check(plan: &Plan, memory: &[u8], pages: u64) {
+/// A file of at most so many bytes is packed again.
+const MOST_PACKED: usize = 1 << 20;
+
+fn packed(file: &[u8], way: u8) -> Vec<u8> {
+    if file.len() > MOST_PACKED {
+        return file.to_vec();
+    }
+    let way = match way % 6 {
+        0 => return gzip(file),
+        1 => Packed::Gzip,
+        2 => Packed::Xz,
+        3 => Packed::Lzma,
+        4 => Packed::Zstd,
+        _ => Packed::Lz4,
+    };
+    bz_image(file, way)
+}
+
+fn check(plan: &Plan<'_>, memory: &[u8], pages: u64) {
     assert!(plan.stack < pages && plan.mapped.end <= plan.virt_base + pages * PAGE);
-    let tables = plan.root()..plan.root() + plan.tables.len() as u64;
+    let is_table = |frame: u64| plan.tables.iter().any(|table| table.pfn == frame);
     for address in plan.mapped.clone().step_by(PAGE as usize) {
         let mut table = plan.root();
         for level in (0..4).rev() {
-            assert!(
-                tables.contains(&table),
-                "{address:#x}: {table:#x} is no table"
-            );
+            assert!(is_table(table), "{address:#x}: {table:#x} is no table");
             let index = address >> (12 + 9 * level) & 511;
             let at = (table * PAGE + index * 8) as usize;
             let entry = memory.get(at..).and_then(|rest| rest.first_chunk());
@@ -111,7 +128,7 @@ fn check(plan: &Plan, memory: &[u8], pages: u64) {
             table = entry >> 12;
             if level == 0 {
                 assert_eq!(table, (address - plan.virt_base) / PAGE, "{address:#x}");
-                assert_eq!(entry & 2 == 0, tables.contains(&table), "{address:#x}");
+                assert_eq!(entry & 2 == 0, is_table(table), "{address:#x}");
             }
         }
     }

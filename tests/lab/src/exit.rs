@@ -7,6 +7,9 @@ use std::fmt;
 pub(crate) enum Ended {
     /// By a shutdown with this reason.
     Shutdown(u8),
+    /// By a shutdown with a reason that has no name: a process of the guest's says its
+    /// number by itself.
+    Unnamed,
     /// It was still running when its time was over.
     TimedOut,
     /// It could not be started.
@@ -24,12 +27,17 @@ const NAMES: [&str; 6] = [
     "soft_reset",
 ];
 
+/// The exit status for reasons without a name.
+const UNNAMED_STATUS: u8 = 70;
+
 impl Ended {
     /// The exit status of the lab.
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::Shutdown(0) => 0,
-            Self::Shutdown(reason) => 64 + (reason & 63),
+            Self::Shutdown(reason) if usize::from(*reason) < NAMES.len() => 64 + reason,
+            // All of them: none is to be taken for what the lab says, or a shell.
+            Self::Shutdown(_) | Self::Unnamed => UNNAMED_STATUS,
             Self::TimedOut => 124,
             Self::Refused(_) | Self::Died(_) => 1,
         }
@@ -39,7 +47,8 @@ impl Ended {
     pub(crate) fn from_process_status(status: i32) -> Self {
         match u8::try_from(status) {
             Ok(0) => Self::Shutdown(0),
-            Ok(code @ 64..=69) => Self::Shutdown(code - 64),
+            Ok(code @ 65..=69) => Self::Shutdown(code - 64),
+            Ok(UNNAMED_STATUS) => Self::Unnamed,
             _ => Self::Died(format!("with exit status {status}")),
         }
     }
@@ -52,6 +61,7 @@ impl Ended {
             Ok(code) if code & 1 == 1 && usize::from(code >> 1) < NAMES.len() => {
                 Self::Shutdown(code >> 1)
             }
+            Ok(code) if code & 1 == 1 && usize::from(code >> 1) == NAMES.len() => Self::Unnamed,
             _ => Self::Died(format!("with QEMU's exit status {status}")),
         }
     }
@@ -64,6 +74,7 @@ impl fmt::Display for Ended {
                 Some(name) => f.write_str(name),
                 None => write!(f, "shutdown with reason {reason}"),
             },
+            Self::Unnamed => f.write_str("shutdown with a reason that has no name"),
             Self::TimedOut => f.write_str("timed out"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Died(how) => write!(f, "died {how}"),
@@ -82,6 +93,17 @@ mod tests {
             assert_eq!(Ended::from_qemu_status(i32::from(reason) * 2 + 1), ended);
             assert_eq!(Ended::from_process_status(i32::from(ended.status())), ended);
         }
+        let all = (0..=255).map(Ended::Shutdown).chain([Ended::Unnamed]);
+        for guests in all.map(|ended| ended.status()) {
+            // What the lab says, clap, cargo, a shell, and signals.
+            for ours in [1, 2, 101, 124, 125, 126, 127, 130, 134, 137, 139] {
+                assert_ne!(guests, ours);
+            }
+        }
+        assert_eq!(Ended::Shutdown(252).status(), Ended::Unnamed.status());
+        assert_eq!(Ended::from_process_status(70), Ended::Unnamed);
+        assert!(matches!(Ended::from_process_status(64), Ended::Died(_)));
+        assert_eq!(Ended::from_qemu_status(13), Ended::Unnamed);
         assert_eq!(Ended::Shutdown(3).to_string(), "crash");
         assert_eq!(Ended::Shutdown(3).status(), 67);
         assert!(matches!(Ended::from_process_status(101), Ended::Died(_)));

@@ -2,6 +2,7 @@
 
 mod abi;
 mod bench;
+mod builders;
 mod cpio;
 mod crash;
 mod crowd;
@@ -13,6 +14,7 @@ mod foreign;
 mod fresh;
 mod fuzz;
 mod guest;
+mod interrupted;
 mod job;
 mod job_disk;
 mod linux;
@@ -71,8 +73,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Run a guest; the exit status is 0 if it powers off, else 64 and the
-    /// reason (65 reboot, 67 crash, 68 watchdog), 124 if its time is over, 1 if
-    /// its visitors complain
+    /// reason (65 reboot, 67 crash, 68 watchdog) or 70 for a reason without a name,
+    /// 124 if its time is over, 130 if it is interrupted, 1 if its visitors complain
+    /// or it is not started
     Run(RunOptions),
     /// Run all tests: the host's, and the guests' on each platform
     Test {
@@ -216,10 +219,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // Children die with us; only what is on disk needs this.
+    // Children die with us; only what is on disk needs this, and what a guest's process
+    // has still to say.
     let interrupted = ctrlc::set_handler(|| {
+        interrupted::ask();
         machine::clean_up();
-        std::process::exit(130)
+        std::process::exit(interrupted::STATUS)
     });
     let result = interrupted
         .context("cannot watch for signals")

@@ -14,6 +14,7 @@ use crate::{
     disk::Access,
     exit::Ended,
     guest::{self, Build},
+    interrupted,
     job::{Debug, Job, Report, Show},
     machine::{run_folder, spawn},
     run::{Watchdog, announce, collect, finish},
@@ -119,7 +120,8 @@ fn attend(job: &Job, command: &mut Command, names: &Names) -> Result<Report> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = spawn(command)?;
-    let watchdog = Watchdog::start(child.id(), job.timeout);
+    let watchdog = Watchdog::start_gently(child.id(), job.timeout);
+    let _attended = interrupted::attend(child.id());
     let output = child.stdout.take().context("no output")?;
     let errors = child.stderr.take().context("no output")?;
     let mut console = String::new();

@@ -60,6 +60,9 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     })
 }
 
+/// How long a process is waited for that was asked to end.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The process of the platform, killed when its time is over.
 pub(crate) struct Watchdog {
     expired: Arc<AtomicBool>,
@@ -68,18 +71,40 @@ pub(crate) struct Watchdog {
 
 impl Watchdog {
     pub(crate) fn start(pid: u32, timeout: Duration) -> Self {
+        Self::start_with(pid, timeout, Duration::ZERO)
+    }
+
+    /// One that asks first, and waits a moment for what is then told.
+    pub(crate) fn start_gently(pid: u32, timeout: Duration) -> Self {
+        Self::start_with(pid, timeout, PATIENCE)
+    }
+
+    fn start_with(pid: u32, timeout: Duration, patience: Duration) -> Self {
         let expired = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicBool::new(false));
         let (say, stop) = (Arc::clone(&expired), Arc::clone(&done));
         let deadline = Instant::now() + timeout;
         thread::spawn(move || {
-            while Instant::now() < deadline {
-                if stop.load(Ordering::Relaxed) {
-                    return;
+            let is_over = |deadline: Instant| {
+                while Instant::now() < deadline {
+                    if stop.load(Ordering::Relaxed) {
+                        return true;
+                    }
+                    thread::sleep(Duration::from_millis(20));
                 }
-                thread::sleep(Duration::from_millis(20));
+                false
+            };
+            if is_over(deadline) {
+                return;
             }
             say.store(true, Ordering::Relaxed);
+            if !patience.is_zero() {
+                // SAFETY: asks a child to end that was not yet waited for, as below.
+                unsafe { libc::kill(pid.cast_signed(), libc::SIGTERM) };
+                if is_over(deadline + patience) {
+                    return;
+                }
+            }
             // SAFETY: ends a child that was not yet waited for: `done` is set
             // before it is.
             unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };

@@ -5,7 +5,7 @@ use std::{fs, process::Command, time::Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    abi, flood, foreign, guest,
+    abi, builders, flood, foreign, guest,
     job::Platform,
     matrix::{self, Column, Verdict},
     narrow,
@@ -75,6 +75,14 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
             match check() {
                 Ok(()) => passed += 1,
                 Err(why) => failures.push(format!("{name}: {why:#}")),
+            }
+        }
+    }
+    if "domain builder".contains(filter) && has(Platform::User) {
+        for column in columns.iter().filter(|it| it.platform == Platform::XenPv) {
+            match builders::compare(column.xen) {
+                Ok(()) => passed += 1,
+                Err(why) => failures.push(format!("domain builder on {}: {why:#}", column.name())),
             }
         }
     }

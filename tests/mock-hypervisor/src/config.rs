@@ -19,7 +19,8 @@ pub enum OnShutdown {
     /// Unwinds to [`Domain::run`](crate::Domain::run).
     #[default]
     Unwind,
-    /// Ends the process: with 0 for a power-off, else 64 and the reason.
+    /// Ends the process: with 0 for a power-off, else 64 and the reason, or 70 for one
+    /// that has no name.
     ExitProcess,
 }
 

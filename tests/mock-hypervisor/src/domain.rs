@@ -352,10 +352,14 @@ impl Domain {
         let host = &self.xen.0;
         host.end_vcpus(&mut state.world, self.domid, shutdown.clone());
         drop(state);
-        let told = match shutdown.report.as_str() {
+        let mut told = match shutdown.report.as_str() {
             "" => String::new(),
             report => format!("mock: {report}"),
         };
+        let status = exit_status(reason);
+        if status == UNNAMED_STATUS {
+            told += &format!("mock: the guest ended for reason {}\n", reason.0);
+        }
         match self.on_shutdown {
             OnShutdown::Unwind => {
                 eprint!("{told}");
@@ -367,16 +371,38 @@ impl Domain {
                 if let Some(at_end) = self.at_end.get() {
                     at_end();
                 }
-                std::process::exit(exit_status(reason))
+                std::process::exit(status)
             }
         }
     }
 }
 
+/// The last reason that has a name.
+const LAST_NAMED: u32 = ShutdownReason::SOFT_RESET.0;
+/// The exit status for a reason without one: no number of the guest's is ever taken for
+/// what a shell, `timeout` or a signal says.
+const UNNAMED_STATUS: i32 = 70;
+
 /// The exit status of a process whose guest ended for this reason.
-pub(crate) fn exit_status(reason: ShutdownReason) -> i32 {
+pub(crate) const fn exit_status(reason: ShutdownReason) -> i32 {
     match reason {
         ShutdownReason::POWEROFF => 0,
-        ShutdownReason(code) => 64 + (code & 63) as i32,
+        ShutdownReason(code @ 1..=LAST_NAMED) => 64 + code as i32,
+        _ => UNNAMED_STATUS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_reason_is_taken_for_another() {
+        assert_eq!(exit_status(ShutdownReason::POWEROFF), 0);
+        assert_eq!(exit_status(ShutdownReason::CRASH), 67);
+        assert_eq!(exit_status(ShutdownReason::SOFT_RESET), 69);
+        for reason in 6..=255 {
+            assert_eq!(exit_status(ShutdownReason(reason)), UNNAMED_STATUS);
+        }
     }
 }

@@ -6,9 +6,10 @@
 //!
 //! `PV_GUEST_TYPE` (`pv` or `pvh`), `PV_GUEST_CMDLINE`, `PV_GUEST_MEMORY_MIB` and
 //! `PV_GUEST_VCPUS` say what the domain is given; `PV_GUEST_DISKS` are files for its
-//! disks, separated by commas, each with `:ro` behind it if it is read-only; `PV_GUEST_SPOIL` is `magic`, `nothing`, `short`, `absurd` or
-//! `console` to spoil what its start information says. The exit status is 0 for a power-off, else 64 and the
-//! reason of the shutdown (crash: 67).
+//! disks, separated by commas, each with `:ro` behind it if it is read-only; `PV_GUEST_SPOIL` is
+//! `magic`, `nothing`, `short`, `absurd` or `console` to spoil what its start information
+//! says. The exit status is 0 for a power-off, else 64 and the reason of the shutdown
+//! (crash: 67), or 70 for a reason that has no name.
 
 use std::{
     cell::UnsafeCell, env, io, io::Read, mem::MaybeUninit, ptr::NonNull, sync::OnceLock, thread,

@@ -118,7 +118,8 @@ mod kernel {
 
     /// Flags that leave events as they are: held back or not.
     fn flags(guest: &Guest) -> Result<u64, Stop> {
-        let shared = guest.shared_info().ok_or("no shared page")?;
+        // SAFETY: the mask is read, no more.
+        let shared = unsafe { guest.shared_info() }.ok_or("no shared page")?;
         let words = peer_field!(shared, SharedInfo, vcpu_info).get(0);
         let words = words.ok_or("no words")?;
         let mask = peer_field!(words, VcpuInfo, evtchn_upcall_mask);

@@ -16,6 +16,7 @@ mod direct;
 mod emulate;
 mod faults;
 mod gdb;
+mod interrupted;
 mod jitter;
 mod kept;
 mod monitor;
@@ -153,7 +154,7 @@ fn no_memory() -> Error {
 }
 
 /// Runs a guest: ends the process when the guest ends, with 0 for a power-off, else
-/// with 64 and the reason.
+/// with 64 and the reason, or 70 for one that has no name.
 ///
 /// # Errors
 /// The image is refused, or something is missing on this host: before the guest has
@@ -167,6 +168,11 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     // SAFETY: ignores a signal.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     ensure_bases()?;
+    let is_debugged = gdb::watches();
+    if !is_debugged {
+        // gdb wants to be asked first.
+        interrupted::hold()?;
+    }
     let vcpus = options.vcpus.max(1);
     let built = build(&options, vcpus)?;
     let domain = built.domain;
@@ -202,11 +208,14 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
         trace: options.trace,
         kernel: options.kernel_path,
         coverage: built.coverage,
-        is_debugged: gdb::watches(),
+        is_debugged,
         is_virtual,
         threads,
     }));
     let _first = domain.at_end.set(Box::new(|| report::farewell(monitor)));
+    if !is_debugged {
+        interrupted::watch(domain)?;
+    }
     signals::install()?;
     if !gdb::has_input() && !is_virtual {
         thread::spawn(move || crate::hosted::feed(domain));
