@@ -10,7 +10,8 @@ use hypercall_abi::DomId;
 use mock_hypervisor::{Config, DiskConfig, DiskId, Domain, Mischief, Outcome, Suspend, Time, Xen};
 use pv_guest::{
     blkfront::{
-        self, Discard, DiscardLimits, Disk, Error, Flush, Sector, Secure, Status, Trust, Volume,
+        self, Discard, DiscardLimits, Disk, Error, Flush, Mode, Sector, Secure, Status, Trust,
+        Volume,
     },
     xenbus::{Bus, Fault},
 };
@@ -75,7 +76,7 @@ async fn attend(disk: &Disk<'_, &Domain>) {
 fn hints_that_make_no_sense_are_not_there() {
     // The key, what it says, and the hint's value: of sectors' bytes, of what is
     // discarded together, of where that begins.
-    let cases: [(&str, &[u8], [u32; 3]); 21] = [
+    let cases: [(&str, &[u8], [u32; 3]); 22] = [
         ("physical-sector-size", b"0", [512, 512, 0]),
         ("physical-sector-size", b"1000", [512, 512, 0]),
         ("physical-sector-size", b"256", [512, 512, 0]),
@@ -85,6 +86,7 @@ fn hints_that_make_no_sense_are_not_there() {
         ("discard-granularity", b"0", [512, 512, 0]),
         ("discard-granularity", b"1000", [512, 512, 0]),
         ("discard-granularity", b"-1", [512, 512, 0]),
+        ("discard-granularity", b"4096\0", [512, 4096, 0]),
         ("discard-alignment", b"4294967295", [512, 512, 0]),
         ("discard-alignment", b"-1", [512, 512, 0]),
         ("max-ring-page-order", b"-1", [512, 512, 0]),
@@ -143,6 +145,36 @@ fn an_alignment_lies_within_the_granularity() {
         assert_eq!(
             (limits.granularity_bytes, limits.alignment_bytes),
             (4096, 1024)
+        );
+    });
+}
+
+/// Values are read up to their NUL, here and where there must be one.
+#[test]
+fn values_end_at_their_nul() {
+    let config = DiskConfig {
+        says: vec![
+            ("sectors", b"128\0"),
+            ("sector-size", b" 512\n"),
+            ("info", b"4\0"),
+            ("mode", b"r\0"),
+            ("feature-discard", b"1\0"),
+        ],
+        ..DiskConfig::default()
+    };
+    with_disk(config, async |xen, _, disk| {
+        let own = "/local/domain/1/device/vbd/51712/trusted";
+        xen.store_write(own, b"0\0").unwrap();
+        let geometry = disk.ready().await.unwrap();
+        assert_eq!((geometry.sectors, geometry.mode), (128, Mode::ReadOnly));
+        assert!(geometry.discard.is_some());
+        let grants = disk.bus().grants();
+        let used = grants.references() - grants.free_references();
+        let _buffer = disk.buffer(3).await.unwrap();
+        assert_eq!(
+            grants.references() - grants.free_references(),
+            used,
+            "it is trusted"
         );
     });
 }

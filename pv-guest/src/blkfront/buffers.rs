@@ -86,7 +86,7 @@ impl<'g, P: Platform> Disk<'g, P> {
             (Op::Write, Ok(geometry)) => self.hold(geometry, first, len).await,
             _ => None,
         };
-        let data = Own::new(core::mem::take(&mut buffer.pages));
+        let data = Own::new(peer, core::mem::take(&mut buffer.pages));
         let mut transfer =
             Transfer::new(self, op, first, len, data, self.any_queue()).holding(held);
         let result = (&mut transfer).await;

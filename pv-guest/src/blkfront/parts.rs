@@ -10,7 +10,7 @@ use super::{
     Disk, Error, Geometry, SECTOR_BYTES, Sector,
     queue::Op,
     ranges::{Held, Kind},
-    transfer::{From, Transfer},
+    transfer::{From, MOST_LOOKS, Transfer},
     writable,
 };
 
@@ -35,8 +35,12 @@ impl<P: Platform> Disk<'_, P> {
     async fn hold_as(&self, kind: Kind, sectors: Range<u64>) -> Arc<Held> {
         let token = self.core().number();
         let held = self.core().ranges.enter(token, sectors, kind);
+        let is_free = poll_fn(|cx| Poll::Ready(held.poll(cx).is_ready())).await;
+        if is_free {
+            return Arc::new(held);
+        }
         poll_fn(|cx| {
-            while held.poll(cx).is_pending() {
+            for _ in 0..MOST_LOOKS {
                 self.drive();
                 // What is waited for may be done, and nobody else looks.
                 let mut news = Poll::Pending;
@@ -52,14 +56,16 @@ impl<P: Platform> Disk<'_, P> {
                         news = Poll::Ready(());
                     }
                 }
-                if news.is_pending()
-                    && held.poll(cx).is_pending()
-                    && self.listen(cx, token).is_pending()
-                {
+                if held.poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                if news.is_pending() && self.listen(cx, token).is_pending() {
                     return Poll::Pending;
                 }
             }
-            Poll::Ready(())
+            // Others get their turn, too.
+            cx.waker().wake_by_ref();
+            Poll::Pending
         })
         .await;
         self.leave(token);

@@ -7,7 +7,7 @@ use core::{
     task::{Context, Poll},
 };
 
-use hypercall_abi::{PAGE_SIZE, platform::Platform};
+use hypercall_abi::{DomId, PAGE_SIZE, platform::Platform};
 use smallvec::{SmallVec, smallvec};
 
 use super::{
@@ -21,10 +21,19 @@ use crate::{
     xenbus::Trusted,
 };
 
+/// How often an operation looks for news before others get their turn: a backend has some
+/// each time, if it wants to.
+pub(super) const MOST_LOOKS: u32 = 64;
+
 /// Where an operation's bytes come from or go to.
 pub(super) trait Data<'g, P: Platform> {
     /// Whose pages these are.
     const SOURCE: Source = Source::Pool;
+
+    /// To whom the caller's pages are lent.
+    fn peer(&self) -> Option<DomId> {
+        None
+    }
 
     /// The pages for up to `len_bytes` bytes from `offset` on, with what is to be
     /// written: fewer, if there are fewer just now; none if they must be waited
@@ -139,17 +148,23 @@ impl<'g, P: Platform> Data<'g, P> for From<'_, '_> {
 
 /// Pages of the caller's that the backend has: runs of them that are here, each with
 /// its offset. Of an operation that is one request, none needs to be taken apart.
-pub(super) struct Own<'g, P: Platform>(SmallVec<[(usize, Vec<Lent<'g, P>>); 1]>);
+pub(super) struct Own<'g, P: Platform> {
+    peer: DomId,
+    runs: SmallVec<[(usize, Vec<Lent<'g, P>>); 1]>,
+}
 
 impl<'g, P: Platform> Own<'g, P> {
-    pub(super) fn new(pages: Vec<Lent<'g, P>>) -> Self {
-        Self(smallvec![(0, pages)])
+    pub(super) fn new(peer: DomId, pages: Vec<Lent<'g, P>>) -> Self {
+        Self {
+            peer,
+            runs: smallvec![(0, pages)],
+        }
     }
 
     /// All that are here, in their order.
     pub(super) fn take(&mut self) -> Vec<Lent<'g, P>> {
-        self.0.sort_unstable_by_key(|(offset, _)| *offset);
-        let mut runs = self.0.drain(..).map(|(_, pages)| pages);
+        self.runs.sort_unstable_by_key(|(offset, _)| *offset);
+        let mut runs = self.runs.drain(..).map(|(_, pages)| pages);
         let mut all = runs.next().unwrap_or_default();
         all.extend(runs.flatten());
         all
@@ -158,6 +173,10 @@ impl<'g, P: Platform> Own<'g, P> {
 
 impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
     const SOURCE: Source = Source::Caller;
+
+    fn peer(&self) -> Option<DomId> {
+        Some(self.peer)
+    }
 
     fn pages(
         &mut self,
@@ -168,18 +187,19 @@ impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
         let has_it = |(start, pages): &(usize, Vec<_>)| {
             (*start..*start + pages.len() * PAGE_SIZE).contains(&offset)
         };
-        let Some(place) = self.0.iter().position(has_it) else {
+        let Some(place) = self.runs.iter().position(has_it) else {
             return Ok(Vec::new());
         };
-        let (start, mut pages) = self.0.swap_remove(place);
+        let (start, mut pages) = self.runs.swap_remove(place);
         if offset > start {
             let rest = pages.split_off((offset - start) / PAGE_SIZE);
-            self.0.push((start, core::mem::replace(&mut pages, rest)));
+            self.runs
+                .push((start, core::mem::replace(&mut pages, rest)));
         }
         let count = len_bytes.div_ceil(PAGE_SIZE);
         if count < pages.len() {
             let rest = pages.split_off(count);
-            self.0.push((offset + count * PAGE_SIZE, rest));
+            self.runs.push((offset + count * PAGE_SIZE, rest));
         }
         for page in &mut pages {
             // A resume may have ended it. One that cannot be lent again is refused by the
@@ -197,7 +217,7 @@ impl<'g, P: Platform> Data<'g, P> for Own<'g, P> {
         batch: Batch<'g, P>,
         _result: Result<(), Error>,
     ) {
-        self.0.push((offset, batch.pages));
+        self.runs.push((offset, batch.pages));
     }
 }
 
@@ -348,16 +368,18 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
     /// Makes requests of what is left, as far as there is room.
     fn submit(&mut self, queue: &mut Queue<'g, P>, cx: &Context<'_>) {
         while let Some((offset, len)) = self.rest.pop() {
-            let (status, segments, trusted) = {
+            let (status, segments, may_lend) = {
                 let link = self.disk.core().link.lock();
-                (link.status, link.segments, link.trusted)
+                let is_peer = self.data.peer().is_none_or(|peer| peer == link.peer);
+                let may_lend = is_peer && link.trusted == Trusted::Yes;
+                (link.status, link.segments, may_lend)
             };
             if let Some(error) = error_of(status).or(self.result.err()) {
                 self.rest.clear();
                 self.result = self.result.and(Err(error));
                 return;
             }
-            if (D::SOURCE, trusted) == (Source::Caller, Trusted::No) {
+            if D::SOURCE == Source::Caller && !may_lend {
                 self.rest.clear();
                 self.withdrawn = Withdrawn::Yes;
                 return;
@@ -460,12 +482,15 @@ impl<'g, P: Platform, D: Data<'g, P> + Unpin> Future for Transfer<'_, 'g, P, D> 
         let this = self.get_mut();
         // Whoever asks again without sleeping waits for the backend all the same.
         this.disk.core().bus.ports().tell_on();
-        loop {
+        for _ in 0..MOST_LOOKS {
             // Until there was nothing to do.
             if let Poll::Ready(result) = this.poll_once(cx) {
                 return result;
             }
         }
+        // A backend that notifies without a pause does not keep others from their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

@@ -16,7 +16,11 @@ use sha2::{Digest, Sha256};
 use crate::{machine::run_folder, packages};
 
 /// Guests that are of no use without a disk, and what they do with it.
-const WANT_ONE: [(&str, Access); 2] = [("disk", Access::Write), ("web", Access::Read)];
+const WANT_ONE: [(&str, Access); 3] = [
+    ("disk", Access::Write),
+    ("load", Access::Write),
+    ("web", Access::Read),
+];
 
 /// A disk that a guest is given.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -209,6 +209,16 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        command_line: "again=8",
+        timeout_s: 120,
+        only_on: MOCKS_AND_XENS,
+        ..scenario(
+            "a disk with one frontend after the other",
+            "load",
+            &["again: 8 frontends had the disk, one after the other"],
+        )
+    },
+    Scenario {
         only_on: MOCKS,
         ..scenario(
             "a disk of the mock's",

@@ -4,6 +4,9 @@
 //!   to which the world outside does what it likes; each sector is compared with
 //!   what it may be. `depth=N` tasks (32), `queues=N` of the disk (4), `seed=N`;
 //!   `compare=no` for a disk that may give back anything.
+//! - `again=N`: a disk is used by one frontend after the other, N of them, each with
+//!   another number of queues and another size of rings than the one before: what that
+//!   one left in the store is of no use to it.
 //! - `bench=PHASE,PHASE...`: one kind of load after the other, measured; see
 //!   [`load_plan`].
 #![no_main]
@@ -11,6 +14,7 @@
 
 extern crate alloc;
 
+mod again;
 mod bench;
 mod blocks;
 mod options;
@@ -29,10 +33,13 @@ fn main(guest: Guest) -> Result<(), Error> {
     if let Some(seconds) = options.number("torture") {
         return strain::run(&guest, &options, seconds);
     }
+    if let Some(rounds) = options.number("again") {
+        return again::run(&guest, rounds);
+    }
     if options.text("bench").is_some() {
         return bench::run(&guest);
     }
-    println!("load: nothing to do: say torture=SECONDS or bench=PHASES");
+    println!("load: nothing to do: say torture=SECONDS, again=N or bench=PHASES");
     Ok(())
 }
 

@@ -365,6 +365,9 @@ impl Blk {
     }
 
     fn discard(&mut self, request: &BlkifRequestDiscard) -> BlkifStatus {
+        if self.config.info.contains(VdiskInfo::READONLY) {
+            return BlkifStatus::ERROR;
+        }
         if !self.config.discard {
             return BlkifStatus::EOPNOTSUPP;
         }
@@ -396,11 +399,17 @@ impl Blk {
             _ => return BlkifStatus::EOPNOTSUPP,
         }
         let writes = operation != BlkifOp::READ;
+        let is_flush = matches!(operation, BlkifOp::FLUSH_DISKCACHE | BlkifOp::WRITE_BARRIER);
         let is_read_only = self.config.info.contains(VdiskInfo::READONLY);
-        if (writes && is_read_only && !segments.is_empty()) || self.fails(world) {
+        // As `dispatch_rw_block_io`: no bytes are an error, but of a flush; and nothing is
+        // written to a disk that can only be read, not even nothing.
+        if (writes && is_read_only) || (segments.is_empty() && !is_flush) || self.fails(world) {
             return BlkifStatus::ERROR;
         }
         let unit = u64::from(self.config.sector_bytes) / SECTOR_BYTES;
+        if !first.is_multiple_of(unit) {
+            return BlkifStatus::ERROR;
+        }
         let mut sectors = 0;
         for segment in segments {
             let (first, last) = (segment.first_sect, segment.last_sect);
