@@ -20,7 +20,9 @@ use std::{
 
 use futures_util::future::{Either, join_all, select};
 use kernel::pause;
-use mock_hypervisor::{Config, DiskConfig, DiskId, Domain, Faults, Outcome, Time, Xen, seeds};
+use mock_hypervisor::{
+    Config, DiskConfig, DiskId, Domain, Faults, Outcome, Time, Xen, seed_count, seeds,
+};
 use pv_guest::{
     blkfront::{self, Disk, Status},
     xenbus::Bus,
@@ -130,7 +132,7 @@ fn play(seed: u64, faults: Faults, belief: Belief) -> Result<Option<(Tally, End)
 #[test]
 fn every_sector_is_what_it_should_be() {
     let (ended, confirmed, compared) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    seeds(SEEDS, |seed| {
+    seeds(tries(), |seed| {
         let faults = Faults {
             spurious: 50,
             doubled: 20,
@@ -160,18 +162,19 @@ fn every_sector_is_what_it_should_be() {
     });
     let (ended, confirmed) = (ended.into_inner(), confirmed.into_inner());
     println!(
-        "{ended} of {SEEDS} guests came to their end, {confirmed} operations confirmed, \
-         {compared:?} sectors compared"
+        "{ended} of {} guests came to their end, {confirmed} operations confirmed, \
+         {compared:?} sectors compared",
+        tries()
     );
     let moves = kernel::MOVES.load(Ordering::Relaxed);
     println!("guests went on elsewhere {moves} times");
-    assert!(ended > SEEDS * 9 / 10 && moves > SEEDS / 8);
+    assert!(ended > tries() * 9 / 10 && moves > tries() / 8);
 }
 
 #[test]
 fn a_backend_that_means_harm_does_none() {
     let [itself, closed, confirmed] = [const { AtomicU64::new(0) }; 3];
-    seeds(SEEDS / 4, |seed| {
+    seeds(tries() / 4, |seed| {
         let faults = Faults {
             mischief: 5,
             io_slow: 5,
@@ -197,7 +200,10 @@ fn a_backend_that_means_harm_does_none() {
          {confirmed} operations confirmed"
     );
     // Neither is rare: both are tried.
-    assert!(itself > SEEDS / 40 && closed > SEEDS / 400);
+    assert!(itself > tries() / 40 && closed > tries() / 400);
 }
 
-const SEEDS: u64 = 10_000;
+/// Seeds of each change; a night tries ten thousand.
+fn tries() -> u64 {
+    seed_count(2_000)
+}

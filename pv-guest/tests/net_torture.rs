@@ -15,7 +15,7 @@ use std::{
 
 use futures_util::{FutureExt as _, select_biased};
 use hypercall_abi::io::netif::NetifHashTypes;
-use mock_hypervisor::{Config, Domain, Faults, NicConfig, Outcome, Time, Xen, seeds};
+use mock_hypervisor::{Config, Domain, Faults, NicConfig, Outcome, Time, Xen, seed_count, seeds};
 use pv_guest::{
     netfront::{
         self, Checksum, Error, Features, Mac, Multicast, Nic, Offload, Offloads, Protocol,
@@ -296,7 +296,7 @@ fn play(seed: u64, faults: Faults, belief: Belief) -> Option<Vec<(u64, End)>> {
 #[test]
 fn what_arrives_is_what_was_sent() {
     let (ended, arrived) = (AtomicU64::new(0), AtomicU64::new(0));
-    seeds(SEEDS, |seed| {
+    seeds(tries(), |seed| {
         let faults = Faults {
             spurious: 50,
             doubled: 20,
@@ -318,17 +318,20 @@ fn what_arrives_is_what_was_sent() {
         }
     });
     let (ended, arrived) = (ended.into_inner(), arrived.into_inner());
-    println!("{ended} of {SEEDS} pairs came to their end, {arrived} packets arrived");
+    println!(
+        "{ended} of {} pairs came to their end, {arrived} packets arrived",
+        tries()
+    );
     let moves = kernel::MOVES.load(Ordering::Relaxed);
     println!("guests went on elsewhere {moves} times");
-    assert!(moves > SEEDS / 8);
-    assert!(ended > SEEDS * 9 / 10 && arrived > ended * PACKETS / 4);
+    assert!(moves > tries() / 8);
+    assert!(ended > tries() * 9 / 10 && arrived > ended * PACKETS / 4);
 }
 
 #[test]
 fn a_backend_that_means_harm_does_none() {
     let [itself, closed] = [const { AtomicU64::new(0) }; 2];
-    seeds(SEEDS / 4, |seed| {
+    seeds(tries() / 4, |seed| {
         let faults = Faults {
             mischief: 5,
             backend_restarts: 500,
@@ -349,7 +352,10 @@ fn a_backend_that_means_harm_does_none() {
          closed"
     );
     // Neither is rare: both are tried.
-    assert!(itself > SEEDS / 40 && closed > SEEDS / 400);
+    assert!(itself > tries() / 40 && closed > tries() / 400);
 }
 
-const SEEDS: u64 = 4_000;
+/// Seeds of each change; a night tries ten thousand.
+fn tries() -> u64 {
+    seed_count(1_000)
+}

@@ -23,6 +23,7 @@ mod matrix;
 mod mutants;
 mod narrow;
 mod net;
+mod nightly;
 mod packages;
 mod process;
 mod qmp;
@@ -128,6 +129,13 @@ enum Action {
     /// Plant bugs in the mock, one by one, and say which the claims find
     Mutants {
         /// Only those whose name contains this
+        #[arg(default_value = "")]
+        filter: String,
+    },
+    /// Run what takes hours and rarely finds something: all seeds, long fuzzing, planted
+    /// bugs, an older Xen
+    Nightly {
+        /// Only steps whose name contains this
         #[arg(default_value = "")]
         filter: String,
     },
@@ -243,6 +251,7 @@ fn main() -> ExitCode {
                 write_index,
             } => abi::report(&headers, write_index),
             Action::Fuzz { target, seconds } => fuzz::run(&target, seconds).map(|()| 0),
+            Action::Nightly { filter } => nightly::run(&filter),
             Action::Mutants { filter } => mutants::run(&filter),
             Action::Bench(options) => bench::run_all(&options).map(|()| 0),
             Action::Doctor => doctor(),

@@ -33,7 +33,7 @@ pub use backends::{
 pub use config::{Config, DomainType, NoMemory, OnShutdown, Time};
 pub use domain::{Domain, Guest, Outcome, Shutdown};
 pub use faults::{Faults, Mishap, Plan};
-pub use play::{Played, SEED_VARIABLE, seeds};
+pub use play::{Played, SEED_COUNT_VARIABLE, SEED_VARIABLE, seed_count, seeds};
 pub use store::{StoreError, StoreQuotas};
 pub use suspend::Suspend;
 pub use world::Xen;

@@ -303,6 +303,21 @@ impl Xen {
 /// The variable that has [`seeds`] try one seed only.
 pub const SEED_VARIABLE: &str = "MOCK_SEED";
 
+/// The environment variable that says how many seeds a test tries.
+pub const SEED_COUNT_VARIABLE: &str = "MOCK_SEEDS";
+
+/// How many seeds a test tries that takes `usual` of them: so many, or the number in
+/// `MOCK_SEEDS`. The bounds that a test sets for its results are parts of it.
+///
+/// # Panics
+/// `MOCK_SEEDS` is no number.
+pub fn seed_count(usual: u64) -> u64 {
+    std::env::var(SEED_COUNT_VARIABLE).map_or(usual, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{SEED_COUNT_VARIABLE} is no number"))
+    })
+}
+
 /// Tries a test with the seeds from 0 on, on all processors, and says which one
 /// failed, and how to try that one again: with `MOCK_SEED`.
 ///
