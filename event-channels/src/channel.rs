@@ -9,8 +9,9 @@ use core::{
 
 use hypercall_abi::{
     DomId, Errno, Port, VcpuId,
-    event_channel::{self, BindPirqFlags},
+    event_channel::{self, BindPirqFlags, EVTCHN_FIFO_MAX_QUEUES},
     platform::{Clock, Hypercall, Pages, Park},
+    probe::Facility,
     xen::Virq,
 };
 
@@ -355,8 +356,15 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         if self.is_lost() {
             return Err(Error::NotOffered);
         }
-        event_channel::set_priority(&self.ports.platform, self.port(), priority)
-            .map_err(Error::from)
+        if priority >= EVTCHN_FIFO_MAX_QUEUES {
+            return Err(Error::NotOffered);
+        }
+        event_channel::set_priority(&self.ports.platform, self.port(), priority).map_err(|errno| {
+            match Facility::EventPriorities.is_absent(errno) {
+                true => Error::NotSupported,
+                false => errno.into(),
+            }
+        })
     }
 
     /// Sleeps until an event comes or system time reaches `deadline_ns`. Needs

@@ -8,6 +8,7 @@ use hypercall_abi::{
     peer::PeerPtr,
     peer_field,
     platform::{Hypercall, Pages, Singleton},
+    probe::Facility,
     xen::{SharedInfo, VcpuInfo},
 };
 
@@ -171,7 +172,7 @@ impl<P: Hypercall + Pages> Ports<P> {
             };
             slots.free(platform);
             match error {
-                (Errno::ENOSYS, Left::Nothing) => {}
+                (errno, Left::Nothing) if Facility::FifoEvents.is_absent(errno) => {}
                 (Errno::ENOMEM, left) => return Err((Error::NoMemory, left)),
                 (other, left) => return Err((Error::Other(other), left)),
             }

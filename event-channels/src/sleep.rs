@@ -12,6 +12,7 @@ use hypercall_abi::{
     event_channel::{self, EVTCHNOP_SEND, EvtchnSend},
     peer_field,
     platform::{Hypercall, Pages},
+    probe::Facility,
     sched::{SCHEDOP_POLL, SchedPoll},
     xen::{
         VcpuInfo,
@@ -252,7 +253,7 @@ impl<P: Hypercall + Pages> Ports<P> {
         // SAFETY: the two calls read their arguments and the ports, which outlive
         // them, and write no memory of this guest's.
         let made = unsafe { multicall(&self.platform, &mut calls) };
-        if made == Err(Errno::ENOSYS) {
+        if made.is_err_and(|errno| Facility::Multicall.is_absent(errno)) {
             self.send(Some(told));
             return hypercall_abi::sched::poll(&self.platform, ports, deadline_ns);
         }

@@ -8,12 +8,12 @@ use core::{
 use hypercall_abi::{
     DomId, Errno, Gfn, GrantRef, PAGE_SIZE, event_channel,
     grant_table::{
-        GnttabQuerySize,
         entry::{GNTTAB_NR_RESERVED_ENTRIES, GrantFlags},
-        query_size, set_version,
+        query_size, set_version, setup_table,
     },
     peer::PeerPtr,
     platform::{GrantFrame, Hypercall, OwnGrants, Pages, Singleton},
+    probe::Facility,
 };
 
 use crate::{
@@ -47,6 +47,8 @@ impl Version {
 
 /// The most frames of a table that are used.
 const MOST_FRAMES: usize = 256;
+/// The frames that there are where nobody says how many: what the first tables had.
+const OLD_FRAMES: u32 = 4;
 /// Status words in a frame of them.
 const STATUS_PER_FRAME: u32 = (PAGE_SIZE / 2) as u32;
 const MOST_STATUS_FRAMES: usize =
@@ -152,7 +154,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             return Err(Error::Taken);
         }
         let made = Self::choose_all(&platform, wanted);
-        let (size, version, never_mapped) = match made {
+        let (most_frames, version, never_mapped) = match made {
             Ok(made) => made,
             Err(error) => {
                 // SAFETY: taken above, and no grant was made.
@@ -167,7 +169,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             status: Growing::new(),
             notes: Growing::new(),
             frames_len: AtomicU32::new(0),
-            most_frames: size.max_nr_frames.min(MOST_FRAMES as u32),
+            most_frames: most_frames.min(MOST_FRAMES as u32),
             growing: AtomicBool::new(false),
             never_mapped,
             free: List::default(),
@@ -176,19 +178,16 @@ impl<P: Hypercall + Pages> GrantTable<P> {
         })
     }
 
-    /// What the hypervisor offers: the table's size, its version, and this domain's number
+    /// What the hypervisor offers: how many frames, the version, and this domain's number
     /// where its own grants cannot be mapped.
-    fn choose_all(
-        platform: &P,
-        wanted: Version,
-    ) -> Result<(GnttabQuerySize, Version, Option<DomId>), Error> {
-        let size = query_size(platform)?;
+    fn choose_all(platform: &P, wanted: Version) -> Result<(u32, Version, Option<DomId>), Error> {
+        let most_frames = Self::most_frames(platform)?;
         let version = Self::choose(platform, wanted)?;
         let never_mapped = match platform.own_grants() {
             OwnGrants::Alias => None,
             OwnGrants::Move => Some(own_domid(platform)?),
         };
-        Ok((size, version, never_mapped))
+        Ok((most_frames, version, never_mapped))
     }
 
     /// Asks for a version, and says which it is.
@@ -200,10 +199,25 @@ impl<P: Hypercall + Pages> GrantTable<P> {
         // SAFETY: this guest has made no grants yet, or none where it goes on now; where
         // it has, the version is this one already.
         let set = unsafe { set_version(platform, number) };
-        match (wanted, set) {
-            (Version::Two, Ok(2)) => Ok(Version::Two),
-            (Version::One, Err(errno)) if errno != Errno::ENOSYS => Err(errno.into()),
-            _ => Ok(Version::One),
+        match set {
+            Ok(2) => Ok(Version::Two),
+            Ok(_) => Ok(Version::One),
+            // Without this call there is version 1 only.
+            Err(errno) if Facility::GrantVersions.is_absent(errno) => Ok(Version::One),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// How many frames the table may have.
+    fn most_frames(platform: &P) -> Result<u32, Error> {
+        match query_size(platform) {
+            Ok(size) => Ok(size.max_nr_frames),
+            Err(errno) if Facility::GrantTableSize.is_absent(errno) => {
+                // That there is a table is still to be seen.
+                setup_table(platform, &mut [Gfn(0)])?;
+                Ok(OLD_FRAMES)
+            }
+            Err(errno) => Err(errno.into()),
         }
     }
 

@@ -6,8 +6,9 @@ use event_channels::Channel;
 use hypercall_abi::{
     Errno, VcpuId,
     platform::{Clock, Park},
+    probe::Facility,
     vcpu::{SingleshotFlags, set_singleshot_timer},
-    xen::Virq,
+    xen::{Virq, cpu::set_timer_op},
 };
 use spin::Once;
 
@@ -68,7 +69,12 @@ fn arm(deadline_ns: Option<u64>) -> bool {
     let has_rung = timer.take();
     if has_rung || ARMED_NS.swap(deadline, Ordering::Relaxed) != deadline {
         let armed: Result<(), Errno> =
-            set_singleshot_timer(&Native, VcpuId(0), deadline, SingleshotFlags::empty());
+            set_singleshot_timer(&Native, VcpuId(0), deadline, SingleshotFlags::empty()).or_else(
+                |errno| match Facility::SingleshotTimer.is_absent(errno) {
+                    true => set_timer_op(&Native, deadline),
+                    false => Err(errno),
+                },
+            );
         if armed.is_err() {
             ARMED_NS.store(0, Ordering::Relaxed);
             return false;

@@ -16,7 +16,7 @@ use crate::{
     Config, Domain, DomainType, NoMemory, Xen,
     calls::{Params, Watchdogs, memory_ranges},
     console::Console,
-    domain::State,
+    domain::{Refused, State},
     grants::Grants,
     memory::Memory,
     ports::{Binding, Ports},
@@ -214,6 +214,7 @@ impl Xen {
             start_info: start_page,
             shared_info: shared_page,
             singletons: Singletons::new(),
+            refused: Refused::default(),
             at_end: OnceLock::new(),
         })
     }

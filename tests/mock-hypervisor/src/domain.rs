@@ -4,11 +4,14 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::NonNull,
-    sync::OnceLock,
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use hypercall_abi::{
-    DomId, Port, VcpuId,
+    DomId, Errno, HypercallNr, Port, VcpuId,
     peer::PeerPtr,
     peer_field,
     platform::Singletons,
@@ -104,10 +107,41 @@ pub struct Domain {
     pub(crate) upcall: OnceLock<Upcall>,
     pub(crate) start_info: NonNull<StartInfo>,
     pub(crate) shared_info: NonNull<SharedInfo>,
+    /// Calls that are not offered to it.
+    pub(crate) refused: Refused,
     /// What its guest has taken.
     pub(crate) singletons: Singletons,
     /// What is to be done before its process ends.
     pub(crate) at_end: OnceLock<AtEnd>,
+}
+
+/// Calls that a hypervisor does not offer, and how it says so.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    /// Looked at first: mostly there are none.
+    are_some: AtomicBool,
+    answers: Mutex<BTreeMap<(u32, Option<usize>), Errno>>,
+}
+
+impl Refused {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u32, Option<usize>), Errno>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, nr: HypercallNr, op: Option<usize>, errno: Errno) {
+        self.lock().insert((nr.0, op), errno);
+        self.are_some.store(true, Ordering::Release);
+    }
+
+    /// What a call is answered with that is not offered.
+    pub(crate) fn answer(&self, nr: HypercallNr, op: usize) -> Option<Errno> {
+        if !self.are_some.load(Ordering::Acquire) {
+            return None;
+        }
+        let answers = self.lock();
+        let mut found = [Some(op), None].into_iter();
+        found.find_map(|op| answers.get(&(nr.0, op)).copied())
+    }
 }
 
 /// A function for the end.
@@ -256,6 +290,12 @@ impl Domain {
     /// How often each hypercall was made, by number.
     pub fn calls(&self) -> BTreeMap<u32, u64> {
         self.lock().calls.clone()
+    }
+
+    /// Has every call of this number (and with this first argument, where one is given)
+    /// answered with `errno` from now on, as by a hypervisor that does not offer it.
+    pub fn refuse(&self, nr: HypercallNr, op: Option<usize>, errno: Errno) {
+        self.refused.add(nr, op, errno);
     }
 
     /// Has the next so many uses of this domain's grants find their pages paged

@@ -65,6 +65,9 @@ impl Domain {
         args: [usize; 5],
     ) -> Result<usize, Errno> {
         let [a1, a2, a3, a4, _] = args;
+        if let Some(errno) = self.refused.answer(nr, a1) {
+            return Err(errno);
+        }
         match nr {
             _ if self.domain_type == DomainType::Pvh && is_for_pv(nr) => Err(Errno::ENOSYS),
             HypercallNr::XEN_VERSION => self.xen_version(memory, a1, a2),

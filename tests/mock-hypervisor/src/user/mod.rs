@@ -418,6 +418,7 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
         start_info: start_page,
         shared_info: shared_own,
         singletons: Singletons::new(),
+        refused: crate::domain::Refused::default(),
         at_end: OnceLock::new(),
     };
     let registers = Registers {
