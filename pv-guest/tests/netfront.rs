@@ -308,7 +308,7 @@ fn weak_backends_do() {
             (interface.features, interface.queues),
             (Features::empty(), 1)
         );
-        nic.join(Mac([1, 0, 0x5e, 0, 0, 9]));
+        nic.join(Mac([1, 0, 0x5e, 0, 0, 9])).await.unwrap();
         let offload = Offload {
             checksum: Checksum::Blank,
             segmentation: None,
@@ -450,10 +450,9 @@ fn only_groups_that_were_joined_come() {
     };
     let group = |last| [1, 0, 0x5e, 0, 0, last];
     with_nic(NicConfig::default(), wanted, async |host, nic| {
-        nic.join(Mac(group(1)));
-        nic.ready().await.unwrap();
-        nic.join(Mac(group(2)));
-        nic.join(Mac(group(3)));
+        nic.join(Mac(group(1))).await.unwrap();
+        nic.join(Mac(group(2))).await.unwrap();
+        nic.join(Mac(group(3))).await.unwrap();
         nic.leave(Mac(group(2)));
         let mut buffer = Vec::new();
         let mut check = async |host: &Host| {

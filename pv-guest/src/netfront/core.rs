@@ -1,27 +1,26 @@
 //! What all handles of a network interface share, and what the bus knows of it.
 
-use alloc::{collections::BTreeSet, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use core::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     task::{Context, Poll},
 };
 
-use hypercall_abi::{
-    DomId,
-    io::{netif::NetifExtraType, xenbus::XenbusState},
-    platform::Platform,
-};
+use hypercall_abi::{DomId, io::xenbus::XenbusState, platform::Platform};
 use spin::Mutex;
 
 use super::{
-    Config, Features, Interface, Mac, Multicast, Offloads,
+    Config, Features, Interface, Multicast, Offloads,
     control::Control,
+    groups::{Filter, Groups},
     queue::{Events, Queue},
     turn::Turns,
     waiters::Waiters,
 };
 use crate::granted_buf::Lender;
-use crate::xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop};
+use crate::xenbus::{
+    Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop, Trusted,
+};
 use grant_tables::Owner;
 
 /// What was agreed on.
@@ -32,11 +31,18 @@ pub(super) struct Link {
     pub(super) interface: Option<Interface>,
     pub(super) peer: DomId,
     /// Multicast groups that are wanted.
-    pub(super) groups: BTreeSet<Mac>,
-    /// What the backend is still to be told of them.
-    pub(super) untold: Vec<(NetifExtraType, Mac)>,
+    pub(super) groups: Groups,
+    /// Whether pages of the user's may be lent to the backend.
+    pub(super) trusted: Trusted,
     /// Connections that there were.
     pub(super) connections: u64,
+}
+
+/// Whether the backend said something of groups, or may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Something,
+    Nothing,
 }
 
 /// A network interface.
@@ -57,6 +63,8 @@ pub(super) struct Core<'g, P: Platform> {
     pub(super) waiters: Waiters,
     /// Somebody holds a packet back: see [`Poller::send_with`](super::Poller::send_with).
     pub(super) holds: AtomicBool,
+    /// The backend is still to be told of groups, or to answer.
+    tells_groups: AtomicBool,
     pub(super) turns: Turns,
     /// The queue that is asked for a packet next: all take turns, so that a flood on one
     /// keeps nothing of the others' back.
@@ -80,14 +88,15 @@ impl<'g, P: Platform> Core<'g, P> {
                 status: Status::Connecting,
                 interface: None,
                 peer: DomId(0),
-                groups: BTreeSet::new(),
-                untold: Vec::new(),
+                groups: Groups::new(),
+                trusted: Trusted::No,
                 connections: 0,
             }),
             control: Mutex::new(None),
             requests: Requests::default(),
             waiters: Waiters::new(),
             holds: AtomicBool::new(false),
+            tells_groups: AtomicBool::new(false),
             turns: Turns::default(),
             next_queue: AtomicUsize::new(0),
         }
@@ -109,23 +118,49 @@ impl<'g, P: Platform> Core<'g, P> {
         self.waiters.wake_all();
     }
 
-    /// Tells the backend of groups, as far as there is room.
-    pub(super) fn tell_groups(&self) -> Result<(), Fault> {
+    /// Tells the backend of groups, as far as there is room, and takes its answers.
+    pub(super) fn tell_groups(&self) -> Result<Told, Fault> {
         let mut link = self.link.lock();
-        let Some(first) = self.queues.first().filter(|_| !link.untold.is_empty()) else {
-            return Ok(());
+        let Some(first) = self.queues.first() else {
+            return Ok(Told::Nothing);
         };
         let mut queue = first.lock();
         if !queue.is_open() {
-            return Ok(());
+            return Ok(Told::Nothing);
         }
-        while let Some((kind, group)) = link.untold.first().copied() {
-            if !queue.tx.has_room(0)? || !queue.tx.push_group(kind, group) {
+        queue.tx.reclaim()?;
+        let mut told = Told::Nothing;
+        for answer in queue.tx.take_answers() {
+            link.groups.answered(answer);
+            told = Told::Something;
+        }
+        while let Some((kind, group)) = link.groups.next() {
+            if !queue.tx.push_group(kind, group) {
                 break;
             }
-            link.untold.remove(0);
+            link.groups.asked(kind, group);
         }
-        queue.publish()
+        queue.publish()?;
+        let waits = link.groups.waits();
+        self.tells_groups.store(waits, Ordering::Release);
+        // Who sleeps is woken by the next answer.
+        if waits && queue.tx.listen() {
+            told = Told::Something;
+        }
+        drop(queue);
+        drop(link);
+        if told == Told::Something {
+            self.waiters.wake_all();
+        }
+        Ok(told)
+    }
+
+    /// The same, if there is something to be told, or to be answered.
+    pub(super) fn go_on_telling_groups(&self) -> Result<Told, Fault> {
+        match self.tells_groups.load(Ordering::Acquire) {
+            true => self.tell_groups(),
+            false => Ok(Told::Nothing),
+        }
     }
 
     /// Goes on telling the backend how to choose queues.
@@ -243,6 +278,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
         }
         let mut link = self.link.lock();
         link.peer = offer.domid;
+        link.trusted = self.config.trust.of(offer);
         link.interface = Some(interface);
         Ok(keys)
     }
@@ -262,12 +298,12 @@ impl<P: Platform> Frontend for Core<'_, P> {
             features = interface.features;
         }
         link.connections += 1;
-        link.untold.clear();
-        if features.contains(Features::MULTICAST) {
-            let all: Vec<_> = link.groups.iter().copied().collect();
-            let add = |group| (NetifExtraType::MCAST_ADD, group);
-            link.untold.extend(all.into_iter().map(add));
-        }
+        let is_told = self.config.multicast == Multicast::Joined;
+        link.groups
+            .begin(match is_told && features.contains(Features::MULTICAST) {
+                true => Filter::Groups,
+                false => Filter::Nothing,
+            });
         drop(link);
         for queue in Self::live(self) {
             queue.lock().open(features)?;
@@ -328,6 +364,8 @@ impl<P: Platform> Frontend for Core<'_, P> {
             }
         }
         *self.control.lock() = None;
+        self.link.lock().groups.begin(Filter::Unknown);
+        self.tells_groups.store(false, Ordering::Release);
         self.set_status(status);
     }
 

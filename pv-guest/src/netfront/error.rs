@@ -10,6 +10,8 @@ pub enum Error {
     TooLong,
     /// The backend cannot do that.
     NotSupported(&'static str),
+    /// The backend passes no more multicast groups: Linux's passes 64.
+    GroupRefused,
     /// The backend did not send it.
     Dropped,
     /// The backend went away before it said whether it had sent it.
@@ -43,6 +45,7 @@ impl core::fmt::Display for Error {
         let text = match self {
             Self::TooLong => "the packet is too long",
             Self::NotSupported(what) => return write!(f, "network: the backend has no {what}"),
+            Self::GroupRefused => "the backend passes no more multicast groups",
             Self::Dropped => "the backend dropped the packet",
             Self::Lost => "the backend went away",
             Self::Broken(fault) => return write!(f, "network: {fault}"),

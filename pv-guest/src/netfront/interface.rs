@@ -4,7 +4,7 @@ use core::{fmt, str::FromStr};
 
 use bitflags::bitflags;
 
-use crate::xenbus::{Fault, Nodes, Offer};
+use crate::xenbus::{Fault, Nodes, Offer, Trust};
 
 /// A hardware address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,7 +107,7 @@ impl Interface {
         "multi-queue-max-queues",
         "carrier",
     ];
-    pub(super) const OWN_KEYS: &'static [&'static str] = &["mac", "mtu"];
+    pub(super) const OWN_KEYS: &'static [&'static str] = &["mac", "mtu", Trust::KEY];
 
     /// Source: `io/netif.h`.
     pub(super) fn read(offer: &Offer, queues: usize) -> Result<Self, Fault> {

@@ -23,6 +23,7 @@ pub(crate) mod checksum;
 mod control;
 mod core;
 mod error;
+mod groups;
 mod interface;
 mod packet;
 mod poller;
@@ -36,22 +37,19 @@ mod waiters;
 use ::core::{future::poll_fn, task::Poll, time::Duration};
 use alloc::{string::String, sync::Arc, vec::Vec};
 
-use hypercall_abi::{PAGE_SIZE, io::netif::NetifExtraType, platform::Platform};
+use hypercall_abi::{PAGE_SIZE, platform::Platform};
 
-use self::{
-    checksum::Fix,
-    core::{Core, Link},
-    packet::Packet,
-};
+use self::{checksum::Fix, core::Core, groups::Groups, packet::Packet};
 use crate::{
     Current,
     granted_buf::GrantedBuf,
-    xenbus::{Attendant, Bus},
+    xenbus::{Attendant, Bus, Trusted},
 };
 
-pub use crate::xenbus::Status;
+pub use crate::xenbus::{Status, Trust};
 pub use control::{Steered, Steering};
 pub use error::Error;
+pub use groups::Membership;
 pub use interface::{Carrier, ETHERNET_BYTES, Features, Interface, Mac, NoMac};
 pub use packet::{Checksum, Hash, Offload, Protocol, Received, Segmentation};
 pub use poller::Poller;
@@ -90,6 +88,9 @@ pub struct Config {
     pub offloads: Offloads,
     /// How the backend is to choose among several queues, if it can be told.
     pub steering: Option<Steering>,
+    /// Who says whether the backend is trusted with pages of the user's: see
+    /// [`Nic::buffer`].
+    pub trust: Trust,
 }
 
 impl Default for Config {
@@ -101,6 +102,7 @@ impl Default for Config {
             multicast: Multicast::All,
             offloads: Offloads::All,
             steering: None,
+            trust: Trust::default(),
         }
     }
 }
@@ -329,20 +331,29 @@ impl<'g, P: Platform> Nic<'g, P> {
         Ok(())
     }
 
-    /// Memory of so many pages that the backend has: see
-    /// [`send_granted`](Self::send_granted).
+    /// Memory of so many pages that the backend has, unless the toolstack says that the
+    /// backend is not to be trusted: see [`send_granted`](Self::send_granted).
     ///
     /// # Errors
     /// [`Error::NoMemory`]; those of [`ready`](Self::ready).
     pub async fn buffer(&self, pages: usize) -> Result<GrantedBuf<'g, P>, Error> {
         self.ready().await?;
-        let peer = self.core().link.lock().peer;
-        GrantedBuf::for_owner(self.core().lender, peer, pages).map_err(|_| Error::NoMemory)
+        let (peer, trusted) = {
+            let link = self.core().link.lock();
+            (link.peer, link.trusted)
+        };
+        let lender = self.core().lender;
+        let buffer = match trusted {
+            Trusted::Yes => GrantedBuf::for_owner(lender, peer, pages),
+            Trusted::No => GrantedBuf::private(self.core().bus.grants(), peer, pages),
+        };
+        buffer.map_err(|_| Error::NoMemory)
     }
 
     /// Sends the first `len_bytes` bytes of `buffer` without a copy, and waits
     /// until the backend has sent them. The buffer comes back; it is lost if the
-    /// future is dropped. A buffer of a backend in another domain is copied.
+    /// future is dropped. A buffer of a backend in another domain is copied, and so is
+    /// each if the toolstack says that the backend is not to be trusted.
     ///
     /// # Errors
     /// Those of [`send`](Self::send), [`Error::Dropped`], [`Error::Lost`];
@@ -363,7 +374,10 @@ impl<'g, P: Platform> Nic<'g, P> {
         let mut pages = ::core::mem::take(&mut buffer.pages);
         let mut poller = self.poller();
         let sent = poll_fn(|cx| {
-            let is_lent = buffer.is_lent() && self.core().link.lock().peer == buffer.peer();
+            let is_lent = {
+                let link = self.core().link.lock();
+                buffer.is_lent() && link.peer == buffer.peer() && link.trusted == Trusted::Yes
+            };
             if !is_lent || packet.needs_look() {
                 return Poll::Ready(Ok((0, Lending::Copy)));
             }
@@ -411,28 +425,31 @@ impl<'g, P: Platform> Nic<'g, P> {
 
     // ---- Multicast ----
 
-    /// Has packets to a multicast group come; also after a reconnection.
-    pub fn join(&self, group: Mac) {
-        let mut link = self.core().link.lock();
-        if link.groups.insert(group) {
-            self.tell_group(link, NetifExtraType::MCAST_ADD, group);
-        }
+    /// Has packets to a multicast group come, also after a reconnection, and waits until
+    /// the backend has said whether it passes them. Dropping the future leaves the wish.
+    ///
+    /// # Errors
+    /// [`Error::GroupRefused`]: the backend passes no more groups. Those of
+    /// [`ready`](Self::ready).
+    pub async fn join(&self, group: Mac) -> Result<(), Error> {
+        self.wish(|groups| groups.join(group));
+        let mut poller = self.poller();
+        poll_fn(|cx| poller.poll_joined(cx, group)).await
     }
 
     /// Packets to that group need not come any more.
     pub fn leave(&self, group: Mac) {
-        let mut link = self.core().link.lock();
-        if link.groups.remove(&group) {
-            self.tell_group(link, NetifExtraType::MCAST_DEL, group);
-        }
+        self.wish(|groups| groups.leave(group));
     }
 
-    fn tell_group(&self, mut link: spin::MutexGuard<'_, Link>, kind: NetifExtraType, group: Mac) {
-        let features = link.interface.map(|interface| interface.features);
-        if features.is_some_and(|features| features.contains(Features::MULTICAST)) {
-            link.untold.push((kind, group));
-        }
-        drop(link);
+    /// Whether packets to that group come: a backend that came later may refuse what the
+    /// one before it did not.
+    pub fn membership(&self, group: Mac) -> Membership {
+        self.core().link.lock().groups.membership(group)
+    }
+
+    fn wish(&self, change: impl FnOnce(&mut Groups)) {
+        change(&mut self.core().link.lock().groups);
         if let Err(fault) = self.core().tell_groups() {
             self.core().requests.fault(fault);
         }

@@ -10,8 +10,9 @@ use core::{
 use hypercall_abi::platform::Platform;
 
 use super::{
-    Error, Features, Interface, Nic, Offload, Protocol, Received, Status,
+    Error, Features, Interface, Mac, Membership, Nic, Offload, Protocol, Received, Status,
     checksum::{Fix, settle},
+    core::Told,
     packet::Packet,
     queue::Queue,
     rx::Came,
@@ -162,6 +163,11 @@ impl<'g, P: Platform> Poller<'g, P> {
                 core.requests.fault(fault);
             }
         }
+        match core.go_on_telling_groups() {
+            Ok(Told::Something) => came = Poll::Ready(()),
+            Ok(Told::Nothing) => {}
+            Err(fault) => core.requests.fault(fault),
+        }
         if came.is_ready() {
             // It may be for another.
             core.waiters.wake_others(self.place);
@@ -184,6 +190,30 @@ impl<'g, P: Platform> Poller<'g, P> {
                 return Poll::Ready(Ok(interface));
             }
             if self.sleep(cx).is_pending() && self.nic.status() == status {
+                return Poll::Pending;
+            }
+            if self.is_turn_over(cx) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits until the backend has said whether it passes a group.
+    pub(super) fn poll_joined(
+        &mut self,
+        cx: &mut Context<'_>,
+        group: Mac,
+    ) -> Poll<Result<(), Error>> {
+        loop {
+            self.drive()?;
+            match self.nic.membership(group) {
+                Membership::Refused => return Poll::Ready(Err(Error::GroupRefused)),
+                Membership::Asked => {}
+                // Somebody else left it meanwhile, who wants no packets.
+                Membership::Joined | Membership::No => return Poll::Ready(Ok(())),
+            }
+            let slept = self.sleep(cx);
+            if slept.is_pending() && self.nic.membership(group) == Membership::Asked {
                 return Poll::Pending;
             }
             if self.is_turn_over(cx) {

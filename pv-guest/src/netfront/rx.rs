@@ -143,17 +143,22 @@ impl<'g, P: Platform> Rx<'g, P> {
             page.peer().copy_from(&ZEROES);
             page.renew(peer)?;
         }
+        let pages = RingPages::new(self.grants, peer, 1)?;
+        let gref = pages.grefs().first().copied().ok_or(Fault::NoMemory)?;
         while self.pages.len() < self.wanted_pages {
             match lend(self.grants, peer) {
                 Ok(page) => self.pages.push(page),
-                // Fewer will do, if the largest packet fits.
-                Err(_) if self.pages.len() >= XEN_NETIF_NR_SLOTS_MIN => break,
+                // Fewer will do, if the largest packet fits; and something is left for
+                // what is sent, and for others.
+                Err(_) if self.pages.len() >= XEN_NETIF_NR_SLOTS_MIN => {
+                    let most = (self.pages.len() / 2).max(XEN_NETIF_NR_SLOTS_MIN);
+                    self.pages.truncate(most);
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         self.counters.pages = self.pages.len() as u32;
-        let pages = RingPages::new(self.grants, peer, 1)?;
-        let gref = pages.grefs().first().copied().ok_or(Fault::NoMemory)?;
         self.ring = Some(FrontRing::new(pages).ok_or(Fault::NoMemory)?);
         self.free = (0..self.pages.len() as u16).rev().collect();
         (self.put, self.taken) = (0, 0);

@@ -90,6 +90,7 @@ pub fn run(steps: &[Step]) {
             key: [0x6d; 40],
             hashes: NetifHashTypes::IPV4,
         }),
+        ..netfront::Config::default()
     };
     let mut kept = 0;
     with_bus(domain, |bus, ports| {
@@ -102,6 +103,12 @@ pub fn run(steps: &[Step]) {
                 Step::Receive => Some(Box::pin(async {
                     let _any = nic.receive(&mut Vec::new()).await;
                 })),
+                Step::Group(which) if which % 2 == 0 => {
+                    let nic = &nic;
+                    Some(Box::pin(async move {
+                        let _any = nic.join(Mac([1, 0, 0x5e, 0, 0, which / 2])).await;
+                    }))
+                }
                 Step::Reconnect => Some(Box::pin(async {
                     let _any = nic.reconnect().await;
                 })),
@@ -117,9 +124,7 @@ pub fn run(steps: &[Step]) {
                 }
                 Step::Group(which) => {
                     let group = Mac([1, 0, 0x5e, 0, 0, which / 2]);
-                    if which % 2 == 0 {
-                        nic.join(group);
-                    } else {
+                    if which % 2 != 0 {
                         nic.leave(group);
                     }
                 }

@@ -25,7 +25,7 @@ use hypercall_abi::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Checksum, Counters, Error, Features, Mac, Offload};
+use super::{Checksum, Counters, Error, Features, Mac, Offload, groups::Answer};
 use crate::{
     granted_buf::{Lender, Lent},
     ring_pages::RingPages,
@@ -53,8 +53,8 @@ enum Use {
     Own,
     /// A piece of this job's.
     Job(usize),
-    /// A request without bytes.
-    Control,
+    /// A request without bytes, about a group.
+    Group(NetifExtraType, Mac),
 }
 
 #[derive(Debug)]
@@ -92,6 +92,8 @@ pub(super) struct Tx<'g, P: Platform> {
     /// Slots of the ring with more information: each is answered by nothing.
     extras: u32,
     jobs: Vec<Option<Job<'g, P>>>,
+    /// What the backend answered about groups, until somebody takes it.
+    answers: Vec<Answer>,
     /// What the backend can do about packets that are joined.
     joins: Features,
     /// A packet that is not in the ring yet.
@@ -119,6 +121,7 @@ impl<'g, P: Platform> Tx<'g, P> {
             free: (0..SLOTS as u16).rev().collect(),
             extras: 0,
             jobs: Vec::new(),
+            answers: Vec::new(),
             joins: Features::empty(),
             train: None,
             counters: Counters::default(),
@@ -167,6 +170,12 @@ impl<'g, P: Platform> Tx<'g, P> {
             }
             self.free_slot(index as u16, Err(Error::Lost));
         }
+        self.answers.clear();
+    }
+
+    /// What the backend answered about groups.
+    pub(super) fn take_answers(&mut self) -> Vec<Answer> {
+        core::mem::take(&mut self.answers)
     }
 
     /// Says what the backend can do.
@@ -357,7 +366,7 @@ impl<'g, P: Platform> Tx<'g, P> {
             flags: NetTxFlags::EXTRA_INFO.bits(),
             ..NetifTxRequest::default()
         };
-        self.push_request(request, Use::Control);
+        self.push_request(request, Use::Group(kind, group));
         self.push_extra(&extra);
         true
     }
@@ -454,7 +463,16 @@ impl<'g, P: Platform> Tx<'g, P> {
                 NetifStatus::OKAY => Ok(()),
                 _ => Err(Error::Dropped),
             };
-            self.counters.tx_dropped += u64::from(result.is_err());
+            let used = slot.map(|slot| slot.used);
+            if let Some(Use::Group(kind, group)) = used {
+                self.answers.push(Answer {
+                    kind,
+                    group,
+                    is_done: result.is_ok(),
+                });
+            } else {
+                self.counters.tx_dropped += u64::from(result.is_err());
+            }
             self.free_slot(response.id, result);
         }
     }
