@@ -1,6 +1,8 @@
 //! A guest that runs as an ordinary process, on a platform that its host made
 //! (the mock hypervisor, say).
 
+extern crate std;
+
 use core::ptr::NonNull;
 
 use hypercall_abi::{
@@ -13,7 +15,7 @@ use hypercall_abi::{
 
 use crate::{
     BootInfo, Current, Error, Guest, GuestType,
-    boot_info::RingLocation,
+    boot_info::{RingLocation, StartInfoPlace},
     console,
     guest::{SharedPage, console_ring, place_shared_info},
     power,
@@ -46,9 +48,10 @@ pub unsafe fn start(
     main: fn(Guest) -> Result<(), Error>,
 ) -> ! {
     PLATFORM.call_once(|| platform);
-    // SAFETY: valid as the caller promised; nothing writes the start
-    // information after the domain was built.
-    let start = unsafe { start_info.as_ref() };
+    // SAFETY: valid as the caller promised; only a suspend writes it again.
+    let start = unsafe { start_info.read() };
+    // A suspend changes the domain's: no reference leads there.
+    let start: &'static StartInfo = std::boxed::Box::leak(std::boxed::Box::new(start));
     // SAFETY: the caller's promise; the shared page is used as peer memory.
     let shared = unsafe { PeerPtr::new(shared_info) };
     if start.magic.starts_with(START_INFO_MAGIC_PREFIX) && start.console.mfn.0 != 0 {
@@ -61,7 +64,12 @@ pub unsafe fn start(
             console::set(console::Device::Ring(ring));
         }
     }
+    let place = StartInfoPlace(start_info.as_ptr().expose_provenance());
     let adopted = BootInfo::from_pv(start, None)
+        .map(|mut info| {
+            info.start_info = Some(place);
+            info
+        })
         .and_then(|info| Guest::adopt_with_console(platform, info, Some(SharedPage(shared))));
     crate::entry::finish(adopted.and_then(main))
 }

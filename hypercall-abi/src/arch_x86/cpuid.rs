@@ -89,10 +89,12 @@ impl Cpuid {
 
     /// The hypervisors that show themselves, with the first leaf of each. There
     /// may be several: Xen with Hyper-V's interface shows two.
+    ///
+    /// Their signatures say so, not the bit for them in leaf 1: a configuration
+    /// may hide that (`cpuid="host,hypervisor=0"`). A processor without one answers
+    /// with what is no signature.
     pub fn hypervisors(self) -> impl Iterator<Item = (Hypervisor, u32)> {
-        let present = self.leaf(1, 0).ecx & (1 << 31) != 0 || self.0 == Reader::Forced;
-        let blocks = if present { BLOCKS } else { 0 };
-        hypervisors(blocks, move |leaf| self.leaf(leaf, 0))
+        hypervisors(move |leaf| self.leaf(leaf, 0))
     }
 
     /// What Xen says about itself and this guest, if Xen is there.
@@ -120,8 +122,8 @@ impl Cpuid {
 /// Blocks to look at.
 const BLOCKS: u32 = 0x100;
 
-fn hypervisors(blocks: u32, leaf: impl Fn(u32) -> Leaf) -> impl Iterator<Item = (Hypervisor, u32)> {
-    (0..blocks).filter_map(move |block| {
+fn hypervisors(leaf: impl Fn(u32) -> Leaf) -> impl Iterator<Item = (Hypervisor, u32)> {
+    (0..BLOCKS).filter_map(move |block| {
         let base = FIRST_LEAF + block * 0x100;
         Hypervisor::from_signature(leaf(base)).map(|hypervisor| (hypervisor, base))
     })
@@ -293,9 +295,11 @@ mod tests {
             0x4000_0000 => says(b"Microsoft Hv", 0x4000_000c),
             0x4000_0100 => says(b"XenVMMXenVMM", 0x4000_0105),
             0x4000_ff00 => says(b"KVMKVMKVM\0\0\0", 0),
-            _ => Leaf::default(),
+            // The bit for hypervisors is in leaf 1, and may be hidden.
+            0x4000_0000.. => Leaf::default(),
+            _ => panic!("leaf {leaf:#x} is not theirs"),
         };
-        let found: std::vec::Vec<_> = hypervisors(BLOCKS, leaf).collect();
+        let found: std::vec::Vec<_> = hypervisors(leaf).collect();
         assert_eq!(
             found,
             [
@@ -304,7 +308,15 @@ mod tests {
                 (Hypervisor::Kvm, 0x4000_ff00)
             ]
         );
-        assert_eq!(hypervisors(BLOCKS, |_| Leaf::default()).count(), 0);
+        assert_eq!(hypervisors(|_| Leaf::default()).count(), 0);
+        // Intel's processors answer with their last leaf.
+        let other = Leaf {
+            eax: 7,
+            ebx: u32::MAX,
+            ecx: 100,
+            edx: 0,
+        };
+        assert_eq!(hypervisors(|_| other).count(), 0);
     }
 
     #[test]

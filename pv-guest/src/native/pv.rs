@@ -64,7 +64,8 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
     if start_info < image::VIRT_BASE as usize || !place.is_aligned() {
         return Err(Error::StartInfo("the address of start_info is wrong"));
     }
-    // SAFETY: Xen mapped it and nothing writes it again.
+    // SAFETY: Xen mapped it. What is kept of it is the command line, which nothing
+    // writes again; a suspend changes other fields.
     let start: &'static StartInfo = unsafe { &*place };
     let m2p = machphys_mapping(&Native).map_err(asking("find the machine-to-physical table"))?;
     M2P.store(m2p.v_start, Ordering::Relaxed);

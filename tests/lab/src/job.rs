@@ -114,6 +114,8 @@ pub(crate) struct Job {
     pub(crate) command_line: String,
     /// A file that is loaded with it: its ramdisk, for Linux.
     pub(crate) module: Option<PathBuf>,
+    /// Lines of its own in the configuration that `xl` is given.
+    pub(crate) xl: Vec<String>,
     /// Its disks.
     pub(crate) disks: Vec<Disk>,
     /// Its network.
@@ -184,6 +186,7 @@ impl Job {
             vcpus: 1,
             command_line: String::new(),
             module: None,
+            xl: Vec::new(),
             disks: Vec::new(),
             net: None,
             with: With::Nobody,

@@ -169,6 +169,10 @@ struct RunOptions {
     /// A file to load with it, as a module: its ramdisk (not on mock)
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
+    /// A line for the configuration that xl is given (xen-pv and xen-pvh), such as
+    /// maxmem=128
+    #[arg(long, value_name = "LINE")]
+    xl: Vec<String>,
     /// Seconds until it is ended: 60, or a day if it has a network
     #[arg(long, value_name = "S")]
     timeout: Option<u64>,
@@ -284,6 +288,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         vcpus: options.vcpus,
         command_line: options.cmdline,
         module: options.module,
+        xl: options.xl,
         disks,
         net,
         with: options.with,

@@ -21,6 +21,8 @@ pub(crate) struct Scenario {
     guest: &'static str,
     memory_mib: u32,
     command_line: &'static str,
+    /// Lines of its own in the configuration that `xl` is given.
+    xl: &'static [&'static str],
     /// Bytes of a module that is loaded with it; none if zero.
     module_bytes: usize,
     with: With,
@@ -70,6 +72,7 @@ const fn scenario(
         guest,
         memory_mib: 32,
         command_line: "",
+        xl: &[],
         module_bytes: 0,
         with: With::Nobody,
         crowd: Crowd {
@@ -162,6 +165,11 @@ pub(crate) const ALL: &[Scenario] = &[
             "tour",
             &["module 0      1000001 bytes, sum 124998136", "powering off"],
         )
+    },
+    Scenario {
+        xl: &["cpuid=\"host,hypervisor=0\""],
+        only_on: &[Platform::XenPvh],
+        ..scenario("the bit for hypervisors is hidden", "hello", &["on Xen 4."])
     },
     // QEMU puts it below the end of the memory below 4 GiB: at 2 GiB.
     Scenario {
@@ -567,6 +575,7 @@ impl Scenario {
                 ..Tools::default()
             },
             command_line: self.command_line.to_owned(),
+            xl: self.xl.iter().map(|line| (*line).to_owned()).collect(),
             module: module(self.module_bytes).map_err(|error| format!("{error:#}"))?,
             disks: disks.into_iter().collect(),
             net: Net::of(self.guest, None).map_err(|error| format!("{error:#}"))?,

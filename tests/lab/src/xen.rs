@@ -209,7 +209,11 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         parts
     };
     let folder = run_folder()?;
-    let own = configuration(job, "guest", &job.command_line);
+    let mut own = configuration(job, "guest", &job.command_line);
+    for line in &job.xl {
+        own.push_str(line);
+        own.push('\n');
+    }
     let peer = configuration(job, "peer", PEER_COMMAND_LINE);
     let script = match job.debug {
         Debug::Off => JOB_SCRIPT.to_owned(),
