@@ -142,10 +142,10 @@ fn on_xen(samples: &[Sample], xen: XenVersion) -> Result<Vec<Told>> {
     let output = machine.output()?;
     let bytes: usize = files.iter().map(|(_, content)| content.len() + 1024).sum();
     let blocks = bytes / 65536 + 2;
-    write!(
+    writeln!(
         input,
         "echo; dd if=/dev/vda bs=64k count={blocks} iflag=direct 2>/dev/null | tar xf - -C /job; \
-         sh /job/run.sh\n"
+         sh /job/run.sh"
     )?;
     input.flush()?;
     let all = read(output).context("domain 0 did not say what became of them")?;

@@ -324,7 +324,7 @@ pub(crate) fn unmap_page(
     let Some(at) = entry_at(memory, place) else {
         if let Some(new) = new {
             // Xen has taken it by then.
-            let _gone = memory.take_entry_away(new);
+            memory.take_entry_away(new);
         }
         return None;
     };

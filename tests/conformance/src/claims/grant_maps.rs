@@ -138,7 +138,7 @@ impl<'p> Aside<'p> {
         // SAFETY: a page of ours.
         unsafe { page.cast::<u64>().write_volatile(number) };
         let frame = platform.gfn_of(page).ok_or("no frame")?;
-        let entry = frame.0 * PAGE_SIZE as u64 | PRESENT | WRITE | USER | NO_EXECUTE;
+        let entry = (frame.0 * PAGE_SIZE as u64) | PRESENT | WRITE | USER | NO_EXECUTE;
         // SAFETY: an address that was reserved.
         unsafe { mmu::update_va_mapping(platform, at as usize, entry, Flush::All) }?;
         Ok(Self {
@@ -213,7 +213,7 @@ fn status_words_that_are_mapped_stay(guest: &Guest) -> Verdict {
     grant_table::get_status_frames(platform, &mut frames)?;
     let window = platform.reserve_window(1).ok_or("no window")?;
     let at = window.addr().get();
-    let entry = frames[0] * PAGE_SIZE as u64 | PRESENT | USER | NO_EXECUTE;
+    let entry = (frames[0] * PAGE_SIZE as u64) | PRESENT | USER | NO_EXECUTE;
     // SAFETY: an address that was reserved.
     let mapped = unsafe { mmu::update_va_mapping(platform, at, entry, Flush::All) };
     // SAFETY: as above.
