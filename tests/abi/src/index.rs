@@ -52,6 +52,14 @@ fn caller(caller: Caller) -> &'static str {
     }
 }
 
+/// Operations of hypercalls: one that PV and HVM guests make with other arguments, by two
+/// functions, is one.
+fn operations() -> usize {
+    let names: std::collections::BTreeSet<_> =
+        facts::CALLS.iter().map(|call| call.c_name).collect();
+    names.len()
+}
+
 fn text(ours: &Ours) -> Result<String> {
     let mut text = String::from(
         "From the names in Xen's headers to the names here.\n\n\
@@ -59,8 +67,10 @@ fn text(ours: &Ours) -> Result<String> {
     );
     writeln!(
         text,
-        "| | covered |\n|---|---|\n| calls | {} |\n| structures | {} |\n| constants | {} |\n\n\
+        "| | covered |\n|---|---|\n| operations | {} |\n| functions for them | {} |\n\
+         | structures | {} |\n| constants | {} |\n\n\
          `cargo lab abi` compares each of them with the headers of Xen 4.20 and 4.17.\n",
+        operations(),
         facts::CALLS.len(),
         ours.structs.len(),
         ours.numbers.len() + ours.texts.len()

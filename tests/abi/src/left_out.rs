@@ -113,6 +113,10 @@ pub(crate) const CALLS: &[(&str, &str)] = &[
     ("XENMEM_acquire_resource", "device models"),
     ("XENMEM_get_pod_target", "toolstack"),
     ("XENMEM_machine_memory_map", "initial domain"),
+    (
+        "XENMEM_reserved_device_memory_map",
+        "toolstack, by its header (Xen answers any guest)",
+    ),
     ("XENMEM_resource_*", "no call"),
     ("XENMEM_set_memory_map", "toolstack"),
     ("XENMEM_set_pod_target", "toolstack"),

@@ -20,6 +20,7 @@ mod costs;
 mod faults;
 mod flood;
 mod hypercall_page;
+mod lent;
 mod measure;
 #[cfg(target_os = "none")]
 mod noise;

@@ -53,13 +53,18 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
         With::Bench => disks = vec!["\"phy:/dev/ram0,xvda,w\"".to_owned()],
         _ => {}
     }
+    // For the claims: more than one page of the queues' array has.
+    let channels = match job.with {
+        With::Toolstack => "event_channels=2000\n",
+        _ => "",
+    };
     let has_network = job.net.is_some() || job.with == With::Bench;
     let command_line = format!("{options} {command_line}");
     let command_line = command_line.trim_start().replace(['"', '\n', '\\'], " ");
     format!(
         "name=\"{name}\"\ntype=\"{kind}\"\nkernel=\"/job/image\"\nmemory={}\nvcpus={}\n\
          cmdline=\"{command_line}\"\ntsc_mode=\"native\"\non_poweroff=\"destroy\"\n\
-         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n{ramdisk}disk=[{}]\nvif=[{}]\n",
+         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n{channels}{ramdisk}disk=[{}]\nvif=[{}]\n",
         job.memory_mib.max(least_mib),
         job.vcpus,
         disks.join(", "),

@@ -3,7 +3,8 @@
 //! - `torture=S`: random reads, writes and flushes of a disk for so many seconds,
 //!   to which the world outside does what it likes; each sector is compared with
 //!   what it may be. `depth=N` tasks (32), `queues=N` of the disk (4), `seed=N`;
-//!   `compare=no` for a disk that may give back anything.
+//!   `compare=no` for a disk that may give back anything. `statuses=N`: on until the
+//!   disk's status has changed so often, for 12 times as long at the most.
 //! - `again=N`: a disk is used by one frontend after the other, N of them, each with
 //!   another number of queues and another size of rings than the one before: what that
 //!   one left in the store is of no use to it.

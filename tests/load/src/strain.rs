@@ -24,6 +24,9 @@ struct Seen {
     sizes: Cell<u32>,
 }
 
+/// How many times as long it works for what is to happen to the disk.
+const MOST_TIMES: u64 = 12;
+
 /// Works for so many seconds.
 pub(crate) fn run(guest: &Guest, options: &Options<'_>, seconds: u64) -> Result<(), Error> {
     let bus = guest.bus()?;
@@ -50,12 +53,18 @@ pub(crate) fn run(guest: &Guest, options: &Options<'_>, seconds: u64) -> Result<
     };
     let mut seeds = Random(options.number("seed").unwrap_or(1));
     let deadline_ns = time::deadline_ns(Duration::from_secs(seconds));
+    // Until something has happened to the disk so often, however slow whoever has it happen is.
+    let statuses = options.number("statuses").unwrap_or(0);
+    let last_ns = time::deadline_ns(Duration::from_secs(seconds.saturating_mul(MOST_TIMES)));
+    let seen = Seen::default();
     let tasks = (0..depth).map(|number| {
-        let more = || time::now_ns() < deadline_ns;
+        let more = || {
+            let now_ns = time::now_ns();
+            now_ns < deadline_ns || (u64::from(seen.statuses.get()) < statuses && now_ns < last_ns)
+        };
         Task::new(&disk, number, seeds.next(), belief).run(more)
     });
     let tasks: Vec<_> = tasks.collect();
-    let seen = Seen::default();
     let work = core::pin::pin!(join_all(tasks));
     let watch = core::pin::pin!(watch(&disk, &seen));
     let tallies = match executor::block_on(select(work, watch)) {

@@ -83,6 +83,7 @@ impl Parts {
             watchdogs: Watchdogs::default(),
             assists: 0,
             wall_ns,
+            read_ns: 0,
             shutdown: None,
             shutdown_code: None,
             resume: None,

@@ -72,6 +72,8 @@ pub(crate) struct State {
         expect(dead_code, reason = "told by who runs a guest's image")
     )]
     pub(crate) wall_ns: u64,
+    /// The latest time that its guest has read.
+    pub(crate) read_ns: u64,
     pub(crate) shutdown: Option<Shutdown>,
     /// The reason that its end is to have, if it was told beforehand.
     pub(crate) shutdown_code: Option<ShutdownReason>,

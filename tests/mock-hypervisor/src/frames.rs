@@ -108,14 +108,23 @@ impl Memory {
         }
     }
 
+    /// Whether a frame is the domain's. A PV guest keeps what it maps; of a PVH guest's,
+    /// Xen maps all.
+    fn keeps(&self, frame: &Frame) -> bool {
+        let is_pv = self.first_mfn() != 0;
+        frame.allocated || (is_pv && (frame.mappings > 0 || frame.uses > 0))
+    }
+
     /// Frames that are the domain's.
     pub(crate) fn reservation(&self) -> usize {
         let frames = self.frames.frames.iter();
-        // A PV guest keeps what it maps; of a PVH guest's, Xen maps all.
-        let keeps = self.first_mfn() != 0;
-        frames
-            .filter(|frame| frame.allocated || (keeps && (frame.mappings > 0 || frame.uses > 0)))
-            .count()
+        frames.filter(|frame| self.keeps(frame)).count()
+    }
+
+    /// Whether there is such a frame, and it is the domain's.
+    pub(crate) fn has(&self, gfn: Gfn) -> bool {
+        let index = self.ram_index(gfn);
+        index.is_some_and(|index| self.keeps(&self.frames.frames[index]))
     }
 
     /// Uses a frame as what it is to be: a table is checked with all below it.

@@ -115,6 +115,8 @@ pub(crate) struct Use {
     pub(crate) gfn: Gfn,
     /// The part of the frame that is granted.
     pub(crate) part: std::ops::Range<usize>,
+    /// Whether it is granted as a page, which can be mapped.
+    pub(crate) is_whole: bool,
 }
 
 /// An entry as it was read, once.
@@ -380,6 +382,8 @@ impl World {
             return Err(GrantStatus::GENERAL_ERROR);
         }
         let mut part = 0..PAGE_SIZE;
+        let is_part = grants.version == 2 && flags.contains(GrantFlags::SUB_PAGE);
+        let is_whole = !transitive && !is_part;
         let (mut frame_owner, mut gfn) = (owner, Gfn(entry.frame));
         if transitive {
             if hops == MOST_HOPS {
@@ -400,7 +404,7 @@ impl World {
             part = start..start + (entry.low >> 16) as usize;
         }
         let ram = self.domains.get(&frame_owner);
-        if ram.and_then(|state| state.memory.ram_of(gfn)).is_none() {
+        if !ram.is_some_and(|state| state.memory.has(gfn)) {
             return Err(GrantStatus::BAD_PAGE);
         }
         let state = self.domains.get_mut(&owner);
@@ -421,6 +425,7 @@ impl World {
             frame_owner,
             gfn,
             part,
+            is_whole,
         })
     }
 

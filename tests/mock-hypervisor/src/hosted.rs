@@ -110,7 +110,8 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
         command_line: env::var("PV_GUEST_CMDLINE").unwrap_or_default(),
         console: Some(Box::new(io::stdout())),
         time: Time::Real,
-        max_event_channels: 0,
+        // More than one page of the queues' array has.
+        max_event_channels: 2000,
         on_shutdown: OnShutdown::ExitProcess,
     };
     let domain: &'static Domain = match Domain::new(config) {

@@ -5,6 +5,7 @@ mod builder;
 mod calls;
 mod config;
 mod console;
+mod counter;
 mod domain;
 mod faults;
 mod frames;

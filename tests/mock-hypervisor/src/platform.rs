@@ -12,7 +12,7 @@ use hypercall_abi::{
     xen::VcpuInfo,
 };
 
-use crate::{Domain, memory::ThisProcess};
+use crate::{Domain, counter, memory::ThisProcess, vcpus};
 
 // SAFETY: the mock follows Xen's interface for the calls that it knows, and
 // touches only the memory that they name.
@@ -157,7 +157,16 @@ impl Park for Domain {
 
 impl Clock for Domain {
     fn now_ns(&self) -> u64 {
-        self.xen.0.now_ns(&self.xen.0.lock())
+        // A guest reads it out of what it is told.
+        self.tell_time();
+        let mut state = self.lock();
+        let told = match state.ports.vcpu_info(vcpus::current()) {
+            Some(info) if state.memory.tables.is_none() => counter::read(info, counter::ticks()),
+            _ => self.xen.0.now_ns(&state.world),
+        };
+        // And never lets it go back, however the counter and the clock differ.
+        state.read_ns = state.read_ns.max(told);
+        state.read_ns
     }
 
     fn wall_clock_ns(&self) -> Option<u64> {

@@ -33,6 +33,8 @@ pub(crate) enum Binding {
     Virq(Virq, VcpuId),
     /// Other vCPUs, to wake this one.
     Ipi(VcpuId),
+    /// An interrupt of a device's, of which there is none.
+    Pirq(u32),
 }
 
 impl Binding {
@@ -456,6 +458,11 @@ impl Ports {
         }
         *slot = Some(queues);
         Ok(())
+    }
+
+    /// Whether the domain chose the FIFO interface.
+    pub(crate) const fn has_queues(&self) -> bool {
+        self.fifo.is_some()
     }
 
     /// `EVTCHNOP_expand_array`.

@@ -12,6 +12,7 @@ use hypercall_abi::{DomId, Errno, Port, VcpuId};
 use crate::{
     Shutdown, Time,
     backends::Backends,
+    counter::{self, Moment, Scale},
     domain::State,
     faults::Fate,
     play::Play,
@@ -43,6 +44,8 @@ pub(crate) struct Host {
     event: Condvar,
     pub(crate) time: Time,
     started: Instant,
+    /// The processor's counter then.
+    started_ticks: u64,
     pub(crate) started_wall_ns: u64,
 }
 
@@ -75,7 +78,7 @@ impl Xen {
     /// A host without domains.
     pub fn new(time: Time) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        let started = Instant::now();
+        let (started_ticks, started) = counter::together(Instant::now);
         let world = World {
             real: (time == Time::Real).then_some(started),
             ..World::default()
@@ -85,6 +88,7 @@ impl Xen {
             event: Condvar::new(),
             time,
             started,
+            started_ticks,
             started_wall_ns: wall.map_or(0, |since| since.as_nanos() as u64),
         }))
     }
@@ -103,6 +107,19 @@ impl Host {
             Time::Virtual => world.virtual_ns,
             Time::Real => self.started.elapsed().as_nanos() as u64,
         }
+    }
+
+    /// What time it is, as a vCPU is told it: of virtual time, the counter counts nothing.
+    pub(crate) fn moment(&self, world: &World) -> Moment {
+        let (ticks, ns) = counter::together(|| self.now_ns(world));
+        let scale = match self.time {
+            Time::Virtual => Scale {
+                factor: 0,
+                shift: 0,
+            },
+            Time::Real => Scale::of(ticks.saturating_sub(self.started_ticks), ns),
+        };
+        Moment { ticks, ns, scale }
     }
 
     /// Does what is due.
@@ -338,7 +355,7 @@ impl World {
     /// `EVTCHNOP_send`.
     pub(crate) fn send(&mut self, domid: DomId, port: Port) -> Result<(), Errno> {
         match self.binding(domid, port)? {
-            Binding::Closed | Binding::Virq(..) => return Err(Errno::EINVAL),
+            Binding::Closed | Binding::Virq(..) | Binding::Pirq(_) => return Err(Errno::EINVAL),
             // Nobody is bound yet: the event is lost, and that is no error.
             Binding::Unbound(_) => {}
             Binding::Console => {

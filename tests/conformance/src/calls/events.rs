@@ -1,13 +1,16 @@
 //! Calls of `event_channel_op`.
 
+use event_channels::Interface;
 use hypercall_abi::{
     DomId, Errno, Gfn, HypercallNr, Port,
-    event_channel::{self, BindPirqFlags, ChannelStatus},
+    event_channel::{self, BindPirqFlags, ChannelStatus, EVTCHNOP_STATUS, EvtchnStatus},
     xen::Virq,
 };
 
+use pv_guest::Guest;
+
 use super::{
-    Answer, CLOSED, Depends, Done, Fails, NO_DOMAIN, NO_VCPU, NOWHERE, P, Row, VCPU, both, check,
+    Answer, CLOSED, Chosen, Done, Fails, NO_DOMAIN, NO_VCPU, NOWHERE, P, Row, VCPU, both, check,
     done, raw, split,
 };
 
@@ -75,9 +78,15 @@ pub(super) const ROWS: &[Row] = &[
     split(
         "EVTCHNOP_bind_pirq",
         "not given",
-        |p| done(event_channel::bind_pirq(p, 9, BindPirqFlags::empty())),
-        Fails(&[Errno::EPERM, Errno::EINVAL]),
-        Depends(&[Errno::EPERM, Errno::EINVAL]),
+        |p| {
+            let port = event_channel::bind_pirq(p, 9, BindPirqFlags::empty())?;
+            let told = event_channel::status(p, port)?;
+            event_channel::close(p, port)?;
+            check(told.status == ChannelStatus::PIRQ && told.interrupt() == Some(9))
+        },
+        Fails(&[Errno::EPERM]),
+        // It has the interrupt, of a device that is not there.
+        Done,
     ),
     both(
         "EVTCHNOP_bind_ipi",
@@ -151,6 +160,20 @@ pub(super) const ROWS: &[Row] = &[
         Fails(&[Errno::EINVAL]),
     ),
     both(
+        "EVTCHNOP_status",
+        "another's",
+        |p| {
+            let mut told = EvtchnStatus {
+                dom: DomId(0),
+                port: Port(1),
+                ..EvtchnStatus::default()
+            };
+            let address = (&raw mut told).expose_provenance();
+            raw(p, HypercallNr::EVENT_CHANNEL_OP, EVTCHNOP_STATUS, address)
+        },
+        Fails(&[Errno::EPERM]),
+    ),
+    both(
         "EVTCHNOP_bind_vcpu",
         "",
         |p| with_port(p, |port| event_channel::bind_vcpu(p, port, VCPU)),
@@ -205,15 +228,20 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: there is no such frame: nothing comes of it.
             unsafe { event_channel::expand_array(p, Gfn(1 << 40)) }
         },
-        // As the interface is not, or is, in use.
-        Fails(&[Errno::EOPNOTSUPP, Errno::EINVAL]),
+        Chosen(|guest| match has_queues(guest) {
+            true => Fails(&[Errno::EINVAL]),
+            false => Fails(&[Errno::EOPNOTSUPP]),
+        }),
     ),
     both(
         "EVTCHNOP_set_priority",
         "the highest",
         |p| with_port(p, |port| event_channel::set_priority(p, port, 0)),
         // Ports of the 2-level interface have none.
-        Depends(&[Errno::ENOSYS]),
+        Chosen(|guest| match has_queues(guest) {
+            true => Done,
+            false => Fails(&[Errno::ENOSYS]),
+        }),
     ),
     both(
         "EVTCHNOP_*",
@@ -222,6 +250,13 @@ pub(super) const ROWS: &[Row] = &[
         Fails(&[Errno::ENOSYS]),
     ),
 ];
+
+/// Whether the guest chose the FIFO interface.
+fn has_queues(guest: &Guest) -> bool {
+    guest
+        .ports()
+        .is_ok_and(|ports| ports.interface() == Interface::Fifo)
+}
 
 /// Does something with a fresh port for this domain, and closes it.
 fn with_port(p: &P, run: impl FnOnce(Port) -> Answer) -> Answer {

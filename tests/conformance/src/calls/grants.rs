@@ -1,5 +1,6 @@
 //! Calls of `grant_table_op`.
 
+use grant_tables::{GrantTable, Version};
 use hypercall_abi::{
     DomId, Errno, Gfn, GrantRef, HypercallNr,
     grant_table::{
@@ -10,8 +11,8 @@ use hypercall_abi::{
 };
 
 use super::{
-    Answer, Depends, Done, Fails, NO_DOMAIN, NOT_HVM, Row, both, check, done, fresh_page, raw,
-    raw3, split,
+    Answer, Chosen, Done, Fails, NO_DOMAIN, NOT_HVM, Row, both, check, done, fresh_page, raw, raw3,
+    split,
 };
 
 pub(super) const ROWS: &[Row] = &[
@@ -212,7 +213,7 @@ pub(super) const ROWS: &[Row] = &[
         "GNTTABOP_dump_table",
         "",
         |p| grant_table::dump_table(p, DomId::SELF),
-        Fails(&[Errno::EPERM, Errno::EINVAL, Errno::ENOSYS]),
+        Fails(&[Errno::ENOSYS]),
     ),
     split(
         "GNTTABOP_transfer",
@@ -239,17 +240,21 @@ pub(super) const ROWS: &[Row] = &[
         "one",
         |p| grant_table::get_status_frames(p, &mut [0]),
         // Tables of version 1 have none.
-        Depends(&[Errno::EINVAL]),
-        Depends(&[Errno::ENOSYS, Errno::EOPNOTSUPP, Errno::EINVAL]),
+        Chosen(|guest| match guest.grants().map(GrantTable::version) {
+            Ok(Version::Two) => Done,
+            _ => Fails(&[Errno::EINVAL]),
+        }),
+        NOT_HVM,
     ),
-    both(
+    split(
         "GNTTABOP_cache_flush",
         "none",
         |p| {
             // SAFETY: of no memory.
             unsafe { grant_table::cache_flush(p, &mut []) }
         },
-        Depends(&[Errno::ENOSYS]),
+        Done,
+        NOT_HVM,
     ),
     both(
         "GNTTABOP_*",

@@ -12,7 +12,7 @@ use hypercall_abi::{
     },
 };
 
-use super::{Depends, Done, Fails, NOT_HVM, Row, VCPU, both, check, done, raw, split};
+use super::{Chosen, Done, Fails, NOT_HVM, Row, VCPU, both, check, done, is_before, raw, split};
 
 pub(super) const ROWS: &[Row] = &[
     both(
@@ -39,7 +39,7 @@ pub(super) const ROWS: &[Row] = &[
         "CONSOLEIO_write",
         "nothing",
         |p| console_io::write(p, &[]),
-        Depends(&[Errno::EPERM]),
+        Fails(&[Errno::EPERM]),
     ),
     both(
         "CONSOLEIO_read",
@@ -122,7 +122,7 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: counting is off.
             unsafe { pmu::pmu(p, PmuOp::Init, VCPU, Gfn(1 << 40)) }
         },
-        Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP]),
+        Fails(&[Errno::EOPNOTSUPP]),
     ),
     both(
         "XENPMU_finish",
@@ -131,7 +131,7 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: counting is off.
             unsafe { pmu::pmu(p, PmuOp::Finish, VCPU, Gfn(0)) }
         },
-        Depends(&[Errno::EINVAL, Errno::EOPNOTSUPP]),
+        Fails(&[Errno::EOPNOTSUPP]),
     ),
     both(
         "XENPMU_lvtpc_set",
@@ -140,7 +140,7 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: counting is off.
             unsafe { pmu::pmu(p, PmuOp::LvtpcSet, VCPU, Gfn(0)) }
         },
-        Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP]),
+        Fails(&[Errno::EOPNOTSUPP]),
     ),
     split(
         "PHYSDEVOP_pirq_eoi_gmfn_v1",
@@ -151,7 +151,7 @@ pub(super) const ROWS: &[Row] = &[
                 physdev::set_pirq_eoi_gfn(p, Gfn(1 << 40), physdev::EoiBitmap::UnmaskingItself)
             }
         },
-        Fails(&[Errno::EINVAL, Errno::ENOSPC]),
+        Fails(&[Errno::EINVAL]),
         NOT_HVM,
     ),
     both(
@@ -173,7 +173,7 @@ pub(super) const ROWS: &[Row] = &[
                 )
             }
         },
-        Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP, Errno::ENOSYS]),
+        Fails(&[Errno::ENOSYS]),
     ),
     both(
         "XENPMU_flush",
@@ -182,7 +182,7 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: counting is off.
             unsafe { pmu::pmu(p, PmuOp::Flush, VCPU, Gfn(0)) }
         },
-        Fails(&[Errno::EINVAL, Errno::EOPNOTSUPP]),
+        Fails(&[Errno::EOPNOTSUPP]),
     ),
     split(
         "PHYSDEVOP_eoi",
@@ -207,7 +207,7 @@ pub(super) const ROWS: &[Row] = &[
                 physdev::set_pirq_eoi_gfn(p, Gfn(1 << 40), physdev::EoiBitmap::UnmaskedByGuest)
             }
         },
-        Fails(&[Errno::EINVAL, Errno::ENOSPC]),
+        Fails(&[Errno::EINVAL]),
         NOT_HVM,
     ),
     split(
@@ -245,21 +245,29 @@ pub(super) const ROWS: &[Row] = &[
                 },
             ))
         },
-        Fails(&[Errno::EPERM, Errno::EINVAL]),
-        Fails(&[Errno::EPERM, Errno::EINVAL, Errno::ENOSYS]),
+        Fails(&[Errno::EPERM]),
+        // Before, a PVH guest had no such calls.
+        Chosen(|guest| match is_before(guest, 18) {
+            true => NOT_HVM,
+            false => Fails(&[Errno::EPERM]),
+        }),
     ),
     split(
         "PHYSDEVOP_unmap_pirq",
         "no such interrupt",
         |p| physdev::unmap_pirq(p, 1 << 20),
-        Fails(&[Errno::EINVAL, Errno::EPERM]),
-        Fails(&[Errno::EINVAL, Errno::EPERM, Errno::ENOSYS]),
+        Fails(&[Errno::EPERM]),
+        // Before, a PVH guest had no such calls.
+        Chosen(|guest| match is_before(guest, 18) {
+            true => NOT_HVM,
+            false => Fails(&[Errno::EPERM]),
+        }),
     ),
     split(
         "PHYSDEVOP_get_free_pirq",
         "",
         |p| done(physdev::get_free_pirq(p, physdev::MAP_PIRQ_TYPE_GSI)),
-        Depends(&[Errno::ENOSPC, Errno::EPERM]),
+        Done,
         NOT_HVM,
     ),
     both(
@@ -281,7 +289,7 @@ pub(super) const ROWS: &[Row] = &[
                 },
             )
         },
-        Fails(&[Errno::ENOENT, Errno::EOPNOTSUPP, Errno::ENOSYS]),
+        Fails(&[Errno::ENOSYS]),
     ),
     both(
         "XEN_ARGO_OP_sendv",
@@ -303,19 +311,13 @@ pub(super) const ROWS: &[Row] = &[
                 )
             })
         },
-        Fails(&[
-            Errno::ECONNREFUSED,
-            Errno::EINVAL,
-            Errno::ESRCH,
-            Errno::EOPNOTSUPP,
-            Errno::ENOSYS,
-        ]),
+        Fails(&[Errno::ENOSYS]),
     ),
     both(
         "XEN_ARGO_OP_notify",
         "one ring",
         |p| argo::notify(p, &mut ArgoRingDataEnt::default()),
-        Depends(&[Errno::ENODEV, Errno::EOPNOTSUPP, Errno::ENOSYS]),
+        Fails(&[Errno::ENOSYS]),
     ),
     both(
         "hypercall 62",
@@ -327,35 +329,31 @@ pub(super) const ROWS: &[Row] = &[
         "platform_op",
         "not for guests",
         |p| raw(p, HypercallNr::PLATFORM_OP, 8, 0),
-        Fails(&[Errno::EPERM, Errno::EFAULT, Errno::ENOSYS]),
+        Fails(&[Errno::EFAULT]),
     ),
     both(
         "sysctl",
         "not for guests",
         |p| raw(p, HypercallNr::SYSCTL, 8, 0),
-        Fails(&[Errno::EPERM, Errno::EFAULT, Errno::ENOSYS]),
+        Fails(&[Errno::EFAULT]),
     ),
     both(
         "domctl",
         "not for guests",
         |p| raw(p, HypercallNr::DOMCTL, 8, 0),
-        Fails(&[Errno::EPERM, Errno::EFAULT, Errno::ENOSYS]),
+        Fails(&[Errno::EFAULT]),
     ),
-    both(
+    split(
         "kexec_op",
         "not for guests",
         |p| raw(p, HypercallNr::KEXEC_OP, 0, 0),
-        Fails(&[Errno::EPERM, Errno::ENOSYS]),
+        Fails(&[Errno::EPERM]),
+        NOT_HVM,
     ),
     both(
         "hypfs_op",
         "not for guests",
         |p| raw(p, HypercallNr::HYPFS_OP, 0, 0),
-        Fails(&[
-            Errno::EPERM,
-            Errno::ENOSYS,
-            Errno::EOPNOTSUPP,
-            Errno::EINVAL,
-        ]),
+        Fails(&[Errno::EPERM]),
     ),
 ];

@@ -11,7 +11,10 @@ use hypercall_abi::{
     },
 };
 
-use super::{Done, Fails, NOT_HVM, Row, both, check, done, raw, split};
+use super::{Chosen, Done, Expect, Fails, NOT_HVM, Row, both, check, done, is_before, raw, split};
+
+/// What a guest is told that has its own tables.
+const NO_TABLES: Expect = Fails(&[Errno::EINVAL]);
 
 pub(super) const ROWS: &[Row] = &[
     split(
@@ -37,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
             let answer = unsafe { mmu::mmu_update(p, &updates, &mut count) };
             answer.and(check(count == 1))
         },
-        Fails(&[Errno::EINVAL, Errno::EPERM, Errno::ESRCH]),
+        Fails(&[Errno::EINVAL]),
         NOT_HVM,
     ),
     split(
@@ -48,7 +51,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::tlb_flush_local()], &mut 0) }
         },
         Done,
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_INVLPG_LOCAL",
@@ -58,7 +61,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::invlpg_local(0x4010_0000)], &mut 0) }
         },
         Done,
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_TLB_FLUSH_ALL",
@@ -74,7 +77,7 @@ pub(super) const ROWS: &[Row] = &[
             }
         },
         Done,
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_FLUSH_CACHE",
@@ -83,8 +86,8 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: there is no device: nothing comes of it.
             unsafe { mmu::mmuext_op(p, &[MmuextOp::flush_cache()], &mut 0) }
         },
-        Fails(&[Errno::EACCES, Errno::EPERM, Errno::EINVAL]),
-        NOT_HVM,
+        Fails(&[Errno::EACCES]),
+        NO_TABLES,
     ),
     split(
         "MMUEXT_PIN_L1_TABLE",
@@ -94,7 +97,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::pin(mmu::Level::L1, Mfn(1 << 40))], &mut 0) }
         },
         Fails(&[Errno::EINVAL]),
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_UNPIN_TABLE",
@@ -104,7 +107,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::unpin(Mfn(1 << 40))], &mut 0) }
         },
         Fails(&[Errno::EINVAL]),
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_CLEAR_PAGE",
@@ -114,7 +117,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::clear_page(Mfn(1 << 40))], &mut 0) }
         },
         Fails(&[Errno::EINVAL]),
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_PIN_L2_TABLE",
@@ -124,7 +127,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::pin(mmu::Level::L2, Mfn(1 << 40))], &mut 0) }
         },
         Fails(&[Errno::EINVAL]),
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_PIN_L3_TABLE",
@@ -134,7 +137,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::pin(mmu::Level::L3, Mfn(1 << 40))], &mut 0) }
         },
         Fails(&[Errno::EINVAL]),
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_PIN_L4_TABLE",
@@ -144,7 +147,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::pin(mmu::Level::L4, Mfn(1 << 40))], &mut 0) }
         },
         Fails(&[Errno::EINVAL]),
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_NEW_BASEPTR",
@@ -154,7 +157,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::new_baseptr(Mfn(1 << 40))], &mut 0) }
         },
         Fails(&[Errno::EINVAL]),
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_NEW_USER_BASEPTR",
@@ -164,7 +167,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::new_user_baseptr(Mfn(0))], &mut 0) }
         },
         Done,
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_TLB_FLUSH_MULTI",
@@ -176,7 +179,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::tlb_flush_multi(address)], &mut 0) }
         },
         Done,
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_INVLPG_MULTI",
@@ -188,7 +191,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::invlpg_multi(0x4010_0000, address)], &mut 0) }
         },
         Done,
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_INVLPG_ALL",
@@ -198,7 +201,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::invlpg_all(0x4010_0000)], &mut 0) }
         },
         Done,
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_FLUSH_CACHE_GLOBAL",
@@ -207,8 +210,11 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: there is no device: nothing comes of it.
             unsafe { mmu::mmuext_op(p, &[MmuextOp::flush_cache_global()], &mut 0) }
         },
-        Fails(&[Errno::EACCES, Errno::EPERM, Errno::EINVAL]),
-        NOT_HVM,
+        Chosen(|guest| match is_before(guest, 18) {
+            true => Fails(&[Errno::EINVAL]),
+            false => Fails(&[Errno::EACCES]),
+        }),
+        NO_TABLES,
     ),
     split(
         "MMUEXT_SET_LDT",
@@ -218,7 +224,7 @@ pub(super) const ROWS: &[Row] = &[
             unsafe { mmu::mmuext_op(p, &[MmuextOp::set_ldt(0x4010_0001, 1)], &mut 0) }
         },
         Fails(&[Errno::EINVAL]),
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_COPY_PAGE",
@@ -234,7 +240,7 @@ pub(super) const ROWS: &[Row] = &[
             }
         },
         Fails(&[Errno::EINVAL]),
-        NOT_HVM,
+        NO_TABLES,
     ),
     split(
         "MMU_MACHPHYS_UPDATE",
@@ -252,7 +258,7 @@ pub(super) const ROWS: &[Row] = &[
                 )
             }
         },
-        Fails(&[Errno::EINVAL, Errno::EPERM, Errno::ESRCH]),
+        Fails(&[Errno::EINVAL]),
         NOT_HVM,
     ),
     split(
@@ -271,7 +277,7 @@ pub(super) const ROWS: &[Row] = &[
                 )
             }
         },
-        Fails(&[Errno::EINVAL, Errno::EPERM, Errno::ESRCH]),
+        Fails(&[Errno::EINVAL]),
         NOT_HVM,
     ),
     split(
@@ -290,7 +296,7 @@ pub(super) const ROWS: &[Row] = &[
                 )
             }
         },
-        Fails(&[Errno::EINVAL, Errno::EPERM, Errno::ESRCH]),
+        Fails(&[Errno::EINVAL]),
         NOT_HVM,
     ),
     split(
@@ -350,7 +356,7 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: as above.
             unsafe { mmu::update_va_mapping_otherdomain(p, 0x10_0000, 0, Flush::None, DomId(0)) }
         },
-        Fails(&[Errno::EPERM, Errno::ESRCH]),
+        Fails(&[Errno::EPERM]),
         NOT_HVM,
     ),
     both(
@@ -440,7 +446,7 @@ pub(super) const ROWS: &[Row] = &[
         "set_debugreg",
         "99",
         |p| cpu::set_debugreg(p, 99, 0),
-        Fails(&[Errno::EINVAL, Errno::ENODEV]),
+        Fails(&[Errno::ENODEV]),
         NOT_HVM,
     ),
     split(
@@ -454,7 +460,7 @@ pub(super) const ROWS: &[Row] = &[
         "get_debugreg",
         "99",
         |p| done(cpu::get_debugreg(p, 99)),
-        Fails(&[Errno::EINVAL, Errno::ENODEV]),
+        Fails(&[Errno::ENODEV]),
         NOT_HVM,
     ),
     split(

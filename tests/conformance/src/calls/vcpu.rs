@@ -7,7 +7,7 @@ use hypercall_abi::{
     xen::cpu,
 };
 
-use super::{Depends, Done, Fails, NO_VCPU, Row, VCPU, both, check, done, raw, raw3};
+use super::{Done, Fails, NO_VCPU, Row, VCPU, both, check, done, raw, raw3};
 
 pub(super) const ROWS: &[Row] = &[
     both(
@@ -65,7 +65,7 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: nothing is mapped there: Xen refuses it, or ends it.
             unsafe { vcpu::register_runstate_memory_area(p, VCPU, 0) }
         },
-        Depends(&[Errno::EFAULT]),
+        Done,
     ),
     both(
         "VCPUOP_register_vcpu_time_memory_area",
@@ -74,7 +74,7 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: as above.
             unsafe { vcpu::register_vcpu_time_memory_area(p, VCPU, 0) }
         },
-        Depends(&[Errno::EFAULT]),
+        Done,
     ),
     both(
         "VCPUOP_register_runstate_phys_area",
@@ -83,7 +83,7 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: there is no such memory.
             unsafe { vcpu::register_runstate_phys_area(p, VCPU, 1 << 50) }
         },
-        Fails(&[Errno::EINVAL, Errno::ENXIO, Errno::ENOENT]),
+        Fails(&[Errno::EINVAL]),
     )
     .since(18),
     both(
@@ -93,7 +93,7 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: as above.
             unsafe { vcpu::register_vcpu_time_phys_area(p, VCPU, 1 << 50) }
         },
-        Fails(&[Errno::EINVAL, Errno::ENXIO, Errno::ENOENT]),
+        Fails(&[Errno::EINVAL]),
     )
     .since(18),
     both(
@@ -120,7 +120,7 @@ pub(super) const ROWS: &[Row] = &[
         "VCPUOP_set_singleshot_timer",
         "a time that is over",
         |p| vcpu::set_singleshot_timer(p, VCPU, 1, SingleshotFlags::FUTURE),
-        Depends(&[Errno::ETIME]),
+        Done,
     ),
     both(
         "VCPUOP_stop_singleshot_timer",
@@ -135,7 +135,7 @@ pub(super) const ROWS: &[Row] = &[
             // SAFETY: no such place: nothing comes of it.
             unsafe { vcpu::register_vcpu_info(p, VCPU, Gfn(0), 4095) }
         },
-        Fails(&[Errno::EINVAL, Errno::ENXIO]),
+        Fails(&[Errno::ENXIO]),
     ),
     both(
         "VCPUOP_send_nmi",

@@ -5,7 +5,7 @@ use hypercall_abi::{
     version::{self, LongText},
 };
 
-use super::{Depends, Done, Fails, Row, both, check, done, raw};
+use super::{Done, Fails, Row, both, check, done, raw};
 
 pub(super) const ROWS: &[Row] = &[
     both(
@@ -71,7 +71,10 @@ pub(super) const ROWS: &[Row] = &[
     both(
         "XENVER_guest_handle",
         "",
-        |p| check(version::guest_handle(p)? != Default::default()),
+        |p| {
+            let handle = version::guest_handle(p)?;
+            check(handle != Default::default() && version::guest_handle(p)? == handle)
+        },
         Done,
     ),
     both(
@@ -84,7 +87,7 @@ pub(super) const ROWS: &[Row] = &[
         "XENVER_build_id",
         "",
         |p| done(version::long_text(p, LongText::BuildId, &mut [0; 64])),
-        Depends(&[Errno::ENODATA, Errno::EPERM]),
+        Fails(&[Errno::EPERM]),
     ),
     both(
         "XENVER_extraversion2",

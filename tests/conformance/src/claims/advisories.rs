@@ -6,10 +6,7 @@ use alloc::vec::Vec;
 use grant_tables::{Page, PeerWrites};
 use hypercall_abi::{
     DomId, Errno, GrantRef, HypercallNr, PAGE_SIZE, Port, event_channel,
-    grant_table::{
-        GNTTABOP_MAP_GRANT_REF, GNTTABOP_UNMAP_GRANT_REF, GnttabMapGrantRef, GnttabUnmapGrantRef,
-        GrantStatus, MapFlags,
-    },
+    grant_table::MapFlags,
     memory::{self, MemoryExchange, MemoryReservation},
     platform::{Hypercall, Pages},
     version,
@@ -20,9 +17,11 @@ use hypercall_abi::{
     },
 };
 use pv_guest::{Current, Guest};
-use zerocopy::FromZeros;
 
-use crate::claim::{Group, Stop, Verdict, claims, ensure, on_pv, on_xen, refused, same};
+use crate::{
+    claim::{Group, Verdict, claims, ensure, on_pv, on_xen, refused, same},
+    lent::{Lent, map, said, unmap},
+};
 
 pub(super) const GROUP: Group = Group {
     name: "advisories",
@@ -142,106 +141,19 @@ fn a_list_goes_on_behind_an_error(guest: &Guest) -> Verdict {
     ensure(first.is_ok() && first == last, "the last was not made")
 }
 
-/// A page lent to this very domain, and where it could be mapped.
-pub(super) struct Lent {
-    pub(super) granted: grant_tables::Granted<'static, Current, PeerWrites>,
-    window: core::ptr::NonNull<u8>,
-    pub(super) domid: DomId,
-}
-
-const WINDOW: usize = 2;
-
-pub(super) fn lent(guest: &Guest) -> Result<Lent, Stop> {
-    let table = guest.grants()?;
-    let domid = guest.domid()?;
-    let page = Page::new(table).map_err(|_| "no page")?;
-    let granted = table.share(domid, page).map_err(|_| "it cannot be lent")?;
-    let window = guest.platform().reserve_window(WINDOW).ok_or("no window")?;
-    Ok(Lent {
-        granted,
-        window,
-        domid,
-    })
-}
-
-impl Lent {
-    fn map(&self, guest: &Guest, address: u64, flags: MapFlags) -> Result<u32, GrantStatus> {
-        map(guest, self.domid, self.granted.gref(), address, flags)
-    }
-
-    pub(super) fn address(&self, page: usize) -> u64 {
-        (self.window.addr().get() + page * PAGE_SIZE) as u64
-    }
-
-    /// Lets go of all.
-    pub(super) fn end(self, guest: &Guest) -> Verdict {
-        // SAFETY: nothing is mapped there any more.
-        unsafe { guest.platform().release_window(self.window, WINDOW) };
-        match self.granted.end() {
-            Ok(_page) => Ok(()),
-            Err(_) => Err("it is in use still".into()),
-        }
-    }
-}
-
-fn map(
-    guest: &Guest,
-    dom: DomId,
-    gref: GrantRef,
-    address: u64,
-    flags: MapFlags,
-) -> Result<u32, GrantStatus> {
-    let mut op = GnttabMapGrantRef {
-        host_addr: address,
-        flags: flags.bits(),
-        r#ref: gref,
-        dom,
-        ..GnttabMapGrantRef::new_zeroed()
-    };
-    let list = (&raw mut op).expose_provenance();
-    // SAFETY: at an address that was reserved for it, or refused.
-    let answer = unsafe {
-        guest
-            .platform()
-            .call3(HypercallNr::GRANT_TABLE_OP, GNTTABOP_MAP_GRANT_REF, list, 1)
-    };
-    Errno::check(answer).map_err(|_| GrantStatus::GENERAL_ERROR)?;
-    op.status.check().map(|()| op.handle)
-}
-
-fn unmap(guest: &Guest, address: u64, handle: u32) -> Result<(), GrantStatus> {
-    let mut op = GnttabUnmapGrantRef {
-        host_addr: address,
-        handle,
-        ..GnttabUnmapGrantRef::new_zeroed()
-    };
-    let list = (&raw mut op).expose_provenance();
-    // SAFETY: nobody uses what is mapped there.
-    let answer = unsafe {
-        guest.platform().call3(
-            HypercallNr::GRANT_TABLE_OP,
-            GNTTABOP_UNMAP_GRANT_REF,
-            list,
-            1,
-        )
-    };
-    Errno::check(answer).map_err(|_| GrantStatus::GENERAL_ERROR)?;
-    op.status.check()
-}
-
-pub(super) fn said(status: GrantStatus) -> Stop {
-    alloc::format!("{status}").into()
-}
-
 fn a_grant_is_used_until_its_last_map_ends(guest: &Guest) -> Verdict {
-    let lent = lent(guest)?;
+    let lent = Lent::<PeerWrites>::new(guest, b"")?;
     let (read, write) = (MapFlags::HOST_MAP | MapFlags::READONLY, MapFlags::HOST_MAP);
-    let first = lent.map(guest, lent.address(0), read).map_err(said)?;
-    let second = lent.map(guest, lent.address(1), write).map_err(said)?;
-    unmap(guest, lent.address(0), first).map_err(said)?;
+    let first = lent
+        .map(guest, lent.address(guest, 0), read)
+        .map_err(said)?;
+    let second = lent
+        .map(guest, lent.address(guest, 1), write)
+        .map_err(said)?;
+    unmap(guest, lent.address(guest, 0), first).map_err(said)?;
     let used = lent.granted.is_used();
-    let again = unmap(guest, lent.address(0), first);
-    unmap(guest, lent.address(1), second).map_err(said)?;
+    let again = unmap(guest, lent.address(guest, 0), first);
+    unmap(guest, lent.address(guest, 1), second).map_err(said)?;
     let free = !lent.granted.is_used();
     lent.end(guest)?;
     ensure(used, "it is free although it is mapped")?;
@@ -250,7 +162,7 @@ fn a_grant_is_used_until_its_last_map_ends(guest: &Guest) -> Verdict {
 }
 
 fn a_grant_is_not_mapped_into_what_is_no_entry(guest: &Guest) -> Verdict {
-    let lent = lent(guest)?;
+    let lent = Lent::<PeerWrites>::new(guest, b"")?;
     let flags = MapFlags::HOST_MAP | MapFlags::CONTAINS_PTE;
     let mut bad = true;
     // No frame, one that is no table, and one between two entries.
@@ -282,13 +194,13 @@ fn memory_of_no_node_is_not_given(guest: &Guest) -> Verdict {
 }
 
 fn an_unmap_names_the_address_of_its_map(guest: &Guest) -> Verdict {
-    let lent = lent(guest)?;
+    let lent = Lent::<PeerWrites>::new(guest, b"")?;
     let handle = lent
-        .map(guest, lent.address(0), MapFlags::HOST_MAP)
+        .map(guest, lent.address(guest, 0), MapFlags::HOST_MAP)
         .map_err(said)?;
-    let elsewhere = unmap(guest, lent.address(1), handle);
+    let elsewhere = unmap(guest, lent.address(guest, 1), handle);
     let used = lent.granted.is_used();
-    unmap(guest, lent.address(0), handle).map_err(said)?;
+    unmap(guest, lent.address(guest, 0), handle).map_err(said)?;
     lent.end(guest)?;
     ensure(elsewhere.is_err() && used, "another address did")
 }

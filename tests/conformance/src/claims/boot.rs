@@ -5,7 +5,7 @@
 use hypercall_abi::{
     Gfn, PAGE_SIZE, Port,
     event_channel::{self, ChannelStatus},
-    peer_field,
+    memory, peer_field,
     platform::Pages,
     xen::{SharedInfo, StartInfo, VcpuInfo},
 };
@@ -26,6 +26,7 @@ pub(super) const GROUP: Group = Group {
         on_pv(the_tables_are_those_of_the_register): "xen.h: start_info, pt_base",
         on_pv(the_segments_are_flat): "arch-x86/xen-x86_64.h: FLAT_KERNEL_CS",
         on_pv(each_page_has_a_frame_of_its_own): "xen.h: start_info, mfn_list",
+        on_pv(the_last_page_is_there): "xen.h: start_info, nr_pages",
         on_pv(a_guest_is_not_the_initial_domain): "xen.h: start_info, flags",
         on_pv(the_shared_page_begins_on_a_page): "xen.h: start_info, shared_info",
         on_pvh(the_magic_is_that_of_pvh): "hvm/start_info.h: magic",
@@ -193,6 +194,32 @@ fn each_page_has_a_frame_of_its_own(guest: &Guest) -> Verdict {
     Ok(())
 }
 
+/// The list of frames ends with it, and it leads back to its place in the list.
+fn the_last_page_is_there(guest: &Guest) -> Verdict {
+    let (_, start) = start_info(guest)?;
+    let platform = guest.platform();
+    same(start.nr_pages * PAGE, guest.memory_bytes())?;
+    ensure(
+        start.nr_pages <= memory::maximum_reservation(platform)? as u64,
+        "there are more than it may have",
+    )?;
+    if start.mfn_list == 0 {
+        return Ok(());
+    }
+    let list = core::ptr::with_exposed_provenance::<u64>(start.mfn_list as usize);
+    let last = start.nr_pages as usize - 1;
+    // SAFETY: the list has so many words; it is there for good.
+    let frames = [0, last].map(|index| unsafe { list.wrapping_add(index).read_volatile() });
+    let [Some(first), Some(end)] = frames.map(|mfn| platform.page_of(Gfn(mfn))) else {
+        return Err("a frame that leads nowhere".into());
+    };
+    same(
+        platform.gfn_of(end).map(|gfn| gfn.0),
+        frames.get(1).copied(),
+    )?;
+    same(end.addr().get() - first.addr().get(), last * PAGE_SIZE)
+}
+
 fn a_guest_is_not_the_initial_domain(guest: &Guest) -> Verdict {
     same(start_info(guest)?.1.flags & 0b11, 0)
 }
@@ -241,14 +268,27 @@ fn interrupts_and_steps_are_off(_: &Guest) -> Verdict {
 
 /// Their selectors may be any. The entry wrote by each of them, at the addresses that
 /// it meant: by `ds` and `es` the copy of the start information, by `ss` the flags, of
-/// which one is always set.
-fn segments_are_there(_: &Guest) -> Verdict {
+/// which one is always set. What they lead to is where this kernel, which has segments of
+/// its own by now, finds it, too.
+fn segments_are_there(guest: &Guest) -> Verdict {
     const ALWAYS: u64 = 1 << 1;
     let witness = witness()?;
     same(half(&witness, 0), 0x336e_c578)?;
     same(witness.flags & ALWAYS, ALWAYS)?;
-    // Of 32 bits, both of them.
-    ensure(witness.start_info < 1 << 32, "an address that is none")
+    let map = &guest.boot_info().memory_map;
+    ensure(
+        map.iter().any(|range| {
+            (range.start..range.end.saturating_sub(size_of_val(&witness.pvh) as u64))
+                .contains(&witness.start_info)
+        }),
+        "the start information is nowhere in memory",
+    )?;
+    let [_, _, _, _, _, map_at, _] = witness.pvh;
+    ensure(
+        map.iter()
+            .any(|range| (range.start..range.end).contains(&map_at)),
+        "the memory map is nowhere in memory",
+    )
 }
 
 fn the_root_of_acpi_is_there(guest: &Guest) -> Verdict {

@@ -2,13 +2,15 @@
 
 use hypercall_abi::{
     Errno, HypercallNr,
+    features::XenFeatures,
     platform::Hypercall,
     probe::{Facility, Offer},
-    version,
+    version::{self, LongText},
+    xen::VmAssist,
 };
 use pv_guest::{Guest, GuestType};
 
-use crate::claim::{Group, Verdict, claims, ensure, everywhere, on_xen, refused};
+use crate::claim::{Group, Verdict, claims, ensure, everywhere, on_xen, refused, same};
 
 pub(super) const GROUP: Group = Group {
     name: "discovery",
@@ -19,6 +21,8 @@ pub(super) const GROUP: Group = Group {
         everywhere(unknown_hypercall_is_enosys): "xen.h: hypercall numbers",
         everywhere(unknown_subops_are_enosys): "xen.h: hypercalls with subops",
         everywhere(probe_tells_what_there_is): "xen.h: hypercall numbers",
+        on_xen(features_fit_the_kind_of_guest): "features.h: XENFEAT_auto_translated_physmap",
+        on_xen(texts_of_any_length_agree_with_short_ones): "version.h: XENVER_extraversion2",
         on_xen(cpuid_and_calls_agree): "arch-x86/cpuid.h: leaves 1, 4 and 5",
     },
 };
@@ -75,20 +79,71 @@ fn unknown_hypercall_is_enosys(guest: &Guest) -> Verdict {
     )
 }
 
-/// Every `_op` hypercall: a subop that it does not know.
+/// Every hypercall that has them: one that it does not know, with nothing behind it.
 fn unknown_subops_are_enosys(guest: &Guest) -> Verdict {
-    for nr in [
+    /// 63 is the last of `memory_op`, whose other bits say where it goes on.
+    const UNKNOWN: usize = 63;
+    let for_all = [
         HypercallNr::XEN_VERSION,
         HypercallNr::SCHED_OP,
         HypercallNr::EVENT_CHANNEL_OP,
-    ] {
+        HypercallNr::MEMORY_OP,
+        HypercallNr::GRANT_TABLE_OP,
+        HypercallNr::VCPU_OP,
+        HypercallNr::HVM_OP,
+        HypercallNr::PHYSDEV_OP,
+        HypercallNr::VM_ASSIST,
+    ];
+    let for_pv = [HypercallNr::CALLBACK_OP, HypercallNr::NMI_OP];
+    let more = match guest.guest_type() {
+        GuestType::Pv => &for_pv[..],
+        _ => &[],
+    };
+    // Help that every guest may switch on: it is looked at first.
+    let behind = |nr| match nr {
+        HypercallNr::VM_ASSIST => VmAssist::RUNSTATE_UPDATE_FLAG.0 as usize,
+        _ => 0,
+    };
+    for nr in for_all.iter().chain(more) {
         // SAFETY: no such subop; where there is one some day, it reads zeroes.
-        let answer = unsafe { guest.platform().call2(nr, 0x7f, 0) };
+        let answer = unsafe { guest.platform().call3(*nr, UNKNOWN, behind(*nr), 0) };
         if Errno::check(answer) != Err(Errno::ENOSYS) {
-            return Err("another answer than ENOSYS".into());
+            let told = Errno::check(answer);
+            return Err(alloc::format!("{nr:?} answers {told:?}, not ENOSYS").into());
         }
     }
     Ok(())
+}
+
+/// Who sees its memory by tables of its own is told so, and who does not.
+fn features_fit_the_kind_of_guest(guest: &Guest) -> Verdict {
+    let told = version::features(guest.platform())?;
+    let of_pvh = XenFeatures::AUTO_TRANSLATED_PHYSMAP | XenFeatures::HVM_CALLBACK_VECTOR;
+    match guest.guest_type() {
+        GuestType::Pvh => ensure(told.contains(of_pvh), "one of a PVH guest's is missing"),
+        _ => ensure(!told.intersects(of_pvh), "a PV guest has a PVH guest's"),
+    }
+}
+
+fn texts_of_any_length_agree_with_short_ones(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let mut room = [0; 1024];
+    let mut long = |which| version::long_text(platform, which, &mut room).map(<[u8]>::to_vec);
+    let told = long(LongText::Extraversion);
+    if told == Err(Errno::ENOSYS) {
+        return crate::claim::skip("since Xen 4.20");
+    }
+    let [extra, capabilities, changeset] = [
+        told,
+        long(LongText::Capabilities),
+        long(LongText::Changeset),
+    ];
+    same(extra?, version::extraversion(platform)?.as_str().into())?;
+    same(
+        capabilities?,
+        version::capabilities(platform)?.as_str().into(),
+    )?;
+    same(changeset?, version::changeset(platform)?.as_str().into())
 }
 
 /// `hypercall_abi::probe`: each kind of guest is offered what is its own.

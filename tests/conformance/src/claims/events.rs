@@ -2,7 +2,7 @@
 
 use core::{future::poll_fn, task::Poll, time::Duration};
 
-use event_channels::{Channel, Interface, Ports, Wait};
+use event_channels::{Channel, Ports, Wait};
 use hypercall_abi::{
     DomId, Port, VcpuId, event_channel, peer_field,
     platform::Clock,
@@ -13,6 +13,15 @@ use hypercall_abi::{
 use pv_guest::{Current, Guest, executor::block_on, sync::UpcallMutex, time};
 
 use crate::claim::{Group, NO_XEN, Stop, Verdict, WAIT_NS, claims, ensure, on_xen, skip};
+
+mod order;
+
+use order::{
+    a_new_port_has_the_usual_priority, a_poll_looks_at_all_its_ports,
+    a_port_beyond_the_array_rings_when_it_grows, an_unmask_of_an_unmasked_port_makes_no_upcall,
+    an_unmasked_event_comes_once, events_come_by_priority,
+    events_come_in_the_order_in_which_they_were_sent, what_was_taken_is_told_no_more,
+};
 
 pub(super) const GROUP: Group = Group {
     name: "events",
@@ -25,10 +34,17 @@ pub(super) const GROUP: Group = Group {
         on_ports(upcalls_wake_who_waits): "xen.h: vcpu_info, evtchn_upcall_pending",
         on_ports(upcalls_come_once_an_event): "xen.h: shared_info, evtchn_pending",
         on_ports(events_come_by_priority): "event_channel.h: EVTCHNOP_set_priority",
+        on_ports(events_come_in_the_order_in_which_they_were_sent): "event_channel.h: EVTCHN_FIFO_LINKED",
+        on_ports(a_new_port_has_the_usual_priority): "event_channel.h: EVTCHN_FIFO_PRIORITY_DEFAULT",
+        on_ports(an_unmasked_event_comes_once): "event_channel.h: EVTCHNOP_unmask",
+        on_xen(an_unmask_of_an_unmasked_port_makes_no_upcall): "event_channel.h: EVTCHNOP_unmask",
+        on_xen(what_was_taken_is_told_no_more): "xen.h: vcpu_info, evtchn_upcall_pending",
+        on_ports(a_port_beyond_the_array_rings_when_it_grows): "event_channel.h: EVTCHNOP_expand_array",
         on_ports(hundreds_of_ports_all_ring): "event_channel.h: EVTCHNOP_expand_array",
         on_ports(a_new_port_is_quiet): "event_channel.h: EVTCHNOP_close",
         on_ports(a_new_channel_rings_once): "event_channel.h: EVTCHNOP_bind_interdomain",
         on_ports(a_poll_ends_for_a_masked_port): "sched.h: SCHEDOP_poll",
+        on_ports(a_poll_looks_at_all_its_ports): "sched.h: SCHEDOP_poll",
         on_ports(a_stray_port_does_no_harm): "event_channel.h: EVTCHNOP_send",
         on_ports(timer_rings_at_its_time): "vcpu.h: VCPUOP_set_singleshot_timer",
     },
@@ -84,6 +100,7 @@ fn closed_channels_carry_none(ports: Table) -> Verdict {
     let offered = Channel::unbound(ports, DomId::SELF).map_err(|_| "no port")?;
     let bound = Channel::interdomain(ports, DomId::SELF, offered.port());
     drop(bound);
+    order::is_offered_again(ports, offered.port())?;
     // Xen lets the other end stay, unbound again; events go nowhere.
     offered
         .notify()
@@ -187,19 +204,6 @@ fn upcalls_come_once_an_event(ports: Table) -> Verdict {
     ensure(!bell.take(), "the event came twice")
 }
 
-/// `EVTCHNOP_set_priority`.
-fn events_come_by_priority(ports: Table) -> Verdict {
-    let bell = bell(ports)?;
-    let set = bell.set_priority(3);
-    match ports.interface() {
-        Interface::Fifo => ensure(
-            set.is_ok() && bell.set_priority(16).is_err(),
-            "another answer",
-        ),
-        Interface::TwoLevel => ensure(set.is_err(), "2-level ports have priorities"),
-    }
-}
-
 /// More than a word of bits, or a link of a queue.
 fn hundreds_of_ports_all_ring(ports: Table) -> Verdict {
     const PORTS: usize = 300;
@@ -295,6 +299,8 @@ fn a_stray_port_does_no_harm(ports: Table) -> Verdict {
     ensure(ports.spurious() - before <= 1, "it rang more than once")
 }
 
+/// A timer that rings later is late.
+const LATE_NS: u64 = 100_000_000;
 /// The most that the clocks of two processors may differ.
 const SKEW_NS: u64 = 1_000_000;
 
@@ -307,7 +313,8 @@ fn timer_rings_at_its_time(ports: Table) -> Verdict {
         block_on(time::sleep_until(at_ns));
         return ensure(platform.now_ns() >= at_ns, "it rang early");
     };
-    for after_ns in [2_000_000, 0] {
+    let mut least_late_ns = u64::MAX;
+    for after_ns in [2_000_000, 0, 3_000_000, 4_000_000, 5_000_000] {
         let at_ns = platform.now_ns() + after_ns;
         vcpu::set_singleshot_timer(platform, VcpuId(0), at_ns, SingleshotFlags::empty())
             .map_err(|_| "the timer cannot be set")?;
@@ -317,7 +324,10 @@ fn timer_rings_at_its_time(ports: Table) -> Verdict {
         )?;
         // By the clock of the processor that had the timer, which may be ahead
         // of that of the processor that the guest wakes on.
-        ensure(platform.now_ns() + SKEW_NS >= at_ns, "it rang early")?;
+        let now_ns = platform.now_ns();
+        ensure(now_ns + SKEW_NS >= at_ns, "it rang early")?;
+        least_late_ns = least_late_ns.min(now_ns.saturating_sub(at_ns));
     }
-    Ok(())
+    // On a busy machine, one or the other is late; not all of them.
+    ensure(least_late_ns < LATE_NS, "it rings late each time")
 }

@@ -2,6 +2,7 @@
 //! of a granted one; and the words of the status, which are not taken from under a
 //! guest.
 
+use grant_tables::PeerWrites;
 use hypercall_abi::{
     Errno, PAGE_SIZE,
     grant_table::{
@@ -13,8 +14,10 @@ use hypercall_abi::{
 use pv_guest::{Current, Guest};
 use zerocopy::FromZeros;
 
-use super::advisories::{Lent, lent, said};
-use crate::claim::{Group, Stop, Verdict, claims, ensure, on_processor, on_pv, same};
+use crate::{
+    claim::{Group, Stop, Verdict, claims, ensure, on_processor, on_pv, same},
+    lent::{Lent, said},
+};
 
 pub(super) const GROUP: Group = Group {
     name: "grant_maps",
@@ -62,7 +65,12 @@ fn replace(guest: &Guest, handle: u32, host: u64, new: u64) -> Result<(), GrantS
 }
 
 /// The number of a map, and the machine address that a device is told.
-fn map(guest: &Guest, lent: &Lent, host: u64, flags: MapFlags) -> Result<(u32, u64), Stop> {
+fn map(
+    guest: &Guest,
+    lent: &Lent<PeerWrites>,
+    host: u64,
+    flags: MapFlags,
+) -> Result<(u32, u64), Stop> {
     let mut op = [GnttabMapGrantRef {
         host_addr: host,
         flags: flags.bits(),
@@ -77,8 +85,8 @@ fn map(guest: &Guest, lent: &Lent, host: u64, flags: MapFlags) -> Result<(u32, u
 }
 
 fn a_map_for_a_device_ends_by_itself(guest: &Guest) -> Verdict {
-    let lent = lent(guest)?;
-    let at = lent.address(0);
+    let lent = Lent::<PeerWrites>::new(guest, b"")?;
+    let at = lent.address(guest, 0);
     let both = MapFlags::HOST_MAP | MapFlags::DEVICE_MAP;
     let (handle, bus) = map(guest, &lent, at, both)?;
     let other = unmap(guest, handle, 0, bus + PAGE_SIZE as u64);
@@ -94,11 +102,11 @@ fn a_map_for_a_device_ends_by_itself(guest: &Guest) -> Verdict {
 }
 
 fn a_map_for_a_device_alone_is_at_no_address(guest: &Guest) -> Verdict {
-    let lent = lent(guest)?;
+    let lent = Lent::<PeerWrites>::new(guest, b"")?;
     // An address at which nothing can be mapped is not looked at.
     let (handle, bus) = map(guest, &lent, 7, MapFlags::DEVICE_MAP)?;
     let used = lent.granted.is_used();
-    let of_host = unmap(guest, handle, lent.address(0), 0);
+    let of_host = unmap(guest, handle, lent.address(guest, 0), 0);
     let still = lent.granted.is_used();
     let ended = unmap(guest, handle, 0, bus);
     lent.end(guest)?;
@@ -108,8 +116,8 @@ fn a_map_for_a_device_alone_is_at_no_address(guest: &Guest) -> Verdict {
 
 /// Zero names nothing: the call succeeds, and nothing changes.
 fn an_unmap_names_what_it_unmaps(guest: &Guest) -> Verdict {
-    let lent = lent(guest)?;
-    let at = lent.address(0);
+    let lent = Lent::<PeerWrites>::new(guest, b"")?;
+    let at = lent.address(guest, 0);
     let (handle, _) = map(guest, &lent, at, MapFlags::HOST_MAP)?;
     let nothing = unmap(guest, handle, 0, 0);
     let used = lent.granted.is_used();
@@ -163,8 +171,8 @@ impl<'p> Aside<'p> {
 /// Where the page was that takes the place, there is nothing.
 fn another_page_takes_the_place_of_a_grant(guest: &Guest) -> Verdict {
     const NUMBER: u64 = 0x5ec0_0d01;
-    let lent = lent(guest)?;
-    let (at, from) = (lent.address(0), lent.address(1));
+    let lent = Lent::<PeerWrites>::new(guest, b"")?;
+    let (at, from) = (lent.address(guest, 0), lent.address(guest, 1));
     let (handle, _) = map(guest, &lent, at, MapFlags::HOST_MAP)?;
     let aside = Aside::new(guest, from, NUMBER)?;
     let replaced = replace(guest, handle, at, from);
@@ -185,8 +193,8 @@ fn another_page_takes_the_place_of_a_grant(guest: &Guest) -> Verdict {
 
 /// Where it cannot be put, it is gone.
 fn what_takes_the_place_is_taken_all_the_same(guest: &Guest) -> Verdict {
-    let lent = lent(guest)?;
-    let (at, from) = (lent.address(0), lent.address(1));
+    let lent = Lent::<PeerWrites>::new(guest, b"")?;
+    let (at, from) = (lent.address(guest, 0), lent.address(guest, 1));
     let (handle, _) = map(guest, &lent, at, MapFlags::HOST_MAP)?;
     let aside = Aside::new(guest, from, 1)?;
     // The address of its page is not that of the grant.

@@ -11,17 +11,34 @@ use hypercall_abi::{
 };
 use pv_guest::{Current, Guest, GuestType};
 
-use crate::claim::{Group, NO_XEN, Verdict, claims, ensure, skip};
+use crate::claim::{Group, NO_XEN, Stop, Verdict, claims, ensure, skip};
+
+mod copies;
+mod maps;
+
+use copies::a_copy_keeps_to_what_is_granted;
+use maps::{
+    a_part_of_a_page_is_not_mapped, the_last_reference_is_as_good_as_the_first,
+    the_version_stays_while_a_grant_is_used, use_bits_say_how_a_page_is_used,
+};
 
 pub(super) const GROUP: Group = Group {
     name: "grants",
     claims: claims! {
-        mapping(a_lent_page_can_be_mapped): "grant_table.h: GNTTABOP_map_grant_ref",
-        mapping(a_page_in_use_is_kept): "grant_table.h: GTF_reading, GTF_writing",
-        mapping(read_only_grants_are_not_written): "grant_table.h: GTF_readonly",
-        mapping(grants_of_nothing_are_refused): "grant_table.h: GNTTABOP_map_grant_ref",
+        on_table(a_lent_page_can_be_mapped): "grant_table.h: GNTTABOP_map_grant_ref",
+        on_table(a_page_in_use_is_kept): "grant_table.h: GTF_reading, GTF_writing",
+        on_table(read_only_grants_are_not_written): "grant_table.h: GTF_readonly",
+        on_table(grants_of_nothing_are_refused): "grant_table.h: GNTTABOP_map_grant_ref",
         on_table(copies_cross_pages_both_ways): "grant_table.h: GNTTABOP_copy",
-        mapping(hundreds_are_mapped_at_once): "grant_table.h: GNTTABOP_map_grant_ref",
+        on_table(a_copy_keeps_to_what_is_granted): "grant_table.h: GNTTABOP_copy",
+        on_table(hundreds_are_mapped_at_once): "grant_table.h: GNTTABOP_map_grant_ref",
+        on_table(a_read_only_map_is_not_written): "grant_table.h: GNTMAP_readonly",
+        on_table(use_bits_say_how_a_page_is_used): "grant_table.h: GTF_reading, GTF_writing",
+        on_table(a_frame_that_is_not_there_is_bad): "grant_table.h: GNTST_bad_page",
+        on_table(a_grant_in_use_stays_in_its_place): "grant_table.h: GNTTABOP_swap_grant_ref",
+        on_table(a_part_of_a_page_is_not_mapped): "grant_table.h: grant_entry_v2, sub_page",
+        on_table(the_version_stays_while_a_grant_is_used): "grant_table.h: GNTTABOP_set_version",
+        on_table(the_last_reference_is_as_good_as_the_first): "grant_table.h: grant_status_t",
         on_table(two_grants_change_places): "grant_table.h: GNTTABOP_swap_grant_ref",
         on_table(the_table_grows): "grant_table.h: GNTTABOP_setup_table",
         on_table(the_size_of_the_table_is_told): "grant_table.h: GNTTABOP_query_size",
@@ -31,10 +48,10 @@ pub(super) const GROUP: Group = Group {
 
 type Table = &'static GrantTable<Current>;
 
-fn on_table(guest: &Guest, claim: fn(Table, DomId) -> Verdict) -> Verdict {
+fn on_table(guest: &Guest, claim: fn(&Guest, Table, DomId) -> Verdict) -> Verdict {
     match (guest.grants(), guest.domid()) {
         (Ok(table), Ok(domid)) => {
-            claim(table, domid)?;
+            claim(guest, table, domid)?;
             ensure(
                 table.release_quarantine() == 0,
                 "a page stays in quarantine",
@@ -44,16 +61,15 @@ fn on_table(guest: &Guest, claim: fn(Table, DomId) -> Verdict) -> Verdict {
     }
 }
 
-/// A claim that maps grants of this very domain: where Xen moves a page when
-/// its own domain maps it, it takes two domains (see `pair`).
-fn mapping(guest: &Guest, claim: fn(Table, DomId) -> Verdict) -> Verdict {
-    if guest.guest_type() == GuestType::Pvh {
-        return on_table(guest, |table, me| {
-            let mapped = Borrowed::<_, ReadOnly>::map(table, me, &[GrantRef(8)]);
-            ensure(mapped.err() == Some(Error::OwnGrant), "it is not refused")
-        });
+/// Whether the library maps this very domain's grants: where Xen moves a page when its own
+/// domain maps it, it refuses, and two domains show what it does (see `pair`).
+fn is_mapped_by_library(guest: &Guest, table: Table, me: DomId) -> Result<bool, Stop> {
+    if guest.guest_type() != GuestType::Pvh {
+        return Ok(true);
     }
-    on_table(guest, claim)
+    let mapped = Borrowed::<_, ReadOnly>::map(table, me, &[GrantRef(8)]);
+    ensure(mapped.err() == Some(Error::OwnGrant), "it is not refused")?;
+    Ok(false)
 }
 
 fn lend<A: Access>(
@@ -68,7 +84,11 @@ fn lend<A: Access>(
     table.share(peer, page).map_err(|_| "it cannot be lent")
 }
 
-fn a_lent_page_can_be_mapped(table: Table, me: DomId) -> Verdict {
+fn a_lent_page_can_be_mapped(guest: &Guest, table: Table, me: DomId) -> Verdict {
+    maps::a_lent_page_can_be_mapped(guest)?;
+    if !is_mapped_by_library(guest, table, me)? {
+        return Ok(());
+    }
     let granted = lend::<PeerWrites>(table, me, b"hello")?;
     let borrowed =
         Borrowed::<_, ReadWrite>::map(table, me, &[granted.gref()]).map_err(|_| "no mapping")?;
@@ -84,7 +104,11 @@ fn a_lent_page_can_be_mapped(table: Table, me: DomId) -> Verdict {
     ensure(page.bytes().starts_with(b"HELLO"), "the page is another")
 }
 
-fn a_page_in_use_is_kept(table: Table, me: DomId) -> Verdict {
+fn a_page_in_use_is_kept(guest: &Guest, table: Table, me: DomId) -> Verdict {
+    maps::a_page_in_use_is_kept(guest)?;
+    if !is_mapped_by_library(guest, table, me)? {
+        return Ok(());
+    }
     let granted = lend::<PeerWrites>(table, me, b"")?;
     let gref = granted.gref();
     let borrowed = Borrowed::<_, ReadWrite>::map(table, me, &[gref]).map_err(|_| "no mapping")?;
@@ -101,7 +125,11 @@ fn a_page_in_use_is_kept(table: Table, me: DomId) -> Verdict {
     ensure(table.release_quarantine() == 0, "it was not released")
 }
 
-fn read_only_grants_are_not_written(table: Table, me: DomId) -> Verdict {
+fn read_only_grants_are_not_written(guest: &Guest, table: Table, me: DomId) -> Verdict {
+    maps::read_only_grants_are_not_written(guest)?;
+    if !is_mapped_by_library(guest, table, me)? {
+        return Ok(());
+    }
     let mut granted = lend::<PeerReads>(table, me, b"look")?;
     let writing =
         Borrowed::<_, ReadWrite>::map(table, me, &[granted.gref()]).map_err(|_| "no mapping")?;
@@ -123,7 +151,11 @@ fn read_only_grants_are_not_written(table: Table, me: DomId) -> Verdict {
     ensure(&text == b"book", "what the owner writes is not seen")
 }
 
-fn grants_of_nothing_are_refused(table: Table, me: DomId) -> Verdict {
+fn grants_of_nothing_are_refused(guest: &Guest, table: Table, me: DomId) -> Verdict {
+    maps::grants_of_nothing_are_refused(guest, table, me)?;
+    if !is_mapped_by_library(guest, table, me)? {
+        return Ok(());
+    }
     let other = lend::<PeerReads>(table, DomId(0x7fe0), b"")?;
     let far = GrantRef(1 << 30);
     let ended = lend::<PeerReads>(table, me, b"")?;
@@ -146,7 +178,7 @@ fn grants_of_nothing_are_refused(table: Table, me: DomId) -> Verdict {
     )
 }
 
-fn copies_cross_pages_both_ways(table: Table, me: DomId) -> Verdict {
+fn copies_cross_pages_both_ways(_: &Guest, table: Table, me: DomId) -> Verdict {
     let lent = lend::<PeerWrites>(table, me, b"0123456789")?;
     // Own memory: the stack, the heap, anything.
     let mut own = [0_u8; 2 * PAGE_SIZE];
@@ -201,7 +233,11 @@ fn copies_cross_pages_both_ways(table: Table, me: DomId) -> Verdict {
     ensure(page.bytes().starts_with(b"0123"), "too many bytes")
 }
 
-fn hundreds_are_mapped_at_once(table: Table, me: DomId) -> Verdict {
+fn hundreds_are_mapped_at_once(guest: &Guest, table: Table, me: DomId) -> Verdict {
+    maps::many_are_mapped_at_once(guest)?;
+    if !is_mapped_by_library(guest, table, me)? {
+        return Ok(());
+    }
     const PAGES: usize = 100;
     let mut lent = [const { None }; PAGES];
     let mut refs = [GrantRef(0); PAGES];
@@ -226,7 +262,7 @@ fn hundreds_are_mapped_at_once(table: Table, me: DomId) -> Verdict {
     Ok(())
 }
 
-fn two_grants_change_places(table: Table, me: DomId) -> Verdict {
+fn two_grants_change_places(_: &Guest, table: Table, me: DomId) -> Verdict {
     let mut one = lend::<PeerReads>(table, me, b"1")?;
     let mut other = lend::<PeerReads>(table, me, b"2")?;
     let gref = one.gref();
@@ -248,10 +284,20 @@ fn two_grants_change_places(table: Table, me: DomId) -> Verdict {
     ensure(target == b"2", "the pages are as they were")
 }
 
-fn the_table_grows(table: Table, _: DomId) -> Verdict {
+fn the_table_grows(_: &Guest, table: Table, _: DomId) -> Verdict {
     let wanted = 3000.min(table.most_references());
     let before = table.references() - table.free_references();
     let all = table.reserve(wanted).map_err(|_| "it does not grow")?;
+    let size = grant_table::query_size(table.platform())?;
+    let entries = match table.version() {
+        Version::One => PAGE_SIZE / 8,
+        Version::Two => PAGE_SIZE / 16,
+    };
+    let frames = table.references().div_ceil(entries as u32);
+    ensure(
+        size.nr_frames >= frames && size.nr_frames <= size.max_nr_frames,
+        "Xen tells another size",
+    )?;
     ensure(all.free() == wanted, "fewer than were wanted")?;
     drop(all);
     ensure(
@@ -260,7 +306,7 @@ fn the_table_grows(table: Table, _: DomId) -> Verdict {
     )
 }
 
-fn a_part_of_a_page_is_copied(table: Table, me: DomId) -> Verdict {
+fn a_part_of_a_page_is_copied(_: &Guest, table: Table, me: DomId) -> Verdict {
     let mut page = Page::new(table).map_err(|_| "no page")?;
     for (slot, byte) in page.bytes_mut().iter_mut().skip(100).zip(b"part") {
         *slot = *byte;
@@ -278,6 +324,7 @@ fn a_part_of_a_page_is_copied(table: Table, me: DomId) -> Verdict {
     for (gref, offset, wanted, why) in [
         (part.gref(), 100, true, "a part is not copied"),
         (part.gref(), 99, false, "more than the part is copied"),
+        (part.gref(), 101, false, "what is behind the part is copied"),
         (
             own.gref(),
             100,
@@ -301,8 +348,20 @@ fn a_part_of_a_page_is_copied(table: Table, me: DomId) -> Verdict {
 }
 
 /// Toolstacks give a domain 32 frames or more.
-fn the_size_of_the_table_is_told(table: Table, _: DomId) -> Verdict {
+fn the_size_of_the_table_is_told(_: &Guest, table: Table, _: DomId) -> Verdict {
     let size = grant_table::query_size(table.platform())?;
     ensure(size.nr_frames >= 1, "it has no frame")?;
     ensure(size.max_nr_frames >= 4, "it can hardly grow")
+}
+
+fn a_read_only_map_is_not_written(guest: &Guest, _: Table, _: DomId) -> Verdict {
+    maps::a_read_only_map_is_not_written(guest)
+}
+
+fn a_frame_that_is_not_there_is_bad(guest: &Guest, _: Table, _: DomId) -> Verdict {
+    maps::a_frame_that_is_not_there_is_bad(guest)
+}
+
+fn a_grant_in_use_stays_in_its_place(guest: &Guest, _: Table, _: DomId) -> Verdict {
+    maps::a_grant_in_use_stays_in_its_place(guest)
 }

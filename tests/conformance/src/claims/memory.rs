@@ -5,14 +5,16 @@ use core::ptr::NonNull;
 
 use grant_tables::{Granted, Page, PeerReads};
 use hypercall_abi::{
-    DomId, Gfn, PAGE_SIZE,
+    DomId, Errno, Gfn, HypercallNr, PAGE_SIZE,
     memory::{self, MemoryMapEntry},
-    platform::{GrantFrame, Pages},
+    platform::{GrantFrame, Hypercall, Pages},
+    version,
 };
-use pv_guest::{Current, Guest};
+use pv_guest::{Current, Guest, GuestType};
 
 use crate::claim::{
-    Group, Verdict, claims, ensure, everywhere, on_processor, on_pvh, on_xen, same, skip,
+    Group, Stop, Verdict, claims, ensure, everywhere, on_processor, on_pvh, on_xen, refused, same,
+    skip,
 };
 
 pub(super) const GROUP: Group = Group {
@@ -21,6 +23,9 @@ pub(super) const GROUP: Group = Group {
         on_xen(reservation_is_what_was_given): "memory.h: XENMEM_current_reservation",
         on_pvh(the_memory_map_is_told): "memory.h: XENMEM_memory_map",
         on_pvh(what_is_given_back_can_be_had_again): "memory.h: XENMEM_populate_physmap",
+        on_pvh(a_frame_is_given_back_once): "memory.h: XENMEM_decrease_reservation",
+        on_pvh(a_list_is_given_back_up_to_its_first_bad_frame): "memory.h: XENMEM_decrease_reservation",
+        on_xen(memory_has_a_most): "memory.h: XENMEM_maximum_reservation",
         everywhere(pages_are_zeroed_and_apart): "docs/DESIGN.md: Pages",
         everywhere(a_frame_of_memory_is_seen_where_it_is): "platform.rs: Pages::page_of",
         everywhere(frames_that_are_none_are_not_seen): "platform.rs: Pages::page_of",
@@ -83,6 +88,86 @@ fn the_memory_map_is_told(guest: &Guest) -> Verdict {
     ensure(told <= most, "there is more in it than the guest may have")
 }
 
+/// A page, and its frame's number.
+fn page(guest: &Guest) -> Result<(NonNull<u8>, Gfn), Stop> {
+    let page = guest.platform().alloc(1).ok_or("no page")?;
+    let gfn = guest.platform().gfn_of(page).ok_or("no frame")?;
+    Ok((page, gfn))
+}
+
+/// Puts frames back where they were, and lets go of the pages.
+fn put_back(guest: &Guest, pages: &[(NonNull<u8>, Gfn)]) -> Verdict {
+    let platform = guest.platform();
+    for (page, gfn) in pages {
+        // SAFETY: nothing is there now, or nothing comes of it.
+        let got = unsafe { memory::populate_physmap(platform, &mut [gfn.0], 0, 0) }?;
+        same(got, 1)?;
+        // SAFETY: as it was allocated.
+        unsafe { platform.free(*page, 1) };
+    }
+    Ok(())
+}
+
+fn a_frame_is_given_back_once(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let (page, gfn) = page(guest)?;
+    let before = memory::current_reservation(platform)?;
+    // SAFETY: nothing leads to the page.
+    let first = unsafe { memory::decrease_reservation(platform, &mut [gfn.0], 0) }?;
+    // SAFETY: as above.
+    let second = unsafe { memory::decrease_reservation(platform, &mut [gfn.0], 0) }?;
+    let between = memory::current_reservation(platform)?;
+    put_back(guest, &[(page, gfn)])?;
+    same((first, second), (1, 0))?;
+    same(between + 1, before)?;
+    same(memory::current_reservation(platform)?, before)
+}
+
+/// And says how many it were.
+fn a_list_is_given_back_up_to_its_first_bad_frame(guest: &Guest) -> Verdict {
+    const NOWHERE: u64 = 1 << 40;
+    let platform = guest.platform();
+    let (one, other) = (page(guest)?, page(guest)?);
+    let before = memory::current_reservation(platform)?;
+    let mut list = [one.1.0, NOWHERE, other.1.0];
+    // SAFETY: nothing leads to the pages.
+    let given = unsafe { memory::decrease_reservation(platform, &mut list, 0) }?;
+    let between = memory::current_reservation(platform)?;
+    put_back(guest, &[one])?;
+    // SAFETY: as it was allocated: it was not given back.
+    unsafe { other.0.write_volatile(9) };
+    // SAFETY: as above.
+    let kept = unsafe { other.0.read_volatile() };
+    // SAFETY: as above.
+    unsafe { platform.free(other.0, 1) };
+    same(given, 1)?;
+    same(between + 1, before)?;
+    same(kept, 9)
+}
+
+/// And no more is to be had than that.
+fn memory_has_a_most(guest: &Guest) -> Verdict {
+    const MORE: usize = 4096;
+    let platform = guest.platform();
+    let (now, most) = (
+        memory::current_reservation(platform)?,
+        memory::maximum_reservation(platform)?,
+    );
+    ensure(now <= most, "it has more than it may have")?;
+    if guest.guest_type() == GuestType::Pvh {
+        // What it would get has no place in its memory.
+        return Ok(());
+    }
+    let mut frames = alloc::vec![0; MORE];
+    let got = memory::increase_reservation(platform, &mut frames, 0, 0)?;
+    frames.truncate(got);
+    // SAFETY: they are new: nothing leads to them.
+    let given = unsafe { memory::decrease_reservation(platform, &mut frames, 0) }?;
+    same(given, got)?;
+    ensure(got <= most - now, "it got more than it may have")?;
+    same(memory::current_reservation(platform)?, now)
+}
+
 /// A frame of a guest whose memory Xen maps. What is in the one that comes is
 /// anything: Xen cleans the frames of domains that are gone, no others.
 fn what_is_given_back_can_be_had_again(guest: &Guest) -> Verdict {
@@ -93,10 +178,16 @@ fn what_is_given_back_can_be_had_again(guest: &Guest) -> Verdict {
     // SAFETY: nothing leads to the page.
     let given = unsafe { memory::decrease_reservation(platform, &mut [gfn.0], 0) }?;
     let between = memory::current_reservation(platform)?;
+    // Xen writes no answer where there is nothing.
+    let address = page.addr().get();
+    let op = version::XENVER_EXTRAVERSION;
+    // SAFETY: a page of ours, if there is one at all.
+    let answer = unsafe { platform.call2(HypercallNr::XEN_VERSION, op, address) };
     // SAFETY: nothing is there now.
     let got = unsafe { memory::populate_physmap(platform, &mut [gfn.0], 0, 0) }?;
     same((given, got), (1, 1))?;
     same(between + 1, before)?;
+    refused(Errno::check(answer), Errno::EFAULT)?;
     // SAFETY: the page is there again.
     unsafe { page.write_volatile(7) };
     // SAFETY: as above.

@@ -59,6 +59,8 @@ pub(super) const GROUP: Group = Group {
         on_pv(a_page_can_be_copied): "xen.h: MMUEXT_COPY_PAGE",
         on_pv(a_table_cannot_be_cleared): "xen.h: MMUEXT_CLEAR_PAGE",
         on_pv(a_table_cannot_be_copied_over): "xen.h: MMUEXT_COPY_PAGE",
+        on_pv(a_page_that_is_unmapped_can_be_a_table): "xen.h: update_va_mapping",
+        on_pv(the_machines_table_takes_what_it_is_told): "xen.h: MMU_MACHPHYS_UPDATE",
         on_pv(a_mapped_frame_is_not_given_back_yet): "memory.h: XENMEM_decrease_reservation",
         on_pv(frames_can_be_exchanged): "memory.h: XENMEM_exchange",
         on_pv(a_table_is_written_as_memory_if_that_is_asked_for): "xen.h: VMASST_TYPE_writable_pagetables",
@@ -484,16 +486,29 @@ fn a_table_below_a_pinned_one_stays_one(guest: &Guest) -> Verdict {
 
 fn a_page_can_be_cleared(guest: &Guest) -> Verdict {
     let page = Frame::new(guest)?;
-    page.set_word(511, 1);
+    for index in 0..512 {
+        page.set_word(index, index as u64 + 1);
+    }
     page.do_op(MmuextOp::clear_page(page.mfn))?;
-    same(page.word(511), 0)
+    ensure(
+        (0..512).all(|index| page.word(index) == 0),
+        "a part of it is left",
+    )
 }
 
 fn a_page_can_be_copied(guest: &Guest) -> Verdict {
     let (source, target) = (Frame::new(guest)?, Frame::new(guest)?);
-    source.set_word(511, 1);
+    for index in 0..512 {
+        source.set_word(index, index as u64 + 1);
+    }
     source.do_op(MmuextOp::copy_page(source.mfn, target.mfn))?;
-    same(target.word(511), 1)
+    for frame in [&source, &target] {
+        ensure(
+            (0..512).all(|index| frame.word(index) == index as u64 + 1),
+            "other words",
+        )?;
+    }
+    Ok(())
 }
 
 fn a_table_cannot_be_cleared(guest: &Guest) -> Verdict {
@@ -507,6 +522,49 @@ fn a_table_cannot_be_copied_over(guest: &Guest) -> Verdict {
     table.pin(Level::L1)?;
     let over = MmuextOp::copy_page(page.mfn, table.mfn);
     refused(table.do_op(over), Errno::EINVAL)
+}
+
+/// What is mapped in its place now is no table for that.
+fn a_page_that_is_unmapped_can_be_a_table(guest: &Guest) -> Verdict {
+    let (one, other) = (Frame::new(guest)?, Frame::new(guest)?);
+    one.map(entry(other.mfn, READ_WRITE))?;
+    // Nobody maps the first one's frame; the other's is mapped twice.
+    let pinned = one.pin(Level::L1);
+    let mapped_again = one.map(entry(one.mfn, READ_WRITE));
+    let writable = other.pin(Level::L1);
+    one.unpin()?;
+    one.map(entry(one.mfn, READ_WRITE))?;
+    pinned?;
+    refused(mapped_again, Errno::EBUSY)?;
+    refused(writable, Errno::EINVAL)
+}
+
+/// The place of a frame in the guest's memory: what is written there is read.
+fn the_machines_table_takes_what_it_is_told(guest: &Guest) -> Verdict {
+    const ANY: u64 = 0x1234;
+    on_processor(guest, |guest| {
+        let platform = guest.platform();
+        let page = Frame::new(guest)?;
+        let mapping = memory::machphys_mapping(platform)?;
+        ensure(page.mfn.0 <= mapping.max_mfn, "it is behind the table")?;
+        let place = (mapping.v_start + page.mfn.0 * 8) as usize;
+        let place = core::ptr::with_exposed_provenance::<u64>(place);
+        // SAFETY: a word of the machine's table, which Xen shows to all PV guests.
+        let read = || unsafe { place.read_volatile() };
+        let tell = |value| {
+            let update = MmuUpdate {
+                ptr: (page.mfn.0 * PAGE_SIZE as u64) | mmu::MMU_MACHPHYS_UPDATE,
+                val: value,
+            };
+            updates(platform, &[update]).0
+        };
+        let before = read();
+        tell(ANY)?;
+        let after = read();
+        tell(before)?;
+        same((after, read()), (ANY, before))?;
+        same(platform.page_of(page.mfn.into()), Some(page.page))
+    })
 }
 
 /// A frame that the guest maps leaves its reservation when it is unmapped.

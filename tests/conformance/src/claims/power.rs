@@ -24,6 +24,7 @@ pub(super) const GROUP: Group = Group {
         on_xen(a_watchdog_is_stopped_once): "sched.h: SCHEDOP_watchdog",
         on_xen(a_suspend_can_be_cancelled): "sched.h: SCHEDOP_shutdown, SHUTDOWN_suspend",
         on_xen(ports_outlive_a_cancelled_suspend): "sched.h: SHUTDOWN_suspend",
+        on_xen(a_pending_event_outlives_a_cancelled_suspend): "sched.h: SHUTDOWN_suspend",
         on_xen(grants_and_the_store_outlive_a_cancelled_suspend): "sched.h: SHUTDOWN_suspend",
         on_xen(time_passes_in_a_cancelled_suspend): "xen.h: vcpu_time_info",
     },
@@ -141,6 +142,19 @@ fn ports_outlive_a_cancelled_suspend(guest: &Guest) -> Verdict {
     )?;
     let told = event_channel::status(guest.platform(), bell.port())?;
     same(told.status, ChannelStatus::IPI)
+}
+
+/// One that is masked, and nobody took.
+fn a_pending_event_outlives_a_cancelled_suspend(guest: &Guest) -> Verdict {
+    let ports = guest.ports()?;
+    let bell = Channel::ipi(ports, VcpuId(0)).map_err(|_| "no port for this vCPU")?;
+    bell.mask();
+    bell.notify().map_err(|_| "it cannot be sent on")?;
+    suspend(guest)?;
+    ensure(bell.is_pending(), "it is lost")?;
+    ensure(bell.events() == 0, "it was not masked any more")?;
+    bell.unmask().map_err(|_| "a port cannot be unmasked")?;
+    same(bell.events(), 1)
 }
 
 /// Watches too.

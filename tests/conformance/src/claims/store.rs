@@ -17,15 +17,30 @@ use xenstore_client::{Access, Error, ErrorKind, Permission, machine::Repeats};
 
 use crate::claim::{Group, NO_XEN, Stop, Verdict, claims, ensure, skip};
 
+mod promises;
+
+use promises::{
+    a_new_node_is_its_makers, a_transaction_sees_its_own_tree, a_watch_is_told_of_removals,
+    a_watch_looks_as_deep_as_it_was_told, a_watch_that_has_ended_is_quiet,
+    more_nodes_than_the_quota_are_refused, what_is_below_goes_too,
+};
+
 pub(super) const GROUP: Group = Group {
     name: "store",
     claims: claims! {
         on_store(values_are_any_bytes): "docs/misc/xenstore.txt: WRITE, READ",
-        on_store(a_thousand_nodes_are_listed): "docs/misc/xenstore.txt: DIRECTORY",
+        on_store(nine_hundred_nodes_are_listed): "docs/misc/xenstore.txt: DIRECTORY",
+        on_store(more_nodes_than_the_quota_are_refused): "docs/misc/xenstore.txt: ENOSPC",
+        on_store(what_is_below_goes_too): "docs/misc/xenstore.txt: RM",
+        on_store(a_new_node_is_its_makers): "docs/misc/xenstore.txt: MKDIR, GET_PERMS",
         on_store(a_list_that_is_too_long_comes_in_parts): "docs/misc/xenstore.txt: DIRECTORY_PART",
         on_store(permissions_are_what_was_set): "docs/misc/xenstore.txt: GET_PERMS, SET_PERMS",
         on_store(watches_fire_once_when_set): "docs/misc/xenstore.txt: WATCH",
+        on_store(a_watch_is_told_of_removals): "docs/misc/xenstore.txt: WATCH_EVENT",
+        on_store(a_watch_that_has_ended_is_quiet): "docs/misc/xenstore.txt: UNWATCH",
+        on_store(a_watch_looks_as_deep_as_it_was_told): "docs/misc/xenstore.txt: WATCH, depth",
         on_store(a_hundred_watches_under_fire): "docs/misc/xenstore.txt: WATCH_EVENT",
+        on_store(a_transaction_sees_its_own_tree): "docs/misc/xenstore.txt: TRANSACTION_START",
         on_store(transactions_in_conflict_all_end): "docs/misc/xenstore.txt: TRANSACTION_END",
         on_store(requests_may_be_in_flight_together): "docs/misc/xenstore.txt: req_id",
         on_store(what_is_refused_is_told_apart): "docs/misc/xenstore.txt: errors",
@@ -96,7 +111,8 @@ async fn values_are_any_bytes(store: &Store) -> Verdict {
     )
 }
 
-async fn a_thousand_nodes_are_listed(store: &Store) -> Verdict {
+/// As many as a domain may have, but for a margin.
+async fn nine_hundred_nodes_are_listed(store: &Store) -> Verdict {
     let tree = store.tree();
     // A domain may have 1000, of which some are there already; and the names
     // below one node must fit into 2 KiB.

@@ -47,7 +47,7 @@ mod embassy {
 
     #[task]
     pub(super) async fn end(executor: &'static Executor) {
-        Timer::after(Duration::from_millis(25)).await;
+        Timer::after(Duration::from_millis(100)).await;
         executor.stop();
     }
 }
@@ -64,9 +64,10 @@ fn embassy_runs_on_the_same_parking(_: &Guest) -> Verdict {
         }
     });
     let took_ns = time::now_ns() - start;
-    ensure(took_ns >= 25_000_000, "it ended too early")?;
+    ensure(took_ns >= 100_000_000, "it ended too early")?;
     let ticks = u64::from(embassy::TICKS.load(Ordering::Relaxed));
-    ensure(ticks >= 1, "no tick")?;
+    // One a millisecond; on a busy machine, each may be late.
+    ensure(ticks >= took_ns / 10_000_000, "few ticks")?;
     ensure(ticks <= took_ns / 1_000_000, "too many ticks")
 }
 

@@ -1,15 +1,16 @@
 //! vCPUs: which there are, how they start and stop, and how they reach each other.
 
-use core::time::Duration;
+use core::{cell::UnsafeCell, mem::MaybeUninit, time::Duration};
 
 use event_channels::Channel;
 use hypercall_abi::{
     Errno, Port, VcpuId,
     event_channel::{self, ChannelStatus},
+    peer::PeerPtr,
     peer_field,
     platform::{Clock, Pages},
-    vcpu::{self, RunState, VcpuState},
-    xen::{SharedInfo, VcpuInfo},
+    vcpu::{self, RunState, VcpuRunstateInfo, VcpuState},
+    xen::{SharedInfo, VcpuInfo, Virq},
 };
 use pv_guest::{Guest, executor::block_on, time};
 
@@ -35,6 +36,10 @@ pub(super) const GROUP: Group = Group {
         with_two(an_event_comes_from_another): "event_channel.h: EVTCHNOP_bind_ipi",
         with_two(a_port_moves_to_another): "event_channel.h: EVTCHNOP_bind_vcpu",
         with_two(a_timer_is_set_by_its_own_only): "vcpu.h: VCPUOP_set_singleshot_timer",
+        with_two(one_that_is_up_is_not_started_again): "vcpu.h: VCPUOP_up",
+        with_two(a_timers_port_stays_at_its_vcpu): "event_channel.h: EVTCHNOP_bind_vcpu",
+        on_xen(a_sleep_is_no_running_time): "vcpu.h: RUNSTATE_running",
+        on_xen(run_times_are_told_where_they_are_wanted): "vcpu.h: VCPUOP_register_runstate_memory_area",
         with_two(ones_words_move_once): "vcpu.h: VCPUOP_register_vcpu_info",
     },
 };
@@ -218,13 +223,126 @@ fn a_timer_is_set_by_its_own_only(guest: &Guest) -> Verdict {
     )
 }
 
+/// It goes on where it is.
+fn one_that_is_up_is_not_started_again(guest: &Guest) -> Verdict {
+    second::ensure(guest, 0)?;
+    let bell = Channel::ipi(guest.ports()?, SECOND).map_err(|_| "no port for it")?;
+    second::begin(guest, Order::Poll, bell.port())?;
+    let waits = until_blocked(guest);
+    let (starts, done, _) = second::told();
+    // SAFETY: it runs: nothing comes of it.
+    let up = unsafe { vcpu::up(guest.platform(), SECOND) };
+    let state = vcpu::state(guest.platform(), SECOND);
+    bell.notify().map_err(|_| "it cannot be sent on")?;
+    second::finish(guest)?;
+    waits?;
+    up?;
+    same(state, Ok(VcpuState::Up))?;
+    let (starts_now, done_now, _) = second::told();
+    same((starts_now, done_now), (starts, done + 1))
+}
+
+/// Also any other interrupt that each vCPU has for itself.
+fn a_timers_port_stays_at_its_vcpu(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let port = event_channel::bind_virq(platform, Virq::DEBUG, VcpuId(0))?;
+    let moved = event_channel::bind_vcpu(platform, port, SECOND);
+    let told = event_channel::status(platform, port)?;
+    event_channel::close(platform, port)?;
+    refused(moved, Errno::EINVAL)?;
+    same((told.vcpu, told.status), (VcpuId(0), ChannelStatus::VIRQ))
+}
+
+/// Times add up, and what it slept is not among what it ran.
+fn a_sleep_is_no_running_time(guest: &Guest) -> Verdict {
+    const SLEEP_NS: u64 = 100_000_000;
+    let platform = guest.platform();
+    let before = vcpu::get_runstate_info(platform, VcpuId(0))?;
+    let until = platform.now_ns() + SLEEP_NS;
+    while platform.now_ns() < until {
+        hypercall_abi::sched::poll(platform, &[], Some(until))?;
+    }
+    let after = vcpu::get_runstate_info(platform, VcpuId(0))?;
+    same(after.state, RunState::RUNNING)?;
+    let passed = |state: RunState| {
+        let index = state.0 as usize;
+        let times = after.time.get(index).zip(before.time.get(index));
+        times.map_or(0, |(after, before)| after - before)
+    };
+    ensure(
+        passed(RunState::RUNNING) < SLEEP_NS / 2,
+        "it ran while it slept",
+    )?;
+    ensure(
+        passed(RunState::BLOCKED) + passed(RunState::RUNNABLE) > SLEEP_NS / 2,
+        "its sleep is not told",
+    )
+}
+
+/// Where Xen writes: once it is told, for good.
+struct Told(UnsafeCell<MaybeUninit<VcpuRunstateInfo>>);
+
+// SAFETY: read by whole words, and written by Xen.
+unsafe impl Sync for Told {}
+
+static TOLD: Told = Told(UnsafeCell::new(MaybeUninit::zeroed()));
+
+/// Anew each time that it goes on.
+fn run_times_are_told_where_they_are_wanted(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let place = TOLD.0.get().cast::<VcpuRunstateInfo>();
+    let address = place.expose_provenance() as u64;
+    // SAFETY: a static, all of whose bits are numbers.
+    let read = || unsafe { place.read_volatile() };
+    // SAFETY: the place is there for good, and reached by pointers only.
+    unsafe { vcpu::register_runstate_memory_area(platform, VcpuId(0), address) }?;
+    let nap = || {
+        let until = platform.now_ns() + 5_000_000;
+        hypercall_abi::sched::poll(platform, &[], Some(until))
+    };
+    nap()?;
+    let first = read().state_entry_time;
+    nap()?;
+    let VcpuRunstateInfo {
+        state,
+        state_entry_time: second,
+        ..
+    } = read();
+    let asked = vcpu::get_runstate_info(platform, VcpuId(0))?;
+    // SAFETY: nobody is told any more.
+    unsafe { vcpu::register_runstate_memory_area(platform, VcpuId(0), 0) }?;
+    ensure(first != 0, "nothing is told")?;
+    ensure(second > first, "nothing new is told")?;
+    same(state, RunState::RUNNING)?;
+    ensure(
+        second <= asked.state_entry_time && asked.state_entry_time != 0,
+        "what is told and what is answered differ",
+    )
+}
+
 /// It may not be taken back either: the page is given for good.
 fn ones_words_move_once(guest: &Guest) -> Verdict {
     let platform = guest.platform();
     let page = platform.alloc(1).ok_or("no memory")?;
     let gfn = platform.gfn_of(page).ok_or("no frame")?;
+    // SAFETY: the words of a vCPU that is down, which hold nothing back.
+    let shared = unsafe { guest.shared_info() }.ok_or("no shared page")?;
+    let old = peer_field!(shared, SharedInfo, vcpu_info).get(1);
+    let old_mask = peer_field!(old.ok_or("no words for it")?, VcpuInfo, evtchn_upcall_mask);
+    let before = old_mask.swap(1);
     // SAFETY: a page of ours, for good.
     unsafe { vcpu::register_vcpu_info(platform, SECOND, gfn, 64) }?;
+    // SAFETY: within the page.
+    let place = unsafe { page.add(64) }.cast::<VcpuInfo>();
+    // SAFETY: memory that Xen writes, for good.
+    let words: PeerPtr<'static, VcpuInfo> = unsafe { PeerPtr::new(place) };
+    let mask = peer_field!(words, VcpuInfo, evtchn_upcall_mask);
+    let told = peer_field!(words, VcpuInfo, evtchn_upcall_pending).load_acquire();
+    let moved = mask.load_acquire();
+    mask.store_release(before.trust());
+    same(moved.trust(), 1)?;
+    // It may have missed an event, and is to look at all ports.
+    ensure(told.trust() != 0, "it is not told to look")?;
     // SAFETY: as above.
     let again = unsafe { vcpu::register_vcpu_info(platform, SECOND, gfn, 128) };
     match again {

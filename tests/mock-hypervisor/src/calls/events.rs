@@ -55,10 +55,20 @@ impl Domain {
                 bind.port = self.bind_virq(bind.virq, bind.vcpu)?;
                 memory.copy_out(arg, bind.as_bytes()).map(|()| 0)
             }
-            // No device is given to this domain.
+            // No device is given to this domain; a PVH guest is asked for none.
             EVTCHNOP_BIND_PIRQ => {
-                let _bind: EvtchnBindPirq = read(memory, arg)?;
-                Err(Errno::EPERM)
+                let mut bind: EvtchnBindPirq = read(memory, arg)?;
+                if !self.is_pvh() {
+                    return Err(Errno::EPERM);
+                }
+                let binding = Binding::Pirq(bind.pirq);
+                let mut state = self.lock();
+                if state.ports.find(binding).is_some() {
+                    return Err(Errno::EEXIST);
+                }
+                bind.port = state.ports.open(binding)?;
+                drop(state);
+                memory.copy_out(arg, bind.as_bytes()).map(|()| 0)
             }
             EVTCHNOP_BIND_IPI => {
                 let mut bind: EvtchnBindIpi = read(memory, arg)?;
@@ -108,9 +118,12 @@ impl Domain {
             }
             EVTCHNOP_EXPAND_ARRAY => {
                 let expand: EvtchnExpandArray = read(memory, arg)?;
-                let page = self.frame(expand.array_gfn);
+                if !self.lock().ports.has_queues() {
+                    return Err(Errno::EOPNOTSUPP);
+                }
+                let page = self.frame(expand.array_gfn)?;
                 let mut state = self.lock();
-                state.ports.expand_array(page?)?;
+                state.ports.expand_array(page)?;
                 Ok(0)
             }
             EVTCHNOP_SET_PRIORITY => {
@@ -204,6 +217,7 @@ impl Domain {
                 status.vcpu = vcpu;
                 (ChannelStatus::IPI, 0)
             }
+            Binding::Pirq(pirq) => (ChannelStatus::PIRQ, u64::from(pirq)),
         };
         Ok(())
     }

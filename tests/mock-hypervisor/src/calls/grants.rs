@@ -25,8 +25,20 @@ impl Domain {
             GNTTABOP_COPY => self.each(memory, list, count, Self::copy_grant),
             GNTTABOP_QUERY_SIZE => self.each(memory, list, count, Self::query_size),
             GNTTABOP_SWAP_GRANT_REF => self.each(memory, list, count, Self::swap_grants),
-            // A PVH guest's frames are where it says.
-            GNTTABOP_TRANSFER | GNTTABOP_UNMAP_AND_REPLACE if self.is_pvh() => Err(Errno::ENOSYS),
+            // What Xen lets no PVH guest do.
+            GNTTABOP_TRANSFER
+            | GNTTABOP_UNMAP_AND_REPLACE
+            | GNTTABOP_GET_STATUS_FRAMES
+            | GNTTABOP_CACHE_FLUSH
+                if self.is_pvh() =>
+            {
+                Err(Errno::ENOSYS)
+            }
+            // Of memory that no device of this domain's writes.
+            GNTTABOP_CACHE_FLUSH => match count {
+                0 => Ok(0),
+                _ => Err(Errno::EPERM),
+            },
             GNTTABOP_TRANSFER => self.each(memory, list, count, Self::transfer),
             GNTTABOP_UNMAP_AND_REPLACE => self.each(memory, list, count, Self::unmap_and_replace),
             GNTTABOP_SETUP_TABLE if count == 1 => self.setup_table(memory, list),
@@ -104,7 +116,7 @@ impl Domain {
             }
         };
         // A part of a page, or another's, cannot be mapped.
-        let whole = used.part == (0..PAGE_SIZE) && used.frame_owner == owner;
+        let whole = used.is_whole && used.frame_owner == owner;
         let place = if flags.contains(MapFlags::CONTAINS_PTE) {
             Place::Entry(op.host_addr)
         } else {
@@ -308,6 +320,7 @@ impl World {
             frame_owner: user,
             gfn,
             part: 0..PAGE_SIZE,
+            is_whole: true,
         })
     }
 

@@ -89,7 +89,17 @@ impl Domain {
                 }
                 Ok(0)
             }
-            _ if self.pvh().is_err() => Err(Errno::ENOSYS),
+            // Nobody listens.
+            HVMOP_GUEST_REQUEST_VM_EVENT => Ok(0),
+            HVMOP_ALTP2M => Err(Errno::EOPNOTSUPP),
+            HVMOP_SET_EVTCHN_UPCALL_VECTOR
+            | HVMOP_FLUSH_TLBS
+            | HVMOP_GET_MEM_TYPE
+            | HVMOP_PAGETABLE_DYING
+                if !self.is_pvh() =>
+            {
+                Err(Errno::EINVAL)
+            }
             HVMOP_SET_EVTCHN_UPCALL_VECTOR => {
                 let set: HvmEvtchnUpcallVector = read(memory, arg)?;
                 self.vcpu(set.vcpu)?;
@@ -112,7 +122,6 @@ impl Domain {
                 memory.copy_out(arg, get.as_bytes()).map(|()| 0)
             }
             HVMOP_PAGETABLE_DYING => Err(Errno::EINVAL),
-            HVMOP_ALTP2M => Err(Errno::EOPNOTSUPP),
             _ => Err(Errno::ENOSYS),
         }
     }
@@ -196,7 +205,17 @@ impl Domain {
     /// `XENMEM_memory_map`.
     pub(super) fn memory_map(&self, memory: &impl GuestMemory, arg: usize) -> Result<usize, Errno> {
         let mut map: XenMemoryMap = read(memory, arg)?;
-        let ranges = memory_ranges(self.lock().memory.nr_pages());
+        let nr_pages = self.lock().memory.nr_pages();
+        // A PV guest's memory begins at zero, in one piece.
+        let whole = HvmMemmapTableEntry {
+            size: (nr_pages * PAGE_SIZE) as u64,
+            r#type: XEN_HVM_MEMMAP_TYPE_RAM,
+            ..HvmMemmapTableEntry::default()
+        };
+        let ranges = match self.domain_type {
+            DomainType::Pvh => memory_ranges(nr_pages).to_vec(),
+            DomainType::Pv => vec![whole],
+        };
         let count = ranges.len().min(map.nr_entries as usize);
         for (index, range) in ranges.iter().take(count).enumerate() {
             let entry = MemoryMapEntry {
@@ -249,8 +268,7 @@ impl State {
                     _ => Err(Errno::EINVAL),
                 }
             }
-            MapSpace::SHARED_INFO => Err(Errno::EINVAL),
-            _ => Err(Errno::ENOSYS),
+            _ => Err(Errno::EINVAL),
         }
     }
 

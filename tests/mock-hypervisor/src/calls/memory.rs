@@ -11,6 +11,9 @@ const MAX_MFN: u64 = 1 << 32;
 /// The machine frame that the machine's own table would begin with.
 const M2P_MFN: u64 = 0x8_0000;
 
+/// Shown to toolstacks only by the headers; Xen answers any guest.
+const XENMEM_RESERVED_DEVICE_MEMORY_MAP: usize = 27;
+
 impl Domain {
     pub(super) fn memory_op(
         &self,
@@ -43,7 +46,9 @@ impl Domain {
             XENMEM_DECREASE_RESERVATION => self.decrease(memory, arg),
             XENMEM_EXCHANGE => self.exchange(memory, arg),
             XENMEM_MACHPHYS_MAPPING if self.is_pvh() => Err(Errno::ENOSYS),
-            XENMEM_MACHPHYS_MFN_LIST | XENMEM_MACHPHYS_COMPAT_MFN_LIST => {
+            // Of no guest whose words have 64 bits.
+            XENMEM_MACHPHYS_COMPAT_MFN_LIST => Err(Errno::EOPNOTSUPP),
+            XENMEM_MACHPHYS_MFN_LIST => {
                 let mut list: MachphysMfnList = read(memory, arg)?;
                 list.nr_extents = list.max_extents.min(1);
                 if list.nr_extents == 1 {
@@ -94,9 +99,15 @@ impl Domain {
                 self.own(info.domid)?;
                 Err(Errno::EOPNOTSUPP)
             }
-            XENMEM_MEMORY_MAP if self.is_pvh() => self.memory_map(memory, arg),
-            // There is none: the guest's memory begins at zero, in one piece.
-            XENMEM_MEMORY_MAP => Err(Errno::ENOSYS),
+            XENMEM_MEMORY_MAP => self.memory_map(memory, arg),
+            // Of no device.
+            XENMEM_RESERVED_DEVICE_MEMORY_MAP => {
+                let [flags, _room]: [u32; 2] = read(memory, arg)?;
+                if flags > 1 {
+                    return Err(Errno::EINVAL);
+                }
+                memory.copy_out(arg, [flags, 0].as_bytes()).map(|()| 0)
+            }
             _ => Err(Errno::ENOSYS),
         }
     }

@@ -83,6 +83,8 @@ impl Domain {
             HypercallNr::MULTICALL => self.multicall(memory, a1, a2),
             HypercallNr::VM_ASSIST => self.vm_assist(a1, a2),
             HypercallNr::MMU_UPDATE => self.mmu_update(memory, [a1, a2, a3, a4]),
+            // It has tables of its own.
+            HypercallNr::MMUEXT_OP if self.is_pvh() => Err(Errno::EINVAL),
             HypercallNr::MMUEXT_OP => self.mmuext_op(memory, [a1, a2, a3, a4]),
             HypercallNr::UPDATE_VA_MAPPING => self.update_va_mapping(a1, a2, DomId::SELF),
             HypercallNr::UPDATE_VA_MAPPING_OTHERDOMAIN => {
@@ -102,15 +104,16 @@ impl Domain {
             HypercallNr::SET_CALLBACKS => self.set_callbacks([a1, a2, a3]),
             HypercallNr::FPU_TASKSWITCH => self.fpu_taskswitch(a1),
             // As Xen is started, unless it is asked for them.
-            HypercallNr::XENPMU_OP | HypercallNr::ARGO_OP => Err(Errno::EOPNOTSUPP),
-            // A release Xen takes nothing from a guest, and the rest is the
-            // toolstack's.
-            HypercallNr::CONSOLE_IO
-            | HypercallNr::PLATFORM_OP
-            | HypercallNr::SYSCTL
-            | HypercallNr::DOMCTL
-            | HypercallNr::KEXEC_OP
-            | HypercallNr::HYPFS_OP => Err(Errno::EPERM),
+            HypercallNr::XENPMU_OP => Err(Errno::EOPNOTSUPP),
+            // What the toolstack asks for is read before it is refused.
+            HypercallNr::PLATFORM_OP | HypercallNr::SYSCTL | HypercallNr::DOMCTL => {
+                read::<u64>(memory, a1).and(Err(Errno::EPERM))
+            }
+            HypercallNr::KEXEC_OP if self.is_pvh() => Err(Errno::ENOSYS),
+            // A release Xen takes nothing from a guest.
+            HypercallNr::CONSOLE_IO | HypercallNr::KEXEC_OP | HypercallNr::HYPFS_OP => {
+                Err(Errno::EPERM)
+            }
             _ => Err(Errno::ENOSYS),
         }
     }
@@ -127,6 +130,7 @@ impl Domain {
             *self.lock().unknown.entry((nr.0, op)).or_default() += 1;
         }
         let answer = answer.map_or_else(Errno::to_answer, usize::cast_signed);
+        self.tell_time();
         self.tell_areas(memory);
         self.xen.0.note(self.actor(), nr.0, answer);
         self.gate();
@@ -230,7 +234,6 @@ fn is_for_pv(nr: HypercallNr) -> bool {
         HypercallNr::SET_SEGMENT_BASE,
         HypercallNr::CALLBACK_OP,
         HypercallNr::NMI_OP,
-        HypercallNr::MMUEXT_OP,
         HypercallNr::SCHED_OP_COMPAT,
         HypercallNr::EVENT_CHANNEL_OP_COMPAT,
         HypercallNr::PHYSDEV_OP_COMPAT,

@@ -8,6 +8,8 @@ use crate::{Domain, memory::GuestMemory};
 
 /// Interrupts that a domain could have.
 const PIRQS: u32 = 256;
+/// Behind those that a processor of old would have.
+const FREE_PIRQ: u32 = 16;
 const MOST_PORTS: u32 = 65_536;
 
 impl Domain {
@@ -18,6 +20,18 @@ impl Domain {
         arg: usize,
     ) -> Result<usize, Errno> {
         match op {
+            // A PVH guest has none of its own.
+            PHYSDEVOP_EOI
+            | PHYSDEVOP_IRQ_STATUS_QUERY
+            | PHYSDEVOP_SET_IOPL
+            | PHYSDEVOP_SET_IOBITMAP
+            | PHYSDEVOP_PIRQ_EOI_GMFN_V1
+            | PHYSDEVOP_PIRQ_EOI_GMFN_V2
+            | PHYSDEVOP_GET_FREE_PIRQ
+                if self.is_pvh() =>
+            {
+                Err(Errno::ENOSYS)
+            }
             PHYSDEVOP_EOI => {
                 let eoi: PhysdevEoi = read(memory, arg)?;
                 exists(eoi.irq)
@@ -49,11 +63,13 @@ impl Domain {
             PHYSDEVOP_UNMAP_PIRQ => {
                 let unmap: PhysdevUnmapPirq = read(memory, arg)?;
                 self.own(unmap.domid)?;
-                Err(Errno::EINVAL)
+                Err(Errno::EPERM)
             }
-            PHYSDEVOP_GET_FREE_PIRQ if self.is_pvh() => Err(Errno::ENOSYS),
+            // One is free: what it would be bound to is another matter.
             PHYSDEVOP_GET_FREE_PIRQ => {
-                read::<PhysdevGetFreePirq>(memory, arg).and(Err(Errno::ENOSPC))
+                let mut free: PhysdevGetFreePirq = read(memory, arg)?;
+                free.pirq = FREE_PIRQ;
+                memory.copy_out(arg, free.as_bytes()).map(|()| 0)
             }
             _ => Err(Errno::ENOSYS),
         }

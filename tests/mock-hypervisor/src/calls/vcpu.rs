@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 
 use super::{cpu::is_guests, read};
 use crate::{
-    Domain,
+    Domain, counter,
     memory::GuestMemory,
     vcpus::{self, Entry},
 };
@@ -215,6 +215,17 @@ impl Domain {
             times.time_told_at = area;
         }
         Ok(0)
+    }
+
+    /// Tells the vCPU that asks what time it is. An image's is told by who runs it.
+    pub(crate) fn tell_time(&self) {
+        let state = self.lock();
+        if state.memory.tables.is_some() {
+            return;
+        }
+        if let Some(info) = state.ports.vcpu_info(vcpus::current()) {
+            counter::write(info, self.xen.0.moment(&state.world));
+        }
     }
 
     /// Tells what has changed of the vCPU that asks, where the guest wants it.

@@ -16,6 +16,15 @@ const CAPABILITIES: &str = "xen-3.0-x86_64 ";
 /// What an ordinary domain is told where it may not know.
 const DENIED: &str = "<denied>";
 
+/// What a guest may do with its own tables, or finds done.
+const FEATURES_OF_PV: XenFeatures =
+    XenFeatures::MMU_PT_UPDATE_PRESERVE_AD.union(XenFeatures::PAE_PGDIR_ABOVE_4GB);
+const FEATURES_OF_PVH: XenFeatures = XenFeatures::PAE_PGDIR_ABOVE_4GB
+    .union(XenFeatures::WRITABLE_PAGE_TABLES)
+    .union(XenFeatures::AUTO_TRANSLATED_PHYSMAP)
+    .union(XenFeatures::HVM_CALLBACK_VECTOR)
+    .union(XenFeatures::HVM_SAFE_PVCLOCK);
+
 /// A text in a field of `N` bytes.
 fn field<const N: usize>(text: &str) -> [u8; N] {
     let mut field = [0; N];
@@ -39,6 +48,13 @@ fn long(memory: &impl GuestMemory, arg: usize, text: &str) -> Result<usize, Errn
 }
 
 impl Domain {
+    fn extraversion(&self) -> &'static str {
+        match self.lock().memory.tables {
+            Some(_) => EXTRAVERSION_OF_IMAGES,
+            None => EXTRAVERSION,
+        }
+    }
+
     pub(super) fn xen_version(
         &self,
         memory: &impl GuestMemory,
@@ -48,13 +64,7 @@ impl Domain {
         let out = |bytes: &[u8]| memory.copy_out(arg, bytes).map(|()| 0);
         match op {
             XENVER_VERSION => Ok(VERSION),
-            XENVER_EXTRAVERSION => {
-                let text = match self.lock().memory.tables {
-                    Some(_) => EXTRAVERSION_OF_IMAGES,
-                    None => EXTRAVERSION,
-                };
-                out(&field::<XEN_EXTRAVERSION_LEN>(text))
-            }
+            XENVER_EXTRAVERSION => out(&field::<XEN_EXTRAVERSION_LEN>(self.extraversion())),
             XENVER_COMPILE_INFO => out(CompileInfo {
                 compiler: field("a mock"),
                 compile_by: field("nobody"),
@@ -73,9 +83,10 @@ impl Domain {
                 if info.submap_idx != 0 {
                     return Err(Errno::EINVAL);
                 }
-                let features =
-                    XenFeatures::MMU_PT_UPDATE_PRESERVE_AD | XenFeatures::PAE_PGDIR_ABOVE_4GB;
-                info.submap = features.bits();
+                info.submap = match self.is_pvh() {
+                    true => FEATURES_OF_PVH.bits(),
+                    false => FEATURES_OF_PV.bits(),
+                };
                 out(info.as_bytes())
             }
             XENVER_PAGESIZE => Ok(hypercall_abi::PAGE_SIZE),
@@ -83,7 +94,7 @@ impl Domain {
             XENVER_COMMANDLINE => out(&field::<9>(DENIED)),
             // Only for privileged domains.
             XENVER_BUILD_ID | XENVER_COMMANDLINE2 => Err(Errno::EPERM),
-            XENVER_EXTRAVERSION2 => long(memory, arg, EXTRAVERSION),
+            XENVER_EXTRAVERSION2 => long(memory, arg, self.extraversion()),
             XENVER_CAPABILITIES2 => long(memory, arg, CAPABILITIES),
             XENVER_CHANGESET2 => long(memory, arg, "none"),
             _ => Err(Errno::ENOSYS),

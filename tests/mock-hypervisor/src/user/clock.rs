@@ -13,58 +13,19 @@ use hypercall_abi::{
     VcpuId,
     peer::PeerPtr,
     peer_field,
-    xen::{SharedInfo, VcpuInfo, VcpuTimeInfo},
+    xen::{SharedInfo, VcpuInfo},
 };
 
-use crate::domain::State;
+use crate::{
+    counter::{self, Scale},
+    domain::State,
+};
 
 /// How long the counter is compared with the host's clock before the guest starts.
 const LEAST_NS: u64 = 2_000_000;
 /// How often the guest is told anew.
 const PERIOD_NS: u64 = 250_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
-
-/// Nanoseconds from ticks: shifted, times the factor, of which 32 bits are behind
-/// the point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Scale {
-    pub(super) factor: u32,
-    pub(super) shift: i8,
-}
-
-impl Scale {
-    fn of(ticks: u64, ns: u64) -> Self {
-        // The factor is to use all of its bits.
-        let mut shift = 0;
-        let wide = |shift: i32| {
-            let ticks = if shift < 0 {
-                u128::from(ticks) >> -shift
-            } else {
-                u128::from(ticks) << shift
-            };
-            (u128::from(ns) << 32) / ticks.max(1)
-        };
-        while wide(shift) > u128::from(u32::MAX) && shift < 31 {
-            shift += 1;
-        }
-        while wide(shift) <= u128::from(u32::MAX / 2) && shift > -31 {
-            shift -= 1;
-        }
-        Self {
-            factor: wide(shift).min(u128::from(u32::MAX)) as u32,
-            shift: shift as i8,
-        }
-    }
-
-    fn ns(self, ticks: u64) -> u64 {
-        let ticks = if self.shift < 0 {
-            ticks >> -self.shift
-        } else {
-            ticks << self.shift
-        };
-        ((u128::from(ticks) * u128::from(self.factor)) >> 32) as u64
-    }
-}
 
 /// A moment, by both.
 #[derive(Clone, Copy, Debug)]
@@ -186,18 +147,10 @@ impl Clock {
 }
 
 fn write(info: PeerPtr<'static, VcpuInfo>, told: Told) {
-    let time = peer_field!(info, VcpuInfo, time);
-    let version = peer_field!(time, VcpuTimeInfo, version);
-    let before = version.load().trust() & !1;
-    version.store_release(before.wrapping_add(1));
-    std::sync::atomic::fence(Ordering::SeqCst);
-    peer_field!(time, VcpuTimeInfo, tsc_timestamp).store(told.ticks);
-    peer_field!(time, VcpuTimeInfo, system_time).store(told.ns);
-    peer_field!(time, VcpuTimeInfo, tsc_to_system_mul).store(told.scale.factor);
-    peer_field!(time, VcpuTimeInfo, tsc_shift)
-        .bits()
-        .store(told.scale.shift.cast_unsigned());
-    version.store_release(before.wrapping_add(2));
+    let Told {
+        ticks, ns, scale, ..
+    } = told;
+    counter::write(info, counter::Moment { ticks, ns, scale });
 }
 
 /// When the host started, of which all times are counted.
@@ -212,18 +165,4 @@ fn tell_wall_clock(state: &State) {
     peer_field!(shared, SharedInfo, wc_sec_hi).store((seconds >> 32) as u32);
     peer_field!(shared, SharedInfo, wc_nsec).store((start_ns % SECOND_NS) as u32);
     version.store_release(version.load().trust().wrapping_add(1));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_of_any_rate_are_nanoseconds() {
-        for khz in [25_000, 999_999, 1_000_000, 2_445_406, 5_000_000] {
-            let scale = Scale::of(khz * 1000, SECOND_NS);
-            let error = scale.ns(khz * 1000).abs_diff(SECOND_NS);
-            assert!(error < 10, "{khz} kHz: {error} ns in a second");
-        }
-    }
 }

@@ -1,0 +1,169 @@
+//! What the store promises of nodes, watches and transactions, beyond that requests are
+//! answered.
+
+use alloc::format;
+
+use hypercall_abi::Errno;
+use pv_guest::Store;
+use xenstore_client::machine::Repeats;
+
+use super::{HOME, Step};
+use crate::claim::{Stop, Verdict, ensure, same, skip};
+
+pub(super) async fn what_is_below_goes_too(store: &Store) -> Verdict {
+    let tree = store.tree();
+    let (top, below) = (format!("{HOME}/a"), format!("{HOME}/a/b/c"));
+    tree.write(&below, b"deep").await.step("no write")?;
+    tree.write(&format!("{HOME}/ab"), b"")
+        .await
+        .step("no write")?;
+    tree.remove(&top).await.step("it cannot be removed")?;
+    for path in [&below, &format!("{HOME}/a/b"), &top] {
+        let left = tree.exists(path).await.step("no look")?;
+        ensure(!left, "something is left below")?;
+    }
+    let names = tree.directory(HOME).await.step("no list")?;
+    same(names, alloc::vec!["ab".into()])?;
+    // And nothing comes back with what is made there anew.
+    tree.mkdir(&format!("{HOME}/a/b")).await.step("no node")?;
+    let names = tree
+        .directory(&format!("{HOME}/a/b"))
+        .await
+        .step("no list")?;
+    ensure(names.is_empty(), "what was removed came back")
+}
+
+pub(super) async fn a_transaction_sees_its_own_tree(store: &Store) -> Verdict {
+    let tree = store.tree();
+    let (path, other) = (format!("{HOME}/seen"), format!("{HOME}/made"));
+    tree.write(&path, b"before").await.step("no write")?;
+    let open = store.begin().await.step("it does not begin")?;
+    let first = open.read(&path).await.step("no read")?;
+    tree.write(&path, b"after").await.step("no write")?;
+    let again = open.read(&path).await.step("no read")?;
+    open.write(&other, b"").await.step("no write")?;
+    let own = open.exists(&other).await.step("no look")?;
+    let outside = tree.exists(&other).await.step("no look")?;
+    let ended = open.commit().await;
+    let left = tree.exists(&other).await.step("no look")?;
+    same(
+        (first.as_slice(), again.as_slice()),
+        (&b"before"[..], &b"before"[..]),
+    )?;
+    ensure(own, "it does not see what it wrote itself")?;
+    ensure(!outside, "others see what is not committed")?;
+    ensure(
+        ended.is_err_and(|error| error.errno() == Some(Errno::EAGAIN)),
+        "a conflict was not told",
+    )?;
+    ensure(!left, "a part of what failed was done")
+}
+
+/// Of the node that is watched, and of one below it.
+pub(super) async fn a_watch_is_told_of_removals(store: &Store) -> Verdict {
+    let tree = store.tree();
+    let (path, below) = (format!("{HOME}/watched"), format!("{HOME}/watched/below"));
+    tree.write(&below, b"").await.step("no write")?;
+    let watch = store.watch(&path).await.step("no watch")?;
+    watch.next().await.step("it does not fire")?;
+    tree.remove(&below).await.step("it cannot be removed")?;
+    // A later event shows that none came before it.
+    tree.write(&format!("{path}/end"), b"")
+        .await
+        .step("no write")?;
+    let first = watch.next().await.step("no event")?;
+    let second = watch.next().await.step("no event")?;
+    same((first, second), (below, format!("{path}/end")))?;
+    tree.remove(&path).await.step("it cannot be removed")?;
+    let mut events = 0;
+    while watch.next().await.step("no event")? != path {
+        events += 1;
+        ensure(events < 5, "the removal of the node itself is not told")?;
+    }
+    Ok(())
+}
+
+/// A domain has 128: more than that, one after the other, only if those that ended are gone.
+pub(super) async fn a_watch_that_has_ended_is_quiet(store: &Store) -> Verdict {
+    let path = format!("{HOME}/often");
+    for _ in 0..200 {
+        let watch = store.watch(&path).await.step("no watch")?;
+        watch.next().await.step("it does not fire")?;
+        drop(watch);
+    }
+    let watch = store.watch(&path).await.step("no watch")?;
+    watch.next().await.step("it does not fire")?;
+    store.tree().write(&path, b"").await.step("no write")?;
+    watch.next().await.step("no event")?;
+    let more = watch.try_next().step("it failed")?;
+    ensure(more.is_none(), "an event too many")
+}
+
+/// And who may look at what it was made in may look at it.
+pub(super) async fn a_new_node_is_its_makers(store: &Store) -> Verdict {
+    let tree = store.tree();
+    let path = format!("{HOME}/new/below");
+    tree.mkdir(&path).await.step("no node")?;
+    let home = tree.permissions(HOME).await.step("they cannot be read")?;
+    for path in [&path, &format!("{HOME}/new")] {
+        let told = tree.permissions(path).await.step("they cannot be read")?;
+        same(told, home.clone())?;
+    }
+    let own: u16 = tree.read_as("domid").await.step("no number")?;
+    same(home.first().map(|owner| owner.domid.0), Some(own))
+}
+
+/// The default is a thousand for all of a domain's; and what is refused does no harm.
+pub(super) async fn more_nodes_than_the_quota_are_refused(store: &Store) -> Verdict {
+    /// More than any quota that a toolstack sets for an ordinary guest.
+    const MOST: usize = 1500;
+    const IN_ONE: usize = 100;
+    let tree = store.tree();
+    let mut made = 0;
+    let refused = loop {
+        if made == MOST {
+            break None;
+        }
+        let path = format!("{HOME}/{}/{}", made / IN_ONE, made % IN_ONE);
+        match tree.mkdir(&path).await {
+            Ok(()) => made += 1,
+            Err(error) => break Some(error),
+        }
+    };
+    let first = tree.exists(&format!("{HOME}/0/0")).await.step("no look")?;
+    let value = tree.write(&format!("{HOME}/0/0"), b"still").await;
+    value.step("what is there cannot be written")?;
+    ensure(first, "one of those that were made is gone")?;
+    ensure(made > 800, "there is room for few")?;
+    let Some(refused) = refused else {
+        return Err("there is room for any number".into());
+    };
+    same(refused.errno(), Some(Errno::ENOSPC))
+}
+
+/// How deep a watch looks: since xenstored 4.22, where it says so.
+pub(super) async fn a_watch_looks_as_deep_as_it_was_told(store: &Store) -> Verdict {
+    const DEPTH: u32 = 1;
+    let tree = store.tree();
+    let watch = store.watch_with(HOME, Some(DEPTH), Repeats::Keep).await;
+    let watch = match watch {
+        Ok(watch) => watch,
+        Err(error) if error.errno() == Some(Errno::EINVAL) => {
+            return skip("this xenstored takes no depth");
+        }
+        Err(error) => return Err(Stop::Failed(format!("no watch: {error}").into())),
+    };
+    watch.next().await.step("it does not fire")?;
+    let deep = format!("{HOME}/one/two");
+    tree.write(&deep, b"").await.step("no write")?;
+    tree.write(&deep, b"again").await.step("no write")?;
+    let end = format!("{HOME}/end");
+    tree.write(&end, b"").await.step("no write")?;
+    loop {
+        let event = watch.next().await.step("no event")?;
+        ensure(event != deep, "it is told of what lies deeper")?;
+        if event == end {
+            return Ok(());
+        }
+    }
+}
