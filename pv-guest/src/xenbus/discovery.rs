@@ -3,7 +3,7 @@
 use alloc::{collections::BTreeSet, collections::VecDeque, format, string::String};
 
 use hypercall_abi::platform::Platform;
-use xenstore_client::{Error, Ring, Watch};
+use xenstore_client::{Error, Ring, Watch, machine::MAX_EVENTS};
 
 use super::Bus;
 
@@ -55,8 +55,13 @@ impl<P: Platform> Discovery<'_, P> {
                 return Ok(change);
             }
             self.watch.next().await?;
-            // Of many events, only what is there afterwards matters.
-            while self.watch.try_next()?.is_some() {}
+            // Of many events, only what is there afterwards matters. As many as can wait:
+            // more may come without end.
+            for _ in 0..MAX_EVENTS {
+                if self.watch.try_next()?.is_none() {
+                    break;
+                }
+            }
             let now: BTreeSet<String> = self.bus.devices(self.kind).await?.into_iter().collect();
             let went = self.known.difference(&now).cloned().map(Change::Went);
             self.told.extend(went);

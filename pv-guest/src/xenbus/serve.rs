@@ -191,11 +191,11 @@ impl<'g, 'd, P: Platform, F: Frontend> Session<'g, 'd, P, F> {
             }
             let mut changed = false;
             for watch in [self.watch.as_ref(), backend].into_iter().flatten() {
-                while let Poll::Ready(event) = watch.poll_changed(cx) {
-                    match event {
-                        Ok(()) => changed = true,
-                        Err(error) => return Poll::Ready(News::Unwatched(error)),
-                    }
+                // Once: a backend that writes without end does not keep this task at it.
+                match watch.poll_changed(cx) {
+                    Poll::Ready(Ok(())) => changed = true,
+                    Poll::Ready(Err(error)) => return Poll::Ready(News::Unwatched(error)),
+                    Poll::Pending => {}
                 }
             }
             for due_ns in [self.held_until_ns, self.look_at_ns].into_iter().flatten() {
