@@ -309,7 +309,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
 
     fn is_released(&self) -> bool {
         let mut queues = self.queues.iter();
-        queues.all(|queue| queue.lock().is_released())
+        queues.all(|queue| queue.lock().is_over())
     }
 
     fn stop(&self, why: Stop) {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use event_channels::{Channel, Ports};
 use hypercall_abi::{DomId, GrantRef, PAGE_SIZE, Port, io::ring::FrontRing, platform::Platform};
 
-use super::{Id, Line, Op, Owner, Queue, Request, SECURE, Slot, Source, State};
+use super::{Id, Line, OldRing, Op, Owner, Queue, Request, SECURE, Slot, Source, State};
 use crate::{
     blkfront::{Error, Flush, Geometry, Mode, Secure},
     granted_buf::{Lender, Lent, clear_from, lend_on},
@@ -59,8 +59,14 @@ impl<'g, P: Platform> Queue<'g, P> {
     /// Whether the backends of before have let go of the rings, and so of all
     /// that was asked of them there.
     pub(in crate::blkfront) fn is_released(&mut self) -> bool {
-        self.old_rings.retain(RingPages::is_used);
+        self.old_rings.retain(|ring| ring.pages.is_used());
         self.old_rings.is_empty()
+    }
+
+    /// Whether no backend of before can still be at work on a request: it has let go, or
+    /// had answered all.
+    pub(in crate::blkfront) fn is_over(&mut self) -> bool {
+        self.is_released() || self.old_rings.iter().all(|ring| ring.unanswered == 0)
     }
 
     /// Lends what is lent to another now to `peer`; anew also what one that has
@@ -156,8 +162,10 @@ impl<'g, P: Platform> Queue<'g, P> {
     pub(in crate::blkfront) fn detach(&mut self) {
         // Its channel is closed.
         let line = self.line.take();
-        let pages = line.map(|line| line.ring.into_memory());
-        self.old_rings.extend(pages);
+        self.old_rings.extend(line.map(|line| OldRing {
+            unanswered: line.ring.in_flight(),
+            pages: line.ring.into_memory(),
+        }));
         let mut again: Vec<(u64, u32)> = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let Some(request) = &mut slot.request else {

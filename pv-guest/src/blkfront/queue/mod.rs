@@ -181,6 +181,14 @@ struct Line<'g, P: Platform> {
     is_open: bool,
 }
 
+/// A ring of a connection that is over.
+#[derive(Debug)]
+struct OldRing<'g, P: Platform> {
+    pages: RingPages<'g, P>,
+    /// Requests that were not answered there.
+    unanswered: u32,
+}
+
 /// What is counted of a disk's requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -208,7 +216,7 @@ pub(super) struct Queue<'g, P: Platform> {
     line: Option<Line<'g, P>>,
     /// Rings of before. A backend that has not let go of them may still be at
     /// work on what was in them.
-    old_rings: Vec<RingPages<'g, P>>,
+    old_rings: Vec<OldRing<'g, P>>,
     slots: Vec<Slot<'g, P>>,
     free: Vec<u32>,
     /// The numbers of those that are to be sent, in their order.
