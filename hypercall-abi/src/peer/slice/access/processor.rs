@@ -71,14 +71,36 @@ pub(super) unsafe fn copy_words_out(from: NonNull<u8>, to: &mut [[u8; 8]]) {
         unsafe { copy_many(from.as_ptr(), to.as_mut_ptr().cast(), to.len()) };
         return;
     }
-    for (index, word) in to.iter_mut().enumerate() {
+    let mut place = from.as_ptr();
+    let (fours, rest) = to.as_chunks_mut::<4>();
+    for four in fours {
+        let (one, two, three, last): (u64, u64, u64, u64);
+        // SAFETY: reads within what is mapped.
+        unsafe {
+            asm!(
+                "mov {one}, qword ptr [{place}]",
+                "mov {two}, qword ptr [{place} + 8]",
+                "mov {three}, qword ptr [{place} + 16]",
+                "mov {last}, qword ptr [{place} + 24]",
+                place = in(reg) place, one = out(reg) one, two = out(reg) two,
+                three = out(reg) three, last = out(reg) last,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        *four = [one, two, three, last].map(u64::to_ne_bytes);
+        // SAFETY: as many words lie there, or it is the end.
+        place = unsafe { place.add(size_of_val(four)) };
+    }
+    for word in rest {
         let value: u64;
         // SAFETY: a read within what is mapped.
         unsafe {
-            asm!("mov {}, qword ptr [{} + 8*{}]", out(reg) value, in(reg) from.as_ptr(),
-                in(reg) index, options(nostack, preserves_flags, readonly));
+            asm!("mov {}, qword ptr [{}]", out(reg) value, in(reg) place,
+                options(nostack, preserves_flags, readonly));
         }
         *word = value.to_ne_bytes();
+        // SAFETY: as above.
+        place = unsafe { place.add(size_of_val(word)) };
     }
 }
 
@@ -93,12 +115,33 @@ pub(super) unsafe fn copy_words_in(from: &[[u8; 8]], to: NonNull<u8>) {
         unsafe { copy_many(from.as_ptr().cast(), to.as_ptr(), from.len()) };
         return;
     }
-    for (index, word) in from.iter().enumerate() {
+    let mut place = to.as_ptr();
+    let (fours, rest) = from.as_chunks::<4>();
+    for four in fours {
+        let [one, two, three, last] = four.map(u64::from_ne_bytes);
+        // SAFETY: writes within what is mapped, and may be written.
+        unsafe {
+            asm!(
+                "mov qword ptr [{place}], {one}",
+                "mov qword ptr [{place} + 8], {two}",
+                "mov qword ptr [{place} + 16], {three}",
+                "mov qword ptr [{place} + 24], {last}",
+                place = in(reg) place, one = in(reg) one, two = in(reg) two,
+                three = in(reg) three, last = in(reg) last,
+                options(nostack, preserves_flags)
+            );
+        }
+        // SAFETY: as many words lie there, or it is the end.
+        place = unsafe { place.add(size_of_val(four)) };
+    }
+    for word in rest {
         let value = u64::from_ne_bytes(*word);
         // SAFETY: a write within what is mapped, and may be written.
         unsafe {
-            asm!("mov qword ptr [{} + 8*{}], {}", in(reg) to.as_ptr(), in(reg) index,
-                in(reg) value, options(nostack, preserves_flags));
+            asm!("mov qword ptr [{}], {}", in(reg) place, in(reg) value,
+                options(nostack, preserves_flags));
         }
+        // SAFETY: as above.
+        place = unsafe { place.add(size_of_val(word)) };
     }
 }
