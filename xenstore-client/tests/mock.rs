@@ -3,13 +3,14 @@
 use std::{
     cell::Cell,
     collections::BTreeSet,
-    future::Future,
+    future::{Future, poll_fn},
     sync::atomic::{AtomicU32, Ordering},
-    task::Poll,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use event_channels::{Channel, Choice, Ports, Throttle};
+use futures_util::future::join_all;
 use hypercall_abi::{
     DomId, Errno, Mfn,
     io::xs_wire::{XenstoreDomainInterface, XenstoreFeatures},
@@ -18,10 +19,10 @@ use hypercall_abi::{
     platform::Pages,
     sched::{self, Suspended},
 };
-use mock_hypervisor::{Config, Domain, Suspend, Time, Xen};
+use mock_hypervisor::{Config, Domain, StoreQuotas, Suspend, Time, Xen};
 use xenstore_client::{
-    Access, Client, Error, ErrorKind, Link, PathError, Permission, Persistence, Quota, Ring,
-    Transport as _, machine::Repeats,
+    Access, Client, Error, ErrorKind, Link, MAX_IN_TURN, PathError, Permission, Persistence, Quota,
+    Ring, Subscription, Transport as _, machine::Repeats,
 };
 
 type Store = Client<Ring<'static, &'static Domain>>;
@@ -329,7 +330,7 @@ fn many_requests_are_in_flight() {
     store
         .wait(None, async {
             let mut done = 0;
-            std::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 reads.retain_mut(|read| match read.as_mut().poll(cx) {
                     Poll::Ready(answer) => {
                         assert_eq!(answer.unwrap(), value);
@@ -389,7 +390,7 @@ fn what_was_in_flight_fails_when_the_server_begins_anew() {
         .wait(None, async {
             let mut read = Box::pin(store.tree().read("domid"));
             let mut restarted = false;
-            let answer = std::future::poll_fn(|cx| {
+            let answer = poll_fn(|cx| {
                 if !restarted {
                     restarted = true;
                     xen.store_restart(domain.domid());
@@ -511,7 +512,7 @@ fn a_ring_that_the_server_empties_unasked_begins_anew() {
 /// Lets the other tasks go on.
 async fn pause() {
     let mut is_first = true;
-    std::future::poll_fn(|cx| {
+    poll_fn(|cx| {
         if std::mem::take(&mut is_first) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -534,6 +535,16 @@ fn transactions_wait_for_those_that_are_too_many() {
                 store.transaction(async move |tree| {
                     open.set(open.get() + 1);
                     most.set(most.get().max(open.get()));
+                    // The others go on; this server answers at once.
+                    let mut is_first = true;
+                    poll_fn(|cx| {
+                        cx.waker().wake_by_ref();
+                        match std::mem::take(&mut is_first) {
+                            true => Poll::Pending,
+                            false => Poll::Ready(()),
+                        }
+                    })
+                    .await;
                     let done = tree.write_as(&format!("data/{index}"), index).await;
                     // The mock's server answers at once; a real one takes its time.
                     for _ in 0..3 {
@@ -544,7 +555,7 @@ fn transactions_wait_for_those_that_are_too_many() {
                 })
             });
             let mut all: Vec<_> = all.map(Box::pin).collect();
-            std::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 all.retain_mut(|one| match one.as_mut().poll(cx) {
                     Poll::Ready(done) => {
                         done.unwrap();
@@ -686,4 +697,145 @@ fn questions_about_domains_are_answered() {
             store.reset_watches().await
         })
         .unwrap();
+}
+
+/// Whether a subscription was told of something since it was asked last.
+fn is_told(subscription: &Subscription<'_, Ring<'static, &'static Domain>>) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    subscription
+        .poll_changed(&mut cx)
+        .map(Result::unwrap)
+        .is_ready()
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
+fn many_share_one_watch() {
+    let (xen, domain, store) = alone();
+    let paths: Vec<String> = (0..200).map(|number| format!("data/{number}")).collect();
+    store
+        .wait(None, async {
+            let all: Vec<_> = paths
+                .iter()
+                .map(|path| store.subscribe("data", path).unwrap())
+                .collect();
+            // The first time is when they were made.
+            for one in &all {
+                one.changed().await?;
+                assert!(!is_told(one));
+            }
+            assert_eq!(xen.store_watches(domain.domid()), 1);
+            // Of its own path, of what is below, and of what is above; not of others.
+            store.tree().write("data/7", "").await?;
+            store.tree().write("data/70/state", "1").await?;
+            let told = all.iter().filter(|one| is_told(one)).count();
+            assert_eq!(told, 2);
+            assert!(!is_told(&all[7]) && !is_told(&all[70]));
+            store.tree().write("data/71/state", "1").await?;
+            assert!(is_told(&all[71]));
+            store.tree().remove("data").await?;
+            assert!(all.iter().all(is_told));
+            // One that comes later knows that the watch is set.
+            let late = store.subscribe("data", "data/late").unwrap();
+            assert!(is_told(&late) && !is_told(&late));
+            // A server that forgot the watch gets it again, and all look.
+            store.reconnect();
+            for one in &all {
+                one.changed().await?;
+            }
+            drop(all);
+            assert_eq!(xen.store_watches(domain.domid()), 1);
+            drop(late);
+            // Its end is on its way.
+            store.tree().try_read("data").await?;
+            assert_eq!(xen.store_watches(domain.domid()), 0);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_shared_watch_that_is_refused_is_asked_for_again() {
+    let (xen, domain, store) = alone();
+    xen.set_store_quotas(StoreQuotas {
+        watches: 0,
+        ..StoreQuotas::default()
+    });
+    store
+        .wait(None, async {
+            let [one, other] = ["data/1", "data/2"].map(|path| store.subscribe("data", path));
+            let (one, other) = (one?, other?);
+            for refused in [&one, &other] {
+                let error = refused.changed().await.unwrap_err();
+                assert_eq!(error.quota(), Some(Quota::Watches));
+            }
+            xen.set_store_quotas(StoreQuotas::default());
+            let third = store.subscribe("data", "data/3")?;
+            for told in [&one, &other, &third] {
+                told.changed().await?;
+            }
+            assert_eq!(xen.store_watches(domain.domid()), 1);
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Other tasks go on, also where the server answers at once.
+async fn yield_now() {
+    let mut is_first = true;
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        match std::mem::take(&mut is_first) {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    })
+    .await;
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
+fn transactions_that_take_turns_are_never_too_many() {
+    let (xen, _domain, store) = alone();
+    xen.set_store_quotas(StoreQuotas {
+        transactions: MAX_IN_TURN,
+        ..StoreQuotas::default()
+    });
+    let at_once = async |number: u32| -> Result<(), Error> {
+        let transaction = store.begin().await?;
+        for _ in 0..20 {
+            yield_now().await;
+        }
+        transaction.write_as("data/at-once", number).await
+    };
+    let in_turn = async |number: u32| -> Result<(), Error> {
+        let transaction = store.begin_in_turn().await?;
+        for _ in 0..20 {
+            yield_now().await;
+        }
+        let path = format!("data/{number}");
+        transaction.write_as(&path, number).await?;
+        // Some are given up.
+        match number % 3 {
+            0 => Ok(()),
+            _ => transaction.commit().await,
+        }
+    };
+    let all = async {
+        let refused = join_all((0..40).map(at_once)).await;
+        let refused = refused.into_iter().filter_map(Result::err);
+        assert_eq!(
+            refused
+                .filter(|it| it.quota() == Some(Quota::Transactions))
+                .count(),
+            34
+        );
+        for done in join_all((0..40).map(in_turn)).await {
+            done?;
+        }
+        Ok(())
+    };
+    store.wait(None, all).unwrap();
+    assert_eq!(xen.store_read("/local/domain/1/data/38").unwrap(), b"38");
+    assert!(xen.store_read("/local/domain/1/data/39").is_err());
 }

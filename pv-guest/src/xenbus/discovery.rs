@@ -44,7 +44,12 @@ impl<'g, P: Platform> Bus<'g, P> {
     }
 }
 
-impl<P: Platform> Discovery<'_, P> {
+impl<'g, P: Platform> Discovery<'g, P> {
+    /// The bus that the devices are on.
+    pub const fn bus(&self) -> Bus<'g, P> {
+        self.bus
+    }
+
     /// Waits for the next device that comes or goes.
     ///
     /// # Errors

@@ -45,6 +45,7 @@ if [ -f /job/check ]; then
     umount /mnt
     losetup -d /dev/loop7
 fi
+if [ -f /job/devices ]; then sh /job/devices before; fi
 create guest
 domid=$(xl domid guest)
 home=/local/domain/$domid/data
@@ -92,6 +93,12 @@ if [ -f /job/bench ]; then
     server=$!
     /job/bench watch "$domid" /var/log/xen/console/guest-guest.log >/job/peer.log 2>&1 &
 fi
+if [ -f /job/devices ]; then
+    : >/job/peer.log
+    sh /job/devices created "$domid"
+    sh /job/devices beside "$domid" >>/job/peer.log 2>&1 &
+    devices=$!
+fi
 if [ -f /job/trouble ]; then
     : >/job/peer.log
     sh /job/trouble "$domid" >>/job/peer.log 2>&1 &
@@ -129,6 +136,7 @@ ended guest 20
 [ -n "$follower" ] && wait "$follower"
 cat <&3
 [ -n "$trouble" ] && kill "$trouble"
+[ -n "$devices" ] && kill "$devices" 2>/dev/null
 [ -n "$server" ] && kill "$server"
 echo
 echo "$mark peers"

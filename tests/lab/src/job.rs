@@ -98,6 +98,9 @@ pub(crate) enum With {
     Trouble,
     /// What a benchmark needs: a RAM disk, a server, and one who counts
     Bench,
+    /// A toolstack that attaches, detaches and misconfigures devices: `disks=N` and
+    /// `nics=N` on the command line say how many there are
+    Devices,
     /// A toolstack that suspends and resumes the guest when it asks for it
     Toolstack,
 }

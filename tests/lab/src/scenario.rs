@@ -228,6 +228,87 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        command_line: "devices=close disks=2 nics=1",
+        with: With::Devices,
+        timeout_s: 120,
+        only_on: XENS,
+        ..scenario(
+            "nightly: devices that are closed are taken away",
+            "load",
+            &[
+                "devices: when close() of the disk returned, its state was 6",
+                "devices: when close() of the interface returned, its state was 6",
+                "devices: all were taken away; what is left of the disk: none",
+                "devices: 0 grants are in quarantine",
+                "dom0: block-detach of xvda ended with 0",
+                "dom0: block-detach of xvdb ended with 0",
+                "dom0: network-detach ended with 0",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "devices=refused disks=1",
+        with: With::Devices,
+        timeout_s: 120,
+        only_on: XENS,
+        ..scenario(
+            "nightly: a disk with a wrong backend-id",
+            "load",
+            &[
+                "times in a row: the backend ended before it was connected",
+                "devices: less than one write a second",
+            ],
+        )
+    },
+    Scenario {
+        memory_mib: 128,
+        command_line: "devices=many disks=100 nics=20",
+        with: With::Devices,
+        timeout_s: 400,
+        only_on: XENS,
+        ..scenario(
+            "nightly: more devices than the store's quota allows",
+            "load",
+            &[
+                "errors name the quota of nodes",
+                "devices: a sector of each disk was read",
+                "devices: all are closed",
+            ],
+        )
+    },
+    Scenario {
+        memory_mib: 128,
+        command_line: "devices=many disks=100 nics=20 quota=5000",
+        with: With::Devices,
+        timeout_s: 400,
+        only_on: XENS,
+        ..scenario(
+            "nightly: 100 disks and 20 interfaces",
+            "load",
+            &[
+                "devices: 100 of 100 disks and 20 of 20 interfaces are connected",
+                "devices: 0 were refused",
+                "devices: a sector of each disk was read",
+                "devices: all are closed",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "devices=cycles cycles=100 disks=1",
+        with: With::Devices,
+        timeout_s: 450,
+        only_on: XENS,
+        ..scenario(
+            "nightly: a disk that goes and comes 100 times",
+            "load",
+            &[
+                "devices: 100 times opened, closed, taken away and given back",
+                "devices: 0 grants are in use, 0 in quarantine",
+                "dom0: 100 cycles; 0 frontends, 0 backends, 0 devices are left",
+            ],
+        )
+    },
+    Scenario {
         only_on: MOCKS,
         ..scenario(
             "a disk of the mock's",

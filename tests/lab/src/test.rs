@@ -92,6 +92,8 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
     let scenarios: Vec<_> = scenario::ALL
         .iter()
         .filter(|scenario| scenario.name.contains(filter))
+        // What takes long and rarely finds something is run when it is asked for.
+        .filter(|scenario| !scenario.name.starts_with("nightly") || filter.starts_with("nightly"))
         .collect();
     let mut table = Vec::new();
     for scenario in &scenarios {

@@ -27,6 +27,7 @@ use crate::{
 };
 
 const JOB_SCRIPT: &str = include_str!("../dom0/job.sh");
+const DEVICES_SCRIPT: &str = include_str!("../dom0/devices.sh");
 const TROUBLE_SCRIPT: &str = include_str!("../dom0/trouble.sh");
 
 /// The second guest's.
@@ -59,6 +60,14 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
         _ => "",
     };
     let has_network = job.net.is_some() || job.with == With::Bench;
+    let mut interfaces = vec![NETWORK_INTERFACE.to_owned()];
+    interfaces.retain(|_| has_network);
+    if job.with == With::Devices {
+        let disk = |at| format!("\"phy:/dev/ram0,xvd{},r\"", letters(at));
+        disks = (0..number_of(job, "disks")).map(disk).collect();
+        let nic = |at| format!("\"mac=00:16:3e:00:01:{at:02x},bridge=xenbr0,script=vif\"");
+        interfaces = (0..number_of(job, "nics")).map(nic).collect();
+    }
     let command_line = format!("{options} {command_line}");
     let command_line = command_line.trim_start().replace(['"', '\n', '\\'], " ");
     format!(
@@ -68,8 +77,24 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
         job.memory_mib.max(least_mib),
         job.vcpus,
         disks.join(", "),
-        if has_network { NETWORK_INTERFACE } else { "" }
+        interfaces.join(", ")
     )
+}
+
+/// The value of a `name=number` word of the guest's command line; 0: there is none.
+fn number_of(job: &Job, name: &str) -> usize {
+    let mut words = job.command_line.split_whitespace();
+    let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// How the disk of a number is called: a, b, ... z, aa, ab, ...
+fn letters(index: usize) -> String {
+    let letter = char::from(b'a' + (index % 26) as u8);
+    match index / 26 {
+        0 => letter.to_string(),
+        above => letters(above - 1) + &letter.to_string(),
+    }
 }
 
 /// A network interface in the guest's configuration, on the bridge that leads out.
@@ -263,6 +288,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         }
         With::Trouble => files.push(("trouble", TROUBLE_SCRIPT.into())),
         With::Bench => files.push(("bench", fs::read(guest::build_tool(Tool::LinuxLoad)?)?)),
+        With::Devices => files.push(("devices", DEVICES_SCRIPT.into())),
         With::Toolstack => files.push(("toolstack", Vec::new())),
         With::Echo | With::Store => {
             files.push(("xs", fs::read(guest::build_tool(Tool::Store)?)?));

@@ -8,6 +8,7 @@
 //! - `again=N`: a disk is used by one frontend after the other, N of them, each with
 //!   another number of queues and another size of rings than the one before: what that
 //!   one left in the store is of no use to it.
+//! - `devices=close|many|refused|cycles`: what a toolstack does to devices.
 //! - `bench=PHASE,PHASE...`: one kind of load after the other, measured; see
 //!   [`load_plan`].
 #![no_main]
@@ -18,6 +19,7 @@ extern crate alloc;
 mod again;
 mod bench;
 mod blocks;
+mod devices;
 mod options;
 mod sockets;
 mod strain;
@@ -37,10 +39,13 @@ fn main(guest: Guest) -> Result<(), Error> {
     if let Some(rounds) = options.number("again") {
         return again::run(&guest, rounds);
     }
+    if let Some(what) = options.text("devices") {
+        return devices::run(&guest, &options, what);
+    }
     if options.text("bench").is_some() {
         return bench::run(&guest);
     }
-    println!("load: nothing to do: say torture=SECONDS, again=N or bench=PHASES");
+    println!("load: nothing to do: say torture=SECONDS, again=N, devices=TEST or bench=PHASES");
     Ok(())
 }
 
