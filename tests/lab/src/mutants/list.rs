@@ -382,7 +382,7 @@ pub(super) const FIRST: &[Mutant] = &[
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
-    FIRST.iter().chain(more::MORE)
+    more::MORE.iter().chain(FIRST)
 }
 
 #[cfg(test)]
