@@ -185,8 +185,9 @@ pub trait Frontend {
         Poll::Ready(())
     }
 
-    /// Whether the backend of the connection before has let go of what it shared:
-    /// one that still works on that may undo what the next is asked to do. The
+    /// Whether the backend of the connection before has let go of what it shared, or had
+    /// answered all: one that still works on a request may undo what the next is asked
+    /// to do. The
     /// bus waits for this before it [agrees](Self::negotiate) with the next, but
     /// not for ever.
     fn is_released(&self) -> bool {
