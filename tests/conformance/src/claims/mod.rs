@@ -16,6 +16,7 @@ mod ports;
 mod power;
 mod processor;
 mod store;
+mod store_rights;
 mod tasks;
 mod traps;
 mod upcalls;
@@ -44,6 +45,7 @@ pub(crate) const ALL: &[Group] = &[
     grants::GROUP,
     grant_maps::GROUP,
     store::GROUP,
+    store_rights::GROUP,
     console::GROUP,
     tasks::GROUP,
     power::GROUP,

@@ -122,20 +122,38 @@ impl Store {
         let tree = &mut self.tree.now;
         let read = vec![('n', DOM0), ('r', domid)];
         let own = vec![('n', domid)];
-        tree.set(&home, b"", Some(read.clone()));
-        tree.set(
-            &format!("{home}/domid"),
-            domid.to_string().as_bytes(),
-            Some(read),
-        );
-        let name = format!("guest-{domid}");
-        tree.set(
-            &format!("{home}/name"),
-            name.as_bytes(),
-            Some(vec![('n', DOM0), ('r', domid)]),
-        );
-        tree.set(&format!("{home}/control/shutdown"), b"", Some(own.clone()));
-        for name in ["data", "device", "attr", "drivers", "error", "feature"] {
+        // As libxl makes it: the guest reads its directory, and writes no more than
+        // what is its own there.
+        tree.set(&home, b"", Some(read));
+        for (name, value) in [
+            ("domid", domid.to_string()),
+            ("name", format!("guest-{domid}")),
+            ("vm", format!("/vm/{domid}")),
+            ("cpu", String::new()),
+            ("memory", String::new()),
+            ("device", String::new()),
+            ("control", String::new()),
+            (
+                "control/platform-feature-multiprocessor-suspend",
+                "1".to_owned(),
+            ),
+            ("control/platform-feature-xs_reset_watches", "1".to_owned()),
+        ] {
+            tree.set(&format!("{home}/{name}"), value.as_bytes(), None);
+        }
+        for name in [
+            "device/suspend/event-channel",
+            "control/shutdown",
+            "control/feature-poweroff",
+            "control/feature-reboot",
+            "control/feature-suspend",
+            "control/sysrq",
+            "data",
+            "attr",
+            "drivers",
+            "error",
+            "feature",
+        ] {
             tree.set(&format!("{home}/{name}"), b"", Some(own.clone()));
         }
         self.introduced.push(domid);

@@ -54,7 +54,8 @@ impl Default for Tree {
     fn default() -> Self {
         let root = Node {
             value: Vec::new(),
-            perms: vec![('r', DOM0)],
+            // Nobody else sees what is there.
+            perms: vec![('n', DOM0)],
         };
         Self(BTreeMap::from([("/".into(), root)]))
     }
@@ -91,10 +92,10 @@ impl Tree {
         self.0.len()
     }
 
-    /// Sets a node, and makes those above it.
+    /// Sets a node, and makes those above it, which are as what is above them.
     pub(super) fn set(&mut self, path: &str, value: &[u8], perms: Option<Perms>) {
         if path != "/" && !self.0.contains_key(parent(path)) {
-            self.set(parent(path), b"", perms.clone());
+            self.set(parent(path), b"", None);
         }
         let inherited = || self.0.get(parent(path)).map(|node| node.perms.clone());
         let perms = perms.or_else(inherited).unwrap_or_default();
