@@ -389,9 +389,10 @@ mod tests {
     #[test]
     fn a_module_lies_in_memory_by_the_map() {
         let place = |paddr: u64, size: u64| {
-            let mut memory = pvh_memory(|_| ());
+            let start = pvh_memory(|_| ());
             // What the reserved page holds can be read now.
-            memory.resize(0x4_2000, 0);
+            let mut memory = vec![0; 0x4_2000];
+            memory[..start.len()].copy_from_slice(&start);
             memory[0x200..0x208].copy_from_slice(&paddr.to_le_bytes());
             memory[0x208..0x210].copy_from_slice(&size.to_le_bytes());
             from_memory(memory).map(|info| info.modules().map(<[u8]>::len).sum())
