@@ -107,9 +107,17 @@ mod tests {
         CommandLine::until_nul(place, 1024)
     }
 
+    fn domain() -> Domain {
+        let config = Config {
+            memory_mib: 1,
+            ..Config::default()
+        };
+        Domain::new(config).unwrap()
+    }
+
     #[test]
     fn one_bad_byte_costs_one_character() {
-        let domain = Domain::new(Config::default()).unwrap();
+        let domain = domain();
         let free = || {
             let pages = core::iter::from_fn(|| domain.alloc(1));
             let pages: Vec<_> = pages.collect();
@@ -143,7 +151,7 @@ mod tests {
 
     #[test]
     fn without_memory_the_good_part_is_there() {
-        let domain = Domain::new(Config::default()).unwrap();
+        let domain = domain();
         while domain.alloc(1).is_some() {}
         assert_eq!(line(b"a=b \xff c").into_text(&domain), "a=b ");
     }
