@@ -156,7 +156,15 @@ impl<T: Word> PeerWord<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use static_assertions::assert_impl_all;
+
     use super::*;
+    use crate::peer::PeerPtr;
+
+    // All threads may look at a place, and each for itself.
+    assert_impl_all!(PeerSlice<'static>: Send, Sync, Copy);
+    assert_impl_all!(PeerWord<'static, u32>: Send, Sync, Copy);
+    assert_impl_all!(PeerPtr<'static, u64>: Send, Sync, Copy);
 
     fn slice(memory: &mut [u8]) -> PeerSlice<'_> {
         // SAFETY: the slice borrows the memory, which is used through it alone.
