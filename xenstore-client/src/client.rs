@@ -234,10 +234,10 @@ impl<T: Transport> Client<T> {
         Ok(text.into())
     }
 
-    /// Whether the server knows a domain.
+    /// Whether the server knows a domain. Only a privileged domain is told.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`]; `EACCES`: this guest has no privileges.
     pub async fn is_domain_introduced(&self, domid: DomId) -> Result<bool, Error> {
         let whose = alloc::format!("{domid}\0");
         let kind = XsMessageType::IS_DOMAIN_INTRODUCED;

@@ -277,6 +277,11 @@ async fn what_is_refused_is_told_apart(store: &Store) -> Verdict {
         foreign.is_err_and(|error| error.errno() == Some(Errno::EACCES)),
         "not EACCES for another's",
     )?;
+    let privileged = store.is_domain_introduced(hypercall_abi::DomId(0)).await;
+    ensure(
+        privileged.is_err_and(|error| error.errno() == Some(Errno::EACCES)),
+        "not EACCES for what only a privileged domain is told",
+    )?;
     let path = tree.read("a b").await;
     ensure(
         path.is_err_and(|error| matches!(error.kind, ErrorKind::Path(_))),

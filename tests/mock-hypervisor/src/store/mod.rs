@@ -66,7 +66,6 @@ pub(crate) struct Store {
     watches: Vec<Watch>,
     transactions: BTreeMap<u32, Transaction>,
     last_transaction: u32,
-    introduced: Vec<DomId>,
     /// Messages for domains that are not in their rings yet.
     events: Vec<(DomId, Vec<u8>)>,
     quotas: StoreQuotas,
@@ -156,7 +155,6 @@ impl Store {
         ] {
             tree.set(&format!("{home}/{name}"), b"", Some(own.clone()));
         }
-        self.introduced.push(domid);
         self.fire("@introduceDomain");
     }
 
@@ -179,7 +177,6 @@ impl Store {
     /// A domain is gone.
     pub(crate) fn release(&mut self, domid: DomId) {
         self.forget(domid);
-        self.introduced.retain(|other| *other != domid);
         let home = home(domid);
         let _gone = self.tree.apply(&Change::Remove(home.clone()));
         self.fire(&home);

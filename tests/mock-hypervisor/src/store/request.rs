@@ -136,12 +136,9 @@ impl Store {
                 let whose: u16 = number(payload.strip_suffix(b"\0").unwrap_or(payload))?;
                 Ok(format!("{}\0", home(DomId(whose))).into_bytes())
             }
-            XsMessageType::IS_DOMAIN_INTRODUCED => {
-                let whose: u16 = number(payload.strip_suffix(b"\0").unwrap_or(payload))?;
-                let there = self.introduced.contains(&DomId(whose)) || whose == 0;
-                Ok(if there { b"T\0" } else { b"F\0" }.into())
-            }
+            // For privileged domains.
             XsMessageType::CONTROL
+            | XsMessageType::IS_DOMAIN_INTRODUCED
             | XsMessageType::INTRODUCE
             | XsMessageType::RELEASE
             | XsMessageType::RESUME
