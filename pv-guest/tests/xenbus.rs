@@ -152,6 +152,13 @@ fn a_disk_that_is_dropped_is_closed() {
         drop(first);
         assert_eq!(state(xen).as_deref(), Some("6"));
         assert!(!xen.disk_is_connected(ids[0]));
+        // Also if nobody has looked after it since it was connected.
+        xen.set_store_latency(1_000_000);
+        let second = disk(bus, 0);
+        second.ready().await.unwrap();
+        drop(second);
+        bus.sleep(SECOND).await;
+        assert_eq!(state(xen).as_deref(), Some("6"));
         // And there is nothing in the way of the next.
         disk(bus, 0).ready_within(SECOND).await.unwrap();
     });
@@ -262,7 +269,12 @@ fn what_was_taken_away_is_not_brought_back() {
             xen.set_store_latency(1_000_000);
             let disk = disk(bus, 0);
             disk.ready().await.unwrap();
-            // Nobody has looked since.
+            // All that was to be looked at has been.
+            let settled = bus
+                .timeout(SECOND, disk.status_change(Status::Connected))
+                .await;
+            assert_eq!(settled, Err(TimedOut));
+            // Nobody looks again before the next is asked for.
             xen.remove_disk(ids[0]);
             if wants_close {
                 disk.close().await;

@@ -593,11 +593,8 @@ impl<P: Platform, F: Frontend> Drop for Session<'_, '_, P, F> {
             return;
         }
         let mut cx = Context::from_waker(Waker::noop());
-        // Of what is being taken away, nothing is written: that might bring it back.
-        let watch = self.watch.as_ref();
-        if watch.is_none_or(|watch| watch.poll_changed(&mut cx).is_ready()) {
-            return;
-        }
+        // If it was taken away since it was looked at last, the store refuses this: what is
+        // above it is not the guest's.
         let state = format!("{}/state", self.own);
         for closed in [S::CLOSING, S::CLOSED] {
             let written = pin!(self.bus.store().tree().write_as(&state, closed.0));
