@@ -13,8 +13,7 @@ use domain_builder::samples::{Sample, Verdict, table};
 use crate::{
     guest,
     job::Debug,
-    job_disk,
-    machine::{Pace, Parts, Start, run_folder, spawn},
+    machine::{Pace, Parts, Start, run_folder, spawn, write_job},
     packages::{self, XenVersion},
     run::Watchdog,
     say::say,
@@ -129,7 +128,7 @@ fn on_xen(samples: &[Sample], xen: XenVersion) -> Result<Vec<Told>> {
         files.push((configuration, text.into_bytes()));
         files.push((image, sample.file.clone()));
     }
-    job_disk::write(&folder.path().join("job"), &files, &[])?;
+    write_job(folder.path(), &files, &[])?;
     let mut machine = parts.start(
         folder.path(),
         Start::Restored,
