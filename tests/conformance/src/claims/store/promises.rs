@@ -1,11 +1,12 @@
 //! What the store promises of nodes, watches and transactions, beyond that requests are
 //! answered.
 
-use alloc::format;
+use alloc::{format, string::String};
+use core::time::Duration;
 
 use hypercall_abi::Errno;
-use pv_guest::Store;
-use xenstore_client::machine::Repeats;
+use pv_guest::{Store, time};
+use xenstore_client::{Transport, Watch, machine::Repeats};
 
 use super::{HOME, Step};
 use crate::claim::{Stop, Verdict, ensure, same, skip};
@@ -59,6 +60,15 @@ pub(super) async fn a_transaction_sees_its_own_tree(store: &Store) -> Verdict {
     ensure(!left, "a part of what failed was done")
 }
 
+/// The next event, which is not waited for without an end.
+async fn next<T: Transport>(watch: &Watch<'_, T>) -> Result<String, Stop> {
+    const MOST: Duration = Duration::from_secs(8);
+    let event = time::timeout(MOST, watch.next()).await;
+    event
+        .map_err(|_| "an event does not come")?
+        .step("no event")
+}
+
 /// Of the node that is watched, and of one below it.
 pub(super) async fn a_watch_is_told_of_removals(store: &Store) -> Verdict {
     let tree = store.tree();
@@ -71,12 +81,12 @@ pub(super) async fn a_watch_is_told_of_removals(store: &Store) -> Verdict {
     tree.write(&format!("{path}/end"), b"")
         .await
         .step("no write")?;
-    let first = watch.next().await.step("no event")?;
-    let second = watch.next().await.step("no event")?;
+    let first = next(&watch).await?;
+    let second = next(&watch).await?;
     same((first, second), (below, format!("{path}/end")))?;
     tree.remove(&path).await.step("it cannot be removed")?;
     let mut events = 0;
-    while watch.next().await.step("no event")? != path {
+    while next(&watch).await? != path {
         events += 1;
         ensure(events < 5, "the removal of the node itself is not told")?;
     }
