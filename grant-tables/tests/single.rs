@@ -55,8 +55,14 @@ fn a_guest_has_one_table() {
     // When all is given back there may be another.
     drop(lent);
     drop(first);
-    let second = GrantTable::new(&front, Version::Two).unwrap();
-    assert_eq!(second.version(), Version::Two);
+    // Miri has no atomics of another size where some were, as the mock's entries have.
+    let other = if cfg!(miri) {
+        Version::One
+    } else {
+        Version::Two
+    };
+    let second = GrantTable::new(&front, other).unwrap();
+    assert_eq!(second.version(), other);
     drop(lend(&second, back.domid()));
 }
 
