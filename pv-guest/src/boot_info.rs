@@ -85,7 +85,7 @@ pub struct BootInfo {
     /// The command line; empty if there is none.
     pub command_line: CommandLine,
     /// The memory map, by physical (PV: pseudo-physical) address.
-    pub memory_map: MemoryMap,
+    pub memory_map: &'static MemoryMap,
     /// The console's ring.
     pub console: Option<RingLocation>,
     /// The store's ring.
@@ -121,13 +121,14 @@ impl<F: Fn(u64, usize) -> Option<&'static [u8]>> PhysicalMemory for F {
 
 impl BootInfo {
     /// Reads a PV guest's start information. `module` is what `mod_start` and
-    /// `mod_len` lead to.
+    /// `mod_len` lead to; `map` is where the memory map is kept.
     ///
     /// # Errors
     /// The magic is not a PV guest's, or there is no memory.
     pub fn from_pv(
         start: &'static StartInfo,
         module: Option<&'static [u8]>,
+        map: &'static mut MemoryMap,
     ) -> Result<Self, Error> {
         if !start.magic.starts_with(START_INFO_MAGIC_PREFIX) {
             return Err(Error::StartInfo("the magic of start_info is wrong"));
@@ -137,7 +138,7 @@ impl BootInfo {
             .checked_mul(PAGE_SIZE as u64)
             .filter(|end| *end < 1 << 47)
             .ok_or(Error::StartInfo("start_info has an absurd number of pages"))?;
-        let memory_map = MemoryMap::from_entries([MemoryRegion {
+        map.set([MemoryRegion {
             start: 0,
             end,
             kind: MemoryKind::Ram,
@@ -152,7 +153,7 @@ impl BootInfo {
         let mut info = Self {
             guest_type: GuestType::Pv,
             command_line: CommandLine::until_nul(&start.cmd_line, MAX_PV_COMMAND_LINE),
-            memory_map,
+            memory_map: map,
             console: ring(start.console.mfn, start.console.evtchn),
             store: ring(start.store_mfn, start.store_evtchn),
             rsdp_paddr: None,
@@ -168,15 +169,19 @@ impl BootInfo {
         Ok(info)
     }
 
-    /// Reads a PVH guest's start information at `paddr`.
+    /// Reads a PVH guest's start information at `paddr`. `map` is where the memory map
+    /// is kept, of which at most `limit_bytes` of memory are used: less is populated
+    /// than the map says where a guest starts with less memory than it may have later.
     ///
     /// # Errors
-    /// Part of it lies outside memory, its magic is wrong, or there is no
-    /// usable memory map.
+    /// Part of it lies outside memory, or beyond the limit, its magic is wrong, or there
+    /// is no usable memory map.
     pub fn from_pvh(
         paddr: u64,
         memory: &impl PhysicalMemory,
         guest_type: GuestType,
+        map: &'static mut MemoryMap,
+        limit_bytes: u64,
     ) -> Result<Self, Error> {
         let start: HvmStartInfo =
             read(memory, paddr).ok_or(Error::StartInfo("hvm_start_info does not lie in memory"))?;
@@ -205,15 +210,17 @@ impl BootInfo {
                 },
             })
         });
-        let memory_map = MemoryMap::from_entries(entries);
+        let in_order = map.set(entries);
         if broken {
             return Err(Error::StartInfo("the memory map does not lie in memory"));
         }
-        let memory_map = memory_map?;
+        in_order?;
+        let line = command_line(memory, map, start.cmdline_paddr);
+        map.limit_ram(limit_bytes);
         let mut info = Self {
             guest_type,
-            command_line: command_line(memory, &memory_map, start.cmdline_paddr),
-            memory_map,
+            command_line: line,
+            memory_map: map,
             console: None,
             store: None,
             rsdp_paddr: (start.rsdp_paddr != 0).then_some(start.rsdp_paddr),
@@ -227,7 +234,7 @@ impl BootInfo {
                 .checked_add(i * size_of::<HvmModlistEntry>() as u64)
                 .and_then(|at| read::<HvmModlistEntry>(memory, at))
                 // By the map, too: what is kept must be memory for good.
-                .filter(|entry| entry.size <= ram_from(&info.memory_map, entry.paddr))
+                .filter(|entry| entry.size <= ram_from(info.memory_map, entry.paddr))
                 .and_then(|entry| memory.bytes(entry.paddr, usize::try_from(entry.size).ok()?))
                 .ok_or(Error::StartInfo("a module does not lie in memory"))?;
             info.add_module(module);
@@ -280,6 +287,10 @@ mod tests {
     use std::{boxed::Box, vec, vec::Vec};
     use zerocopy::{FromZeros, IntoBytes};
 
+    fn place() -> &'static mut MemoryMap {
+        Box::leak(Box::new(MemoryMap::empty()))
+    }
+
     fn pv(change: impl FnOnce(&mut StartInfo)) -> Result<BootInfo, Error> {
         let mut start = StartInfo::new_zeroed();
         start.magic[..14].copy_from_slice(b"xen-3.0-x86_64");
@@ -288,7 +299,7 @@ mod tests {
         start.console.evtchn = Port(2);
         start.cmd_line[..5].copy_from_slice(b"a=b c");
         change(&mut start);
-        BootInfo::from_pv(Box::leak(Box::new(start)), None)
+        BootInfo::from_pv(Box::leak(Box::new(start)), None, place())
     }
 
     #[test]
@@ -373,7 +384,7 @@ mod tests {
             let start = usize::try_from(paddr).ok()?;
             memory.get(start..start.checked_add(len)?)
         };
-        BootInfo::from_pvh(0x100, &physical, GuestType::Pvh)
+        BootInfo::from_pvh(0x100, &physical, GuestType::Pvh, place(), u64::MAX)
     }
 
     #[test]
@@ -430,6 +441,8 @@ mod tests {
             let info = pvh(|s| s.cmdline_paddr = cmdline_paddr).unwrap();
             assert_eq!(info.command_line, CommandLine::default());
         }
-        assert!(BootInfo::from_pvh(u64::MAX, &|_, _| None, GuestType::Bare).is_err());
+        assert!(
+            BootInfo::from_pvh(u64::MAX, &|_, _| None, GuestType::Bare, place(), u64::MAX).is_err()
+        );
     }
 }

@@ -1,12 +1,75 @@
 //! Xen's clock for guests: the time stamp counter, and how to read it.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use hypercall_abi::{
     peer::PeerPtr,
     peer_field,
     xen::{SharedInfo, VcpuTimeInfo},
 };
+
+/// What a guest's clock reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClockSource {
+    /// Xen's page for the vCPU (`vcpu_time_info`).
+    Xen,
+    /// The time stamp counter alone.
+    Tsc(TscRate),
+    /// The platform's own, of a guest that is a process.
+    Platform,
+}
+
+impl fmt::Display for ClockSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Xen => f.write_str("Xen's"),
+            Self::Tsc(rate) => write!(f, "time stamp counter, {rate}"),
+            Self::Platform => f.write_str("the platform's"),
+        }
+    }
+}
+
+/// The counter's rate, and how it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TscRate {
+    /// Ticks in a millisecond.
+    pub khz: u64,
+    /// How it is known.
+    pub source: RateSource,
+}
+
+/// How the rate of the time stamp counter is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RateSource {
+    /// The processor says it. Source: CPUID leaf 0x15, Intel SDM volume 2.
+    Processor,
+    /// The hypervisor says it. Source: CPUID leaf 0x40000010, as VMware defined it.
+    Hypervisor,
+    /// It was compared with the interval timer (8254).
+    IntervalTimer,
+    /// The processor's nominal rate. Source: CPUID leaf 0x16, Intel SDM volume 2.
+    Nominal,
+    /// Nothing says it: time may pass several times too fast or too slowly.
+    Assumed,
+}
+
+impl fmt::Display for TscRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match self.source {
+            RateSource::Processor => "as the processor says",
+            RateSource::Hypervisor => "as the hypervisor says",
+            RateSource::IntervalTimer => "compared with the interval timer",
+            RateSource::Nominal => "the processor's nominal rate",
+            RateSource::Assumed => "assumed: nothing says it",
+        };
+        write!(f, "{} kHz, {source}", self.khz)
+    }
+}
 
 /// Tries before a clock that is forever being written is given up.
 const TRIES: usize = 1_000_000;

@@ -20,6 +20,7 @@ use hypercall_abi::{
 use crate::{
     BootInfo, Current, Delivery, Error, GuestType,
     boot_info::RingLocation,
+    clock::ClockSource,
     console::{self, ring::ConsoleRing},
     error::asking,
     events, grants,
@@ -147,6 +148,14 @@ impl<P: Platform> Guest<P> {
         status
             .unbound()
             .ok_or(Error::Failed("a fresh port is not unbound"))
+    }
+
+    /// What the clock reads, and how good it is on a machine without Xen.
+    pub fn clock_source(&self) -> ClockSource {
+        #[cfg(target_os = "none")]
+        return crate::native::clock_source();
+        #[cfg(not(target_os = "none"))]
+        ClockSource::Platform
     }
 
     /// The hypervisor.

@@ -18,6 +18,7 @@ use crate::{
     boot_info::{RingLocation, StartInfoPlace},
     console,
     guest::{SharedPage, console_ring, place_shared_info},
+    memory::boot_map,
     power,
     sync::Upcalls,
     trap::{Frame, Outcome, Report, handle},
@@ -65,7 +66,8 @@ pub unsafe fn start(
         }
     }
     let place = StartInfoPlace(start_info.as_ptr().expose_provenance());
-    let adopted = BootInfo::from_pv(start, None)
+    let adopted = boot_map()
+        .and_then(|map| BootInfo::from_pv(start, None, map))
         .map(|mut info| {
             info.start_info = Some(place);
             info
@@ -110,7 +112,7 @@ fn adopt_pvh(platform: Current, paddr: u64) -> Result<Guest, Error> {
         // and nobody writes it.
         Some(unsafe { core::slice::from_raw_parts(start.as_ptr(), len_bytes) })
     };
-    let mut info = BootInfo::from_pvh(paddr, &memory, GuestType::Pvh)?;
+    let mut info = BootInfo::from_pvh(paddr, &memory, GuestType::Pvh, boot_map()?, u64::MAX)?;
     info.console = console;
     info.store = RingLocation::of_store(&platform);
     let page = platform

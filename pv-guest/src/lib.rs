@@ -38,6 +38,8 @@ pub mod sync;
 #[cfg(feature = "alloc")]
 pub mod time;
 pub mod trap;
+#[cfg(any(test, target_os = "none"))]
+mod tsc_rate;
 #[cfg(feature = "alloc")]
 pub mod xenbus;
 

@@ -53,6 +53,7 @@ fn main(guest: Guest) -> Result<(), Error> {
         Some(now) => println!("wall clock    {} s since 1970", now / 1_000_000_000),
         None => println!("wall clock    not known"),
     }
+    println!("clock         {}", guest.clock_source());
 
     walk_heap()?;
     meet_others(&guest)?;

@@ -36,10 +36,11 @@ impl MemoryRegion {
 /// The most entries a map may have (Xen and firmware use up to 128).
 pub const CAPACITY: usize = 128;
 
+/// A place for a region: all zeros, so that a map in a static costs no bytes of the image.
 const EMPTY: MemoryRegion = MemoryRegion {
     start: 0,
     end: 0,
-    kind: MemoryKind::Reserved,
+    kind: MemoryKind::Ram,
 };
 
 /// A list of regions: sorted, not empty, not overlapping.
@@ -91,6 +92,16 @@ impl MemoryMap {
     /// # Errors
     /// The map is too long, has impossible entries or no usable memory.
     pub fn from_entries(entries: impl IntoIterator<Item = MemoryRegion>) -> Result<Self, MapError> {
+        let mut map = Self::empty();
+        map.set(entries)?;
+        Ok(map)
+    }
+
+    /// The same, in a map that has its place already: at boot, stacks are small.
+    ///
+    /// # Errors
+    /// As [`MemoryMap::from_entries`]; the map then holds nothing useful.
+    pub fn set(&mut self, entries: impl IntoIterator<Item = MemoryRegion>) -> Result<(), MapError> {
         let mut raw = Self::empty();
         for entry in entries {
             if entry.end < entry.start {
@@ -100,31 +111,31 @@ impl MemoryMap {
                 raw.push(entry)?;
             }
         }
-        let map = raw.flattened()?;
-        if map.ram_bytes() == 0 {
-            return Err(MapError::NoMemory);
+        self.len = 0;
+        self.flatten(&raw)?;
+        match self.ram_bytes() {
+            0 => Err(MapError::NoMemory),
+            _ => Ok(()),
         }
-        Ok(map)
     }
 
     /// Walks the borders of all entries from low to high; between two borders
     /// the most careful kind of those that cover the stretch wins.
-    fn flattened(&self) -> Result<Self, MapError> {
-        let mut map = Self::empty();
+    fn flatten(&mut self, raw: &Self) -> Result<(), MapError> {
         let mut at = 0;
-        while let Some(next) = self
+        while let Some(next) = raw
             .iter()
             .flat_map(|r| [r.start, r.end])
             .filter(|border| *border > at)
             .min()
         {
-            let kind = self
+            let kind = raw
                 .iter()
                 .filter(|r| r.start <= at && r.end >= next)
                 .map(|r| r.kind)
                 .max();
             if let Some(kind) = kind {
-                map.push_merging(MemoryRegion {
+                self.push_merging(MemoryRegion {
                     start: at,
                     end: next,
                     kind,
@@ -132,7 +143,27 @@ impl MemoryMap {
             }
             at = next;
         }
-        Ok(map)
+        Ok(())
+    }
+
+    /// Takes usable memory away from the top until no more than `limit_bytes` are left:
+    /// what lies above is in no region then.
+    pub fn limit_ram(&mut self, limit_bytes: u64) {
+        let mut left = limit_bytes & !(hypercall_abi::PAGE_SIZE as u64 - 1);
+        let mut raw = Self::empty();
+        for region in self.iter() {
+            let mut region = *region;
+            if region.kind == MemoryKind::Ram {
+                region.end = region.end.min(region.start.saturating_add(left));
+                left = left.saturating_sub(region.len_bytes());
+            }
+            // As many as there were.
+            let _room: Result<(), MapError> = raw.push(region);
+        }
+        self.len = 0;
+        for region in raw.iter().filter(|region| region.len_bytes() > 0) {
+            let _room: Result<(), MapError> = self.push(*region);
+        }
     }
 
     fn push(&mut self, region: MemoryRegion) -> Result<(), MapError> {
@@ -239,6 +270,27 @@ mod tests {
             MemoryMap::from_entries([region(0x800, 0x2fff, Ram), region(0x5001, 0x5fff, Ram)])
                 .unwrap();
         assert!(map.ram().eq([region(0x1000, 0x2000, Ram)]));
+    }
+
+    #[test]
+    fn memory_is_taken_away_from_the_top() {
+        let all = [
+            region(0, 0x4000, Ram),
+            region(0x4000, 0x6000, Reserved),
+            region(0x6000, 0x9000, Ram),
+            region(0xa000, 0xb000, Ram),
+        ];
+        let limited = |limit_bytes| {
+            let mut map = MemoryMap::from_entries(all).unwrap();
+            map.limit_ram(limit_bytes);
+            map
+        };
+        assert!(limited(u64::MAX).iter().eq(&all));
+        assert!(limited(0x8000).iter().eq(&all));
+        assert_eq!(limited(0x7fff).ram_bytes(), 0x7000);
+        assert_eq!(limited(0x5000).ram_end(), 0x7000);
+        assert!(limited(0x5000).iter().any(|r| r.kind == Reserved));
+        assert_eq!(limited(0x1000).ram_end(), 0x1000);
     }
 
     #[test]

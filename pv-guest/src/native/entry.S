@@ -47,8 +47,28 @@ pv_guest_pvh_entry:
     movl $(pv_guest_boot_l3 - VIRT_BASE + 3), %eax
     movl %eax, (pv_guest_boot_l4 - VIRT_BASE)
 
+    // The 2 MiB around the page below the boot stack in small pages, and none for that
+    // page: an overflow is a fault from the first function on.
+    movl $(pv_guest_boot_l1 - VIRT_BASE), %edi
+    movl $(__boot_stack_guard_start - VIRT_BASE), %edx
+    movl %edx, %eax
+    andl $~0x1fffff, %eax
+    orl $3, %eax                        // present, writable
+    movl $512, %ecx
+5:  movl %eax, (%edi)
+    movl $0, 4(%edi)
+    addl $4096, %eax
+    addl $8, %edi
+    loop 5b
+    movl %edx, %eax
+    shrl $12, %eax
+    andl $511, %eax
+    movl $0, (pv_guest_boot_l1 - VIRT_BASE)(,%eax,8)
+    shrl $21, %edx
+    movl $(pv_guest_boot_l1 - VIRT_BASE + 3), (pv_guest_boot_l2 - VIRT_BASE)(,%edx,8)
+
     movl %cr4, %eax
-    orl $0x20, %eax                     // PAE
+    orl $0x620, %eax                    // PAE; OSFXSR, OSXMMEXCPT: SSE as on PV
     movl %eax, %cr4
     movl $(pv_guest_boot_l4 - VIRT_BASE), %eax
     movl %eax, %cr3
@@ -65,7 +85,8 @@ pv_guest_pvh_entry:
     orl $0x800, %eax                    // no-execute
 2:  wrmsr
     movl %cr0, %eax
-    orl $0x80010001, %eax               // paging, write protection, protection
+    andl $~0xc, %eax                    // no emulation, nothing switched
+    orl $0x80010023, %eax               // paging, write protection, FPU errors, protection
     movl %eax, %cr0
 
     lgdt (pv_guest_boot_gdtr - VIRT_BASE)
@@ -104,6 +125,7 @@ pv_guest_boot_gdtr:
 pv_guest_boot_l4: .skip 4096
 pv_guest_boot_l3: .skip 4096
 pv_guest_boot_l2: .skip 4 * 4096
+pv_guest_boot_l1: .skip 4096
 
 // What loaders read: note type numbers are in xen/include/public/elfnote.h.
     .macro NOTE type, desc:vararg

@@ -3,6 +3,7 @@
 
 mod apic;
 mod image;
+mod machine;
 pub mod memory;
 mod paging;
 mod platform;
@@ -17,11 +18,20 @@ mod window;
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use hypercall_abi::{sched::ShutdownReason, xen::console_io};
+use hypercall_abi::xen::console_io;
 
-use crate::{Error, Guest, GuestType};
+use crate::{Error, Guest, GuestType, clock::ClockSource};
 
+pub(crate) use machine::off as machine_off;
 pub use platform::Native;
+
+// Handlers of events and faults save no vector registers, so that code between them may
+// use these by assembly.
+#[cfg(target_feature = "sse")]
+compile_error!(
+    "pv-guest is for targets without vector registers in compiled code, like x86_64-unknown-none: \
+     its handlers do not save them"
+);
 
 core::arch::global_asm!(
     include_str!("entry.S"),
@@ -56,6 +66,14 @@ pub(crate) fn guest_type() -> Option<GuestType> {
         2 => Some(GuestType::Pvh),
         3 => Some(GuestType::Bare),
         _ => None,
+    }
+}
+
+/// What the clock of this guest reads.
+pub(crate) fn clock_source() -> ClockSource {
+    match (guest_type(), tsc::rate()) {
+        (Some(GuestType::Bare), Some(rate)) => ClockSource::Tsc(rate),
+        _ => ClockSource::Xen,
     }
 }
 
@@ -102,39 +120,5 @@ pub(crate) fn emergency_write(bytes: &[u8]) {
         }
         Some(GuestType::Bare) => serial::write(bytes),
         None => {}
-    }
-}
-
-/// QEMU's exit device, where there is one: exits with twice the value plus one.
-const QEMU_EXIT_PORT: u16 = 0xf4;
-/// What it is told of all reasons that have no name: QEMU's exit status is a byte, and
-/// would be another reason's for some of them.
-const UNNAMED_REASON: u32 = ShutdownReason::SOFT_RESET.0 + 1;
-/// ACPI's power management control on QEMU's q35 and pc machines.
-const QEMU_ACPI_CONTROL_PORT: u16 = 0x604;
-/// "Enter sleep state 5".
-const ACPI_SLEEP_ENABLE: u16 = 0x2000;
-/// The chipset's reset control.
-const RESET_CONTROL_PORT: u16 = 0xcf9;
-
-/// Ends a machine that is not Xen's, by every way that it may have.
-pub(crate) fn machine_off(reason: ShutdownReason) -> ! {
-    if guest_type() == Some(GuestType::Bare) {
-        // SAFETY: on a machine without the device the write has no effect.
-        unsafe { x86::io::outl(QEMU_EXIT_PORT, reason.0.min(UNNAMED_REASON)) };
-        if reason == ShutdownReason::REBOOT {
-            // SAFETY: resets the machine: nothing runs after it.
-            unsafe { x86::io::outb(RESET_CONTROL_PORT, 6) };
-        }
-        // SAFETY: powers the machine off: nothing runs after it.
-        unsafe { x86::io::outw(QEMU_ACPI_CONTROL_PORT, ACPI_SLEEP_ENABLE) };
-    }
-    loop {
-        if guest_type() == Some(GuestType::Pv) {
-            core::hint::spin_loop();
-        } else {
-            // SAFETY: the processor sleeps for good.
-            unsafe { core::arch::asm!("cli", "hlt", options(nomem, nostack)) };
-        }
     }
 }

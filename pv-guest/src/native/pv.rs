@@ -55,8 +55,22 @@ pub(super) extern "C" fn start(start_info: usize) -> ! {
     set_guest_type(GuestType::Pv);
     let booted = traps::init_pv()
         .map_err(asking("set the trap table"))
+        .and_then(|()| guard_stacks())
         .and_then(|()| boot(start_info));
     super::run(booted)
+}
+
+/// Takes the pages below the stacks away, before much lies on one: what overflows ends
+/// the guest, and overwrites nothing.
+fn guard_stacks() -> Result<(), Error> {
+    for guard in image::guards() {
+        for page in guard.step_by(PAGE as usize) {
+            // SAFETY: nothing refers to the page, and nothing is to.
+            unsafe { update_va_mapping(&Native, page as usize, 0, Flush::Page) }
+                .map_err(asking("unmap the page below a stack"))?;
+        }
+    }
+    Ok(())
 }
 
 fn boot(start_info: usize) -> Result<Guest, Error> {
@@ -71,7 +85,7 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
     M2P.store(m2p.v_start, Ordering::Relaxed);
     NR_MFNS.store(m2p.max_mfn.saturating_add(1), Ordering::Relaxed);
     early_console(start);
-    let info = BootInfo::from_pv(start, module(start)?)?;
+    let info = BootInfo::from_pv(start, module(start)?, crate::memory::boot_map()?)?;
     learn_frames(start)?;
     let shared = map_shared_info(start)?;
     let boot_end = start
@@ -102,7 +116,7 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
         // Nobody else's, wherever the toolstack has put it.
         *slot = ring_page(*ring)?;
     }
-    memory::init(&info.memory_map, &taken, info.memory_map.ram_end())?;
+    memory::init(info.memory_map, &taken, info.memory_map.ram_end())?;
     Guest::adopt_with_console(Native, info, Some(shared))
 }
 
@@ -372,6 +386,12 @@ impl Tables {
         while paddr < ram_end {
             let virt = memory::virtual_of(paddr);
             let (maddr, value, level) = self.walk(virt)?;
+            let is_guard = image::access_of(virt) == Access::None;
+            if level == 1 && is_guard {
+                // Taken away already.
+                paddr += PAGE;
+                continue;
+            }
             if level != 1 || value & PRESENT == 0 {
                 break;
             }
@@ -383,13 +403,7 @@ impl Tables {
             if virt == shared_page {
                 batch.push(maddr, value | self.no_execute)?;
             } else {
-                let bits = self.bits(access);
-                let value = if bits == 0 {
-                    0
-                } else {
-                    (value & ADDRESS) | bits
-                };
-                batch.push(maddr, value)?;
+                batch.push(maddr, (value & ADDRESS) | self.bits(access))?;
             }
             paddr += PAGE;
         }

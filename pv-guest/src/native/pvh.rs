@@ -6,6 +6,7 @@ use hypercall_abi::{
     Gfn, PAGE_SIZE,
     arch_x86::cpuid::Cpuid,
     hvm::{HvmMemmapTableEntry, HvmModlistEntry, HvmStartInfo},
+    memory::current_reservation,
     peer::PeerPtr,
     trap::{self, Instruction},
 };
@@ -14,15 +15,17 @@ use zerocopy::FromBytes;
 use super::{
     Native,
     image::{self, Access},
-    memory,
+    machine, memory,
     paging::{self, Tables},
-    platform, set_guest_type, traps, tsc, window,
+    platform, serial, set_guest_type, traps, tsc, window,
 };
 use crate::{
     BootInfo, Error, Guest, GuestType,
     boot_info::RingLocation,
+    clock::RateSource,
     console::{self, Device},
     guest::{SharedPage, place_shared_info},
+    println,
     sync::UpcallMutex,
 };
 
@@ -50,6 +53,7 @@ pub(super) extern "C" fn start(start_info_paddr: u64) -> ! {
     };
     set_guest_type(guest_type);
     traps::init_hardware();
+    machine::mask_legacy_interrupts();
     super::run(boot(start_info_paddr, guest_type))
 }
 
@@ -58,12 +62,33 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
         GuestType::Bare => {
             console::set(Device::Serial);
             tsc::calibrate();
+            if let Some(rate) = tsc::rate()
+                && rate.source == RateSource::Assumed
+            {
+                println!("clock: the rate of the time stamp counter is {rate}");
+            }
             None
         }
-        _ => early_console(),
+        _ => {
+            let location = early_console();
+            if location.is_none() && serial::is_there() {
+                console::set(Device::Serial);
+            }
+            location
+        }
     };
     let physical = |paddr: u64, len: usize| boot_bytes(paddr, len);
-    let mut info = BootInfo::from_pvh(paddr, &physical, guest_type)?;
+    let limit_bytes = match guest_type {
+        GuestType::Pvh => populated_bytes(),
+        _ => u64::MAX,
+    };
+    let mut info = BootInfo::from_pvh(
+        paddr,
+        &physical,
+        guest_type,
+        crate::memory::boot_map()?,
+        limit_bytes,
+    )?;
     info.console = console;
     if guest_type == GuestType::Pvh {
         info.store = RingLocation::of_store(&Native);
@@ -73,7 +98,7 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
         // Nobody else's, also where the toolstack has put it into memory.
         taken.push(ring_paddr(ring)?, PAGE);
     }
-    memory::init(&info.memory_map, taken.ranges(), BOOT_MAPPED)?;
+    memory::init(info.memory_map, taken.ranges(), BOOT_MAPPED)?;
     map_memory(&info)?;
     window::place_behind(info.memory_map.ram_end());
     if guest_type == GuestType::Bare {
@@ -81,6 +106,21 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
     }
     let shared = map_shared_info()?;
     Guest::adopt_with_console(Native, info, Some(shared))
+}
+
+/// Pages that are populated and not in the memory map, or not to be counted on: Xen's
+/// own (ACPI's tables, rings, page tables), of which there are some ten.
+const OTHER_PAGES: u64 = 256;
+
+/// How much memory is there. Where the toolstack has configured less than the map says
+/// (`memory` below `maxmem`: populate on demand), Xen ends a guest that touches more.
+fn populated_bytes() -> u64 {
+    match current_reservation(&Native) {
+        Ok(pages) => (pages as u64)
+            .saturating_sub(OTHER_PAGES)
+            .saturating_mul(PAGE),
+        Err(_) => u64::MAX,
+    }
 }
 
 /// Bytes that the loader placed, by way of the boot tables.
@@ -186,7 +226,7 @@ fn read<T: FromBytes>(paddr: u64) -> Option<T> {
 
 /// Replaces the boot tables by ones that map all memory, and no more.
 fn map_memory(info: &BootInfo) -> Result<(), Error> {
-    let mut tables = paging::map_all(&info.memory_map)?;
+    let mut tables = paging::map_all(info.memory_map)?;
     for ring in [info.console, info.store].into_iter().flatten() {
         let paddr = ring_paddr(ring)?;
         tables.map(paddr..paddr + PAGE, Access::Write)?;

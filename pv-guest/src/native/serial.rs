@@ -14,6 +14,16 @@ fn status() -> u8 {
     unsafe { x86::io::inb(LINE_STATUS) }
 }
 
+/// Whether there is a port: its scratch register keeps what is written to it.
+pub(crate) fn is_there() -> bool {
+    const SCRATCH: u16 = PORT + 7;
+    const PATTERN: u8 = 0x5a;
+    // SAFETY: the register has no effect; a port that is not there ignores the write.
+    unsafe { x86::io::outb(SCRATCH, PATTERN) };
+    // SAFETY: as above.
+    (unsafe { x86::io::inb(SCRATCH) }) == PATTERN
+}
+
 /// Writes bytes, if there is a port.
 pub(crate) fn write(bytes: &[u8]) {
     for byte in bytes {

@@ -83,19 +83,10 @@ fn arm(deadline_ns: Option<u64>) -> bool {
     timer.unmask().is_ok()
 }
 
-/// The masks of the two interrupt controllers of old.
-const PIC_MASKS: [u16; 2] = [0x21, 0xa1];
-
 /// Ticks of the APIC's timer in a millisecond, if there is one.
 static APIC_TICKS_PER_MS: Once<Option<u64>> = Once::new();
 
 fn calibrate() -> Option<u64> {
-    // The old controllers' interrupts would come as exceptions.
-    for port in PIC_MASKS {
-        // SAFETY: the controllers belong to this kernel, which wants nothing
-        // of them.
-        unsafe { x86::io::outb(port, 0xff) };
-    }
     if !apic::enable() {
         return None;
     }
@@ -105,7 +96,9 @@ fn calibrate() -> Option<u64> {
             core::hint::spin_loop();
         }
     });
-    Some((ticks / (CALIBRATION_NS / 1_000_000)).max(1))
+    // A processor that was taken away meanwhile has waited for longer.
+    let waited_us = (tsc::since_start_ns().saturating_sub(start) / 1_000).max(1);
+    Some((ticks.saturating_mul(1_000) / waited_us).max(1))
 }
 
 fn sleep_bare(deadline_ns: Option<u64>) {

@@ -1,6 +1,13 @@
 //! The time stamp counter, and its rate on a machine that does not tell.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use hypercall_abi::arch_x86::cpuid::Cpuid;
+use spin::Once;
+use x86::io::{inb, outb};
+
+use crate::{
+    clock::TscRate,
+    tsc_rate::{self, Moment},
+};
 
 /// Reads the counter, after all that came before.
 pub(crate) fn read() -> u64 {
@@ -12,55 +19,105 @@ pub(crate) fn read() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Ticks in a millisecond on a plain machine; zero: not known.
-static TICKS_PER_MS: AtomicU64 = AtomicU64::new(0);
-static START: AtomicU64 = AtomicU64::new(0);
+/// The rate on a plain machine, and the counter at its start.
+static RATE: Once<(TscRate, u64)> = Once::new();
 
-/// The rate of the interval timer, in ticks a second.
-const PIT_HZ: u64 = 1_193_182;
-/// How long to compare the two, in the timer's ticks: 10 ms.
-const PIT_TICKS: u64 = PIT_HZ / 100;
-/// Looks before a timer that does not tick is given up.
-const TRIES: u64 = 10_000_000;
-/// The rate to assume without a timer.
-const FALLBACK_PER_MS: u64 = 1_000_000;
+/// The timer's second channel, its mode register, and its gate and output.
+const TIMER: u16 = 0x42;
+const TIMER_MODE: u16 = 0x43;
+const TIMER_GATE: u16 = 0x61;
+const OUTPUT: u8 = 0x20;
+/// At least so many of the timer's ticks lie between two moments: 10 ms.
+const INTERVAL: u16 = (tsc_rate::TIMER_HZ / 100) as u16;
+/// A look at the timer may be interrupted: of so many, the shortest counts.
+const LOOKS: usize = 16;
+/// Measurements that may fail because the timer was not looked at for 55 ms.
+const TRIES: usize = 8;
+/// Looks at a timer that does not move before it is given up.
+const MAX_STILL: usize = 10_000;
 
-/// Measures the counter's rate by the interval timer's second channel.
+/// Finds the counter's rate: as CPUID says it, else by the interval timer, else by what
+/// the processor is called.
 pub(crate) fn calibrate() {
-    let start = read();
-    let mut tries = 0;
+    RATE.call_once(|| {
+        let start = read();
+        let leaf = |number| Cpuid::PLAIN.leaf(number, 0);
+        let measured = || (0..TRIES).find_map(|_| measure());
+        let rate = tsc_rate::by_cpuid(leaf)
+            .or_else(measured)
+            .unwrap_or_else(|| tsc_rate::nominal(leaf));
+        (rate, start)
+    });
+}
+
+/// The rate, on a plain machine.
+pub(crate) fn rate() -> Option<TscRate> {
+    RATE.get().map(|(rate, _)| *rate)
+}
+
+/// Compares the counter with the timer.
+fn measure() -> Option<TscRate> {
     // SAFETY: reading the gate is harmless.
-    let gate = unsafe { x86::io::inb(0x61) };
-    // SAFETY: the timer and its gate belong to this kernel: gate the channel
-    // on, the speaker off.
-    unsafe { x86::io::outb(0x61, (gate & !2) | 1) };
-    // SAFETY: as above: channel 2, both bytes, one shot.
-    unsafe { x86::io::outb(0x43, 0xb0) };
-    // SAFETY: as above.
-    unsafe { x86::io::outb(0x42, PIT_TICKS as u8) };
-    // SAFETY: as above; starts the count.
-    unsafe { x86::io::outb(0x42, (PIT_TICKS >> 8) as u8) };
-    let from = read();
-    // SAFETY: reading the gate's status is harmless.
-    while unsafe { x86::io::inb(0x61) } & 0x20 == 0 && tries < TRIES {
-        tries += 1;
+    let gate = unsafe { inb(TIMER_GATE) };
+    // SAFETY: the timer and its gate belong to this kernel: the channel counts, the
+    // speaker is off.
+    unsafe { outb(TIMER_GATE, (gate & !2) | 1) };
+    // SAFETY: as above: the second channel, both bytes, once down from 65,535.
+    unsafe { outb(TIMER_MODE, 0xb0) };
+    for _ in 0..2 {
+        // SAFETY: as above.
+        unsafe { outb(TIMER, 0xff) };
     }
-    let ticks = read() - from;
-    let per_ms = if tries == TRIES || tries == 0 {
-        FALLBACK_PER_MS
-    } else {
-        ticks / 10
-    };
-    TICKS_PER_MS.store(per_ms.max(1), Ordering::Relaxed);
-    START.store(start, Ordering::Relaxed);
+    let first = moment();
+    let mut still = 0;
+    let mut before = first.timer;
+    while first.timer.saturating_sub(before) < INTERVAL {
+        let now = look().timer;
+        // A timer that is not there reads always the same.
+        still = if now == before { still + 1 } else { 0 };
+        if still > MAX_STILL || is_over() {
+            return None;
+        }
+        before = now;
+    }
+    let last = moment();
+    if is_over() {
+        return None;
+    }
+    tsc_rate::between(first, last)
+}
+
+/// Whether the timer has passed zero.
+fn is_over() -> bool {
+    // SAFETY: reading the gate's status is harmless.
+    (unsafe { inb(TIMER_GATE) }) & OUTPUT != 0
+}
+
+/// The shortest of some looks.
+fn moment() -> Moment {
+    let looks = (0..LOOKS).map(|_| look());
+    looks.min_by_key(Moment::width).unwrap_or_else(look)
+}
+
+fn look() -> Moment {
+    let before = read();
+    // SAFETY: the timer belongs to this kernel: has it note what the channel says now.
+    unsafe { outb(TIMER_MODE, 0x80) };
+    // SAFETY: as above: what it noted.
+    let low = unsafe { inb(TIMER) };
+    // SAFETY: as above.
+    let high = unsafe { inb(TIMER) };
+    Moment {
+        tsc: [before, read()],
+        timer: u16::from_le_bytes([low, high]),
+    }
 }
 
 /// Nanoseconds since [`calibrate`]; zero before it.
 pub(crate) fn since_start_ns() -> u64 {
-    let per_ms = TICKS_PER_MS.load(Ordering::Relaxed);
-    if per_ms == 0 {
+    let Some((rate, start)) = RATE.get() else {
         return 0;
-    }
-    let ticks = read().saturating_sub(START.load(Ordering::Relaxed));
-    (u128::from(ticks) * 1_000_000 / u128::from(per_ms)) as u64
+    };
+    let ticks = read().saturating_sub(*start);
+    (u128::from(ticks) * 1_000_000 / u128::from(rate.khz.max(1))) as u64
 }

@@ -6,7 +6,8 @@
 //! dies that way, to be looked at from outside; `measure` tells figures about
 //! time; `pair=front` and `pair=back` work with each other; `registers=N` looks at
 //! all registers N times while events come, and `ipis=N` sends as many to another
-//! vCPU; `lines=N` writes N lines without a pause; `costs` tells what the ways to the hypervisor cost. `ports=2level`,
+//! vCPU; `lines=N` writes N lines without a pause;
+//! `touch` writes to all memory; `costs` tells what the ways to the hypervisor cost. `ports=2level`,
 //! `upcall=apic` and `grants=2` have the claims tried with the other of two
 //! interfaces; [`suite`] has the words that choose among them. `spoil.S` has other
 //! entries, which spoil what the loader hands over.
@@ -29,6 +30,7 @@ mod probe;
 mod second;
 mod suite;
 mod torture;
+mod touch;
 
 extern crate alloc;
 
@@ -112,6 +114,9 @@ fn main(guest: Guest) -> Result<(), Error> {
     }
     if let Some(count) = suite::value(&guest, "lines") {
         return torture::run(&guest, number(count)?, flood::lines);
+    }
+    if has_option(&guest, "touch") {
+        return torture::run(&guest, 0, touch::all_memory);
     }
     if has_option(&guest, "measure") {
         return measure::run(&guest);

@@ -39,6 +39,8 @@ pub(crate) enum Build {
     Process,
     /// A kernel.
     Kernel,
+    /// A kernel by the development profile, as `cargo build` makes it.
+    Development,
 }
 
 /// The compiler's target of kernels.
@@ -56,7 +58,9 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
             Build::Kernel => {
                 fs::canonicalize(name).with_context(|| format!("there is no kernel {name}"))
             }
-            Build::Process => bail!("{name} is a kernel already: run it on another platform"),
+            Build::Process | Build::Development => {
+                bail!("{name} is a kernel already: run it on another platform")
+            }
         };
     }
     let names = names()?;
@@ -73,11 +77,15 @@ pub(crate) fn build(name: &str, build: Build) -> Result<PathBuf> {
             arguments.extend(["--release", "--target", KERNEL_TARGET]);
             target_dir().join(KERNEL_TARGET).join("release").join(name)
         }
+        Build::Development => {
+            arguments.extend(["--target", KERNEL_TARGET]);
+            target_dir().join(KERNEL_TARGET).join("debug").join(name)
+        }
     };
     if fresh::is_fresh(&path, &root()) {
         return Ok(path);
     }
-    if build == Build::Kernel {
+    if build != Build::Process {
         ensure_kernel_target();
     }
     if !fresh::build(&path, &root(), &arguments).context("cannot run cargo")? {

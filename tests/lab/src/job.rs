@@ -52,6 +52,11 @@ impl Platform {
         }
     }
 
+    /// Whether it starts a kernel's image, and not a process made of the same source.
+    pub(crate) const fn boots_kernels(self) -> bool {
+        !matches!(self, Self::Mock | Self::MockPvh)
+    }
+
     /// Whether it is a real Xen.
     pub(crate) const fn is_xen(self) -> bool {
         matches!(self, Self::XenPv | Self::XenPvh)
@@ -113,6 +118,8 @@ pub(crate) struct Job {
     /// Which Xen, where it is a real one.
     pub(crate) xen: XenVersion,
     pub(crate) memory_mib: u32,
+    /// What it may have later, if that is more: `maxmem` of a guest on Xen.
+    pub(crate) max_memory_mib: Option<u32>,
     pub(crate) vcpus: u32,
     pub(crate) command_line: String,
     /// A file that is loaded with it: its ramdisk, for Linux.
@@ -186,6 +193,7 @@ impl Job {
             platform,
             xen: XenVersion::default(),
             memory_mib: 32,
+            max_memory_mib: None,
             vcpus: 1,
             command_line: String::new(),
             module: None,

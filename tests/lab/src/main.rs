@@ -160,6 +160,9 @@ struct RunOptions {
     /// Its memory
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     memory: u32,
+    /// The memory that it may have later (xen-pv and xen-pvh): `maxmem` of xl
+    #[arg(long, value_name = "MIB")]
+    maxmem: Option<u32>,
     /// Its vCPUs
     #[arg(long, value_name = "N", default_value_t = 1)]
     vcpus: u32,
@@ -285,6 +288,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         platform: options.on,
         xen: options.xen,
         memory_mib: options.memory,
+        max_memory_mib: options.maxmem,
         vcpus: options.vcpus,
         command_line: options.cmdline,
         module: options.module,

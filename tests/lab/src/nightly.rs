@@ -57,6 +57,18 @@ const STEPS: &[Step] = &[
         variables: &[],
     },
     Step {
+        name: "long scenarios",
+        arguments: &[
+            "lab",
+            "test",
+            "--on",
+            "xen-pv,xen-pvh",
+            "--filter",
+            "nightly",
+        ],
+        variables: &[],
+    },
+    Step {
         name: "all scenarios on Xen 4.17",
         arguments: &["lab", "test", "--on", "xen-pv,xen-pvh", "--xen", "4.17"],
         variables: &[],

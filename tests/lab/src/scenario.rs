@@ -20,6 +20,7 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     guest: &'static str,
     memory_mib: u32,
+    max_memory_mib: Option<u32>,
     command_line: &'static str,
     /// Lines of its own in the configuration that `xl` is given.
     xl: &'static [&'static str],
@@ -71,6 +72,7 @@ const fn scenario(
         name,
         guest,
         memory_mib: 32,
+        max_memory_mib: None,
         command_line: "",
         xl: &[],
         module_bytes: 0,
@@ -143,6 +145,17 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         memory_mib: 8,
         ..scenario("tour in 8 MiB", "tour", &["powering off"])
+    },
+    Scenario {
+        memory_mib: 48,
+        max_memory_mib: Some(256),
+        command_line: "touch",
+        only_on: XENS,
+        ..scenario(
+            "less memory than later",
+            "conformance",
+            &["touch: every page that there is was written"],
+        )
     },
     Scenario {
         memory_mib: 64,
@@ -651,6 +664,7 @@ impl Scenario {
         let job = Job {
             xen: column.xen,
             memory_mib: self.memory_mib,
+            max_memory_mib: self.max_memory_mib,
             vcpus: self.vcpus,
             tools: Tools {
                 jitter: self.jitter,

@@ -1,5 +1,5 @@
-//! That the lab works where a user has it: in folders with spaces and commas in their
-//! names, and with flags for the compiler in the environment.
+//! That the lab and the guests work as users have them: in folders with spaces and commas
+//! in their names, with flags for the compiler in the environment, without `--release`.
 
 use std::{
     fs,
@@ -8,7 +8,13 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{guest, job::Platform};
+use crate::{
+    exit::Ended,
+    guest::{self, Build},
+    job::{Job, Platform},
+    matrix::Column,
+    run::run,
+};
 
 const GREETING: &str = "hello from";
 
@@ -47,6 +53,26 @@ pub(crate) fn check() -> Result<()> {
             "on {}: {said}\n{}",
             platform.name(),
             String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
+/// Runs kernels that were built by the development profile: their code needs several times
+/// the stack of others.
+pub(crate) fn check_development(column: Column) -> Result<()> {
+    for name in ["hello", "tour"] {
+        let path = guest::build(name, Build::Development)?;
+        let job = Job {
+            xen: column.xen,
+            ..Job::new(&path.to_string_lossy(), column.platform)
+        };
+        let report = run(&job)?;
+        ensure!(
+            report.ended == Ended::Shutdown(0),
+            "{name} ended by {}\n{}",
+            report.ended,
+            report.console
         );
     }
     Ok(())

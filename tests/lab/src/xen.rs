@@ -68,12 +68,14 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
         let nic = |at| format!("\"mac=00:16:3e:00:01:{at:02x},bridge=xenbr0,script=vif\"");
         interfaces = (0..number_of(job, "nics")).map(nic).collect();
     }
+    let maxmem = job.max_memory_mib.map(|mib| format!("maxmem={mib}\n"));
+    let maxmem = maxmem.unwrap_or_default();
     let command_line = format!("{options} {command_line}");
     let command_line = command_line.trim_start().replace(['"', '\n', '\\'], " ");
     format!(
         "name=\"{name}\"\ntype=\"{kind}\"\nkernel=\"/job/image\"\nmemory={}\nvcpus={}\n\
          cmdline=\"{command_line}\"\ntsc_mode=\"native\"\non_poweroff=\"destroy\"\n\
-         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n{channels}{ramdisk}disk=[{}]\nvif=[{}]\n",
+         on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n{maxmem}{channels}{ramdisk}disk=[{}]\nvif=[{}]\n",
         job.memory_mib.max(least_mib),
         job.vcpus,
         disks.join(", "),

@@ -275,7 +275,7 @@ fn segments_are_there(guest: &Guest) -> Verdict {
     let witness = witness()?;
     same(half(&witness, 0), 0x336e_c578)?;
     same(witness.flags & ALWAYS, ALWAYS)?;
-    let map = &guest.boot_info().memory_map;
+    let map = guest.boot_info().memory_map;
     ensure(
         map.iter().any(|range| {
             (range.start..range.end.saturating_sub(size_of_val(&witness.pvh) as u64))
@@ -343,7 +343,7 @@ fn the_console_and_the_store_have_ports(guest: &Guest) -> Verdict {
 
 /// Ranges in a row, none in another.
 fn memory_has_an_order(guest: &Guest) -> Verdict {
-    let map = &guest.boot_info().memory_map;
+    let map = guest.boot_info().memory_map;
     let mut end = 0;
     let mut ram = 0;
     for range in map.iter() {

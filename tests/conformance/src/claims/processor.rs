@@ -15,6 +15,7 @@ use crate::{
 pub(super) const GROUP: Group = Group {
     name: "processor",
     claims: claims! {
+        on_processor(vector_registers_work): "AMD APM 2, 11.3: CR4.OSFXSR, CR0.EM, CR0.TS",
         on_xens_processor(the_io_level_decides_over_interrupts): "physdev.h: PHYSDEVOP_set_iopl",
         on_xens_processor(a_segment_begins_where_it_was_set): "arch-x86/xen-x86_64.h: set_segment_base; XSA-293",
         on_xens_processor(a_vector_of_old_system_calls_is_refused): "XSA-259",
@@ -41,6 +42,23 @@ macro_rules! probe {
             core::arch::naked_asm!($($line,)* "ret")
         }
     };
+}
+
+probe!(use_vectors:
+    "movq xmm0, rdi",
+    "punpcklqdq xmm0, xmm0",
+    "xorps xmm1, xmm1",
+    "orps xmm1, xmm0",
+    "movhlps xmm1, xmm1",
+    "movq rax, xmm1"
+);
+
+/// The same image may use them by assembly wherever it runs.
+fn vector_registers_work(_: &Guest) -> Verdict {
+    // SAFETY: touches registers that a kernel's code, which is soft-float, does not use.
+    let (caught, value) = unsafe { probe::run(use_vectors, 0x1234_5678_9abc_def0, Then::Return) };
+    same(caught.map(|caught| caught.frame.vector), None)?;
+    same(value, 0x1234_5678_9abc_def0)
 }
 
 probe!(off_and_on: "cli", "sti", "xor eax, eax");
