@@ -246,7 +246,7 @@ pub(crate) const ALL: &[Scenario] = &[
         timeout_s: 120,
         only_on: XENS,
         ..scenario(
-            "nightly: devices that are closed are taken away",
+            "devices that are closed are taken away",
             "load",
             &[
                 "devices: when close() of the disk returned, its state was 6",
