@@ -4,7 +4,8 @@
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 
-use super::offload::{IPV4, internet_sum, number};
+use super::offload::{IPV4, internet_sum};
+use crate::netfront::checksum::number;
 use crate::netfront::ETHERNET_BYTES;
 
 const IP: usize = ETHERNET_BYTES;

@@ -4,10 +4,10 @@
 #[cfg(feature = "smoltcp")]
 use crate::netfront::Protocol;
 #[cfg(feature = "smoltcp")]
-pub(super) use crate::netfront::checksum::{IPV4, internet_sum, number};
+pub(super) use crate::netfront::checksum::{IPV4, internet_sum};
 use crate::netfront::{
     Checksum, Features, Offload, Received,
-    checksum::{Layout, UDP},
+    checksum::{Layout, UDP, number},
 };
 
 /// Bytes of the largest packet.
