@@ -56,7 +56,7 @@ impl Shared {
     }
 }
 
-fn ring<'d>(domain: &'d Domain, page: Shared) -> ConsoleRing<&'d Domain> {
+fn ring(domain: &Domain, page: Shared) -> ConsoleRing<&Domain> {
     let port = event_channel::alloc_unbound(&domain, DomId(0)).unwrap();
     // SAFETY: the page lives as long as the domain, which outlives the ring.
     let shared = unsafe { PeerPtr::new(domain.shared_info()) };
@@ -70,6 +70,9 @@ fn text(lines: usize) -> Vec<u8> {
         .collect()
 }
 
+/// What runs in a domain.
+type Main<'a, T> = Box<dyn FnOnce(&Domain) -> Option<T> + Send + 'a>;
+
 /// Runs a guest and the daemon of its console, which is called every `period_ns`; all that
 /// the daemon took.
 fn with_daemon<T: Send>(
@@ -82,13 +85,13 @@ fn with_daemon<T: Send>(
     let page = shared(&domains[0]);
     let ended = AtomicBool::new(false);
     let taken = Mutex::new(Vec::new());
-    let first: Box<dyn FnOnce(&Domain) -> Option<T> + Send> = Box::new(|domain| {
+    let first: Main<'_, T> = Box::new(|domain| {
         let mut ring = ring(domain, page);
         let value = guest(domain, &mut ring);
         ended.store(true, Ordering::SeqCst);
         Some(value)
     });
-    let second: Box<dyn FnOnce(&Domain) -> Option<T> + Send> = Box::new(|domain| {
+    let second: Main<'_, T> = Box::new(|domain| {
         while !ended.load(Ordering::SeqCst) {
             domain.park(&[], Some(domain.now_ns() + period_ns));
             let bytes = daemon(page, domain.now_ns());

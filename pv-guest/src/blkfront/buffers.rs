@@ -12,7 +12,7 @@ use crate::{granted_buf::GrantedBuf, xenbus::Trusted};
 
 impl<'g, P: Platform> Disk<'g, P> {
     /// Memory of so many pages that the backend has, unless it is not trusted
-    /// ([`Trust`]): see [`read_granted`](Self::read_granted).
+    /// ([`Trust`](super::Trust)): see [`read_granted`](Self::read_granted).
     ///
     /// # Errors
     /// [`Error::NoMemory`]; those of [`ready`](Self::ready).

@@ -40,6 +40,6 @@ pub(crate) fn all_memory(guest: &Guest, _: u64) -> Result<String, Stop> {
     }
     Ok(format!(
         "touch: every page that there is was written, {} MiB",
-        count * PAGE_SIZE >> 20
+        (count * PAGE_SIZE) >> 20
     ))
 }
