@@ -1,5 +1,6 @@
 //! vCPUs: which there are, how they start and stop, and how they reach each other.
 
+use alloc::boxed::Box;
 use core::{cell::UnsafeCell, mem::MaybeUninit, time::Duration};
 
 use event_channels::Channel;
@@ -10,9 +11,9 @@ use hypercall_abi::{
     peer_field,
     platform::{Clock, Pages},
     vcpu::{self, RunState, VcpuRunstateInfo, VcpuState},
-    xen::{SharedInfo, VcpuInfo, Virq},
+    xen::{SharedInfo, VcpuGuestContext, VcpuInfo, Virq},
 };
-use pv_guest::{Guest, executor::block_on, time};
+use pv_guest::{Guest, GuestType, executor::block_on, time};
 
 use crate::{
     claim::{Group, Verdict, claims, ensure, on_xen, refused, same, skip},
@@ -70,10 +71,21 @@ fn absent_vcpu_is_enoent(guest: &Guest) -> Verdict {
 }
 
 fn the_first_is_initialised_already(guest: &Guest) -> Verdict {
-    // SAFETY: it runs: nothing comes of it.
-    let again =
-        unsafe { vcpu::initialise_hvm(guest.platform(), VcpuId(0), &mut Default::default()) };
-    refused(again, Errno::EEXIST)
+    refused(initialise_again(guest, VcpuId(0)), Errno::EEXIST)
+}
+
+/// Initialises a vCPU that is initialised already, by the structure that Xen reads of such
+/// a guest: that of a PV guest is several times as large, and all of it must be there.
+fn initialise_again(guest: &Guest, vcpu: VcpuId) -> Result<(), Errno> {
+    let platform = guest.platform();
+    if guest.guest_type() == GuestType::Pv {
+        let mut context = Box::<VcpuGuestContext>::default();
+        // SAFETY: nothing comes of it.
+        unsafe { vcpu::initialise_pv(platform, vcpu, &mut context) }
+    } else {
+        // SAFETY: nothing comes of it.
+        unsafe { vcpu::initialise_hvm(platform, vcpu, &mut Default::default()) }
+    }
 }
 
 fn another_starts_down(guest: &Guest) -> Verdict {
@@ -100,9 +112,8 @@ fn one_is_initialised_once(guest: &Guest) -> Verdict {
         Err(_) => {}
         Ok(()) => return Err("it can be initialised twice".into()),
     }
-    // SAFETY: refused already.
-    let again = unsafe { vcpu::initialise_hvm(guest.platform(), SECOND, &mut Default::default()) };
-    refused(again, Errno::EEXIST)
+    // By an empty structure, too.
+    refused(initialise_again(guest, SECOND), Errno::EEXIST)
 }
 
 /// With all that it had in its registers and on its stack.
