@@ -36,7 +36,7 @@ const PAGE: u64 = PAGE_SIZE as u64;
 /// The page tables, once they are ours.
 static TABLES: UpcallMutex<Option<Tables>> = UpcallMutex::new(None);
 
-/// Where `entry.S` leads: in 64-bit mode, with the first GiB mapped.
+/// Where `entry.S` leads: in 64-bit mode, with the first four GiB mapped.
 pub(super) extern "C" fn start(start_info_paddr: u64) -> ! {
     let guest_type = match Cpuid::PLAIN.xen_base() {
         Some(_) => {
