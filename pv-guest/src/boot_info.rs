@@ -99,6 +99,10 @@ pub struct BootInfo {
     nr_modules: usize,
 }
 
+/// Memory that is populated and not in the map, of a guest that has less than its map says:
+/// ACPI's tables, rings and the like, some ten pages, and room for more.
+const OTHER_BYTES: u64 = 256 * PAGE_SIZE as u64;
+
 /// The longest command line of a PVH guest that is looked at, with a NUL.
 const MAX_COMMAND_LINE: usize = 4096;
 /// The longest that a PV guest can be given: its field has a NUL at its end.
@@ -170,8 +174,9 @@ impl BootInfo {
     }
 
     /// Reads a PVH guest's start information at `paddr`. `map` is where the memory map
-    /// is kept, of which at most `limit_bytes` of memory are used: less is populated
-    /// than the map says where a guest starts with less memory than it may have later.
+    /// is kept. If it has more memory than `limit_bytes`, which are populated, only that
+    /// much is used, less what is populated elsewhere: a guest may start with less memory
+    /// than it may have later.
     ///
     /// # Errors
     /// Part of it lies outside memory, or beyond the limit, its magic is wrong, or there
@@ -216,7 +221,9 @@ impl BootInfo {
         }
         in_order?;
         let line = command_line(memory, map, start.cmdline_paddr);
-        map.limit_ram(limit_bytes);
+        if limit_bytes < map.ram_bytes() {
+            map.limit_ram(limit_bytes.saturating_sub(OTHER_BYTES));
+        }
         let mut info = Self {
             guest_type,
             command_line: line,

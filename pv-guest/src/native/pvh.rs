@@ -108,17 +108,11 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
     Guest::adopt_with_console(Native, info, Some(shared))
 }
 
-/// Pages that are populated and not in the memory map, or not to be counted on: Xen's
-/// own (ACPI's tables, rings, page tables), of which there are some ten.
-const OTHER_PAGES: u64 = 256;
-
 /// How much memory is there. Where the toolstack has configured less than the map says
 /// (`memory` below `maxmem`: populate on demand), Xen ends a guest that touches more.
 fn populated_bytes() -> u64 {
     match current_reservation(&Native) {
-        Ok(pages) => (pages as u64)
-            .saturating_sub(OTHER_PAGES)
-            .saturating_mul(PAGE),
+        Ok(pages) => (pages as u64).saturating_mul(PAGE),
         Err(_) => u64::MAX,
     }
 }
