@@ -274,16 +274,27 @@ fn ram_from(map: &MemoryMap, paddr: u64) -> u64 {
 }
 
 fn command_line(memory: &impl PhysicalMemory, map: &MemoryMap, paddr: u64) -> CommandLine {
-    // Memory may end soon after a short line: try less and less.
-    let mut len = usize::try_from(ram_from(map, paddr))
-        .map_or(MAX_COMMAND_LINE, |len| len.min(MAX_COMMAND_LINE));
-    while paddr != 0 && len > 0 {
-        if let Some(bytes) = memory.bytes(paddr, len) {
-            return CommandLine::until_nul(bytes, MAX_COMMAND_LINE - 1);
-        }
-        len /= 2;
+    if paddr == 0 {
+        return CommandLine::default();
     }
-    CommandLine::default()
+    let most = usize::try_from(ram_from(map, paddr))
+        .map_or(MAX_COMMAND_LINE, |len| len.min(MAX_COMMAND_LINE));
+    // Memory may end soon after a line: as much as can be read.
+    let mut place: &[u8] = &[];
+    let mut step = MAX_COMMAND_LINE;
+    while step > 0 {
+        let len = place.len() + step;
+        if len <= most
+            && let Some(bytes) = memory.bytes(paddr, len)
+        {
+            place = bytes;
+        }
+        step /= 2;
+    }
+    if place.is_empty() {
+        return CommandLine::default();
+    }
+    CommandLine::until_nul(place, MAX_COMMAND_LINE)
 }
 
 #[cfg(test)]
@@ -428,6 +439,26 @@ mod tests {
         ] {
             assert_eq!(place(paddr, size), bad, "{paddr:#x} {size:#x}");
         }
+    }
+
+    #[test]
+    fn what_of_a_line_is_not_read_is_told() {
+        // A line of x, in a memory that ends so many bytes behind its start.
+        let line = |len: usize, room: usize| {
+            let mut memory = pvh_memory(|start| start.cmdline_paddr = 0x2000);
+            memory.resize(0x2000 + room, 0);
+            memory[0x2000..0x2000 + len].fill(b'x');
+            let line = from_memory(memory).unwrap().command_line;
+            (line.as_bytes().len(), line.is_truncated())
+        };
+        assert_eq!(line(4095, 5000), (4095, false));
+        assert_eq!(line(4096, 5000), (4096, true));
+        assert_eq!(line(4999, 5000), (4096, true));
+        // Where memory ends less is read at a time.
+        assert_eq!(line(2000, 3000), (2000, false));
+        assert_eq!(line(2999, 3000), (2999, false));
+        assert_eq!(line(3000, 3000), (3000, true));
+        assert_eq!(line(5, 7), (5, false));
     }
 
     #[test]

@@ -14,12 +14,12 @@ pub struct CommandLine {
 
 impl CommandLine {
     /// The line in a place for one: it ends with a NUL byte, or where the place
-    /// does.
+    /// does. More than `longest` bytes do not come, by the loader's interface.
     pub(crate) fn until_nul(place: &'static [u8], longest: usize) -> Self {
         let bytes = place.split(|byte| *byte == 0).next().unwrap_or(&[]);
         Self {
             bytes,
-            is_truncated: bytes.len() >= longest,
+            is_truncated: bytes.len() >= longest || bytes.len() == place.len(),
         }
     }
 
@@ -28,8 +28,8 @@ impl CommandLine {
         self.bytes
     }
 
-    /// Whether its end may be missing: it is as long as the loader's interface
-    /// (1,023 bytes for PV) or this crate (4,095) lets it be.
+    /// Whether its end may be missing: it is as long as the loader's interface lets it
+    /// be (1,023 bytes for PV), or goes on behind what this crate reads (4,096).
     pub const fn is_truncated(&self) -> bool {
         self.is_truncated
     }

@@ -124,8 +124,8 @@ pub(crate) struct Job {
     pub(crate) command_line: String,
     /// A file that is loaded with it: its ramdisk, for Linux.
     pub(crate) module: Option<PathBuf>,
-    /// Lines of its own in the configuration that `xl` is given.
-    pub(crate) xl: Vec<String>,
+    /// Lines of its own in the configuration that `xl` is given, which need not be text.
+    pub(crate) xl: Vec<Vec<u8>>,
     /// Its disks.
     pub(crate) disks: Vec<Disk>,
     /// Its network.

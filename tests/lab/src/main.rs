@@ -39,6 +39,7 @@ mod surroundings;
 mod test;
 mod tools;
 mod visitor;
+mod words;
 mod xen;
 
 use std::{
@@ -292,7 +293,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         vcpus: options.vcpus,
         command_line: options.cmdline,
         module: options.module,
-        xl: options.xl,
+        xl: options.xl.into_iter().map(String::into_bytes).collect(),
         disks,
         net,
         with: options.with,

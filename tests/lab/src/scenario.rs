@@ -671,7 +671,11 @@ impl Scenario {
                 ..Tools::default()
             },
             command_line: self.command_line.to_owned(),
-            xl: self.xl.iter().map(|line| (*line).to_owned()).collect(),
+            xl: self
+                .xl
+                .iter()
+                .map(|line| line.as_bytes().to_vec())
+                .collect(),
             module: module(self.module_bytes).map_err(|error| format!("{error:#}"))?,
             disks: disks.into_iter().collect(),
             net: Net::of(self.guest, None).map_err(|error| format!("{error:#}"))?,

@@ -12,7 +12,7 @@ use crate::{
     report::{self, Form},
     same,
     say::say,
-    scenario, surroundings, tools,
+    scenario, surroundings, tools, words,
 };
 
 /// The host's own tests: all libraries, and what is not among them.
@@ -27,6 +27,20 @@ const HOST_TESTS: [&[&str]; 4] = [
         "std",
         "--tests",
     ],
+];
+
+/// A test that is tried on each platform of some: its name, on which, and what it does.
+type ColumnTest = (&'static str, fn(Platform) -> bool, fn(Column) -> Result<()>);
+
+const COLUMN_TESTS: &[ColumnTest] = &[
+    ("every line arrives", |_| true, flood::check),
+    // A process of the mock's was built so before.
+    (
+        "development profile",
+        Platform::boots_kernels,
+        surroundings::check_development,
+    ),
+    ("odd command lines", Platform::is_xen, words::check),
 ];
 
 /// Runs all tests.
@@ -122,21 +136,11 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         }
         table.push(row);
     }
-    for (name, check) in [
-        (
-            "every line arrives",
-            flood::check as fn(Column) -> Result<()>,
-        ),
-        ("development profile", surroundings::check_development),
-    ] {
+    for (name, is_for, check) in COLUMN_TESTS {
         if !name.contains(filter) {
             continue;
         }
-        for column in columns {
-            // A process of the mock's was built so before.
-            if name == "development profile" && !column.platform.boots_kernels() {
-                continue;
-            }
+        for column in columns.iter().filter(|it| is_for(it.platform)) {
             match check(*column) {
                 Ok(()) => passed += 1,
                 Err(why) => failures.push(format!("{name} on {}: {why:#}", column.name())),

@@ -241,10 +241,10 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         parts
     };
     let folder = run_folder()?;
-    let mut own = configuration(job, "guest", &job.command_line);
+    let mut own = configuration(job, "guest", &job.command_line).into_bytes();
     for line in &job.xl {
-        own.push_str(line);
-        own.push('\n');
+        own.extend_from_slice(line);
+        own.push(b'\n');
     }
     let peer = configuration(job, "peer", PEER_COMMAND_LINE);
     let script = match job.debug {
@@ -253,7 +253,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     };
     let mut files: Vec<(&str, Vec<u8>)> = vec![
         ("image", kernel.clone()),
-        ("guest.cfg", own.into_bytes()),
+        ("guest.cfg", own),
         ("run.sh", script.into_bytes()),
     ];
     if is_linux {
