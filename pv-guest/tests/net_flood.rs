@@ -110,6 +110,25 @@ fn a_flood_of_slots_without_a_packet_leaves_others_their_turns() {
     });
 }
 
+/// Whoever yields goes on, also if nobody else has anything to do.
+#[test]
+fn who_yields_is_woken() {
+    let config = netfront::Config::default();
+    with_nic(NicConfig::default(), config, async |host, nic| {
+        nic.ready().await.unwrap();
+        let mut buffer = Vec::new();
+        for round in 0..4 {
+            for _ in 1..FLOOD {
+                host.tap.send(Frame::whole([&MAC[..], &[0; 4]].concat()));
+            }
+            host.tap.send(numbered(round));
+            nic.receive(&mut buffer).await.unwrap();
+            assert_eq!(buffer[14..18], round.to_be_bytes());
+        }
+        nic.close().await;
+    });
+}
+
 /// One flow that floods its queue does not keep another's packets back.
 #[test]
 fn a_flood_on_one_queue_keeps_no_other_back() {

@@ -711,15 +711,20 @@ fn an_untrusted_backend_gets_copies() {
             let other = pv_guest::GrantedBuf::new(bus.grants(), buffer.peer(), 1);
             let mut other = other.unwrap();
             other.copy_from(0, &packet);
-            let before = nic.counters().pages;
-            for buffer in [buffer, other] {
+            for buffer in [other, buffer] {
+                let before = nic.counters().tx_packets;
+                let pages = nic.counters().pages;
                 let (_, sent) = nic
                     .send_granted(buffer, packet.len(), Offload::default())
                     .await;
                 sent.unwrap();
                 assert_eq!(host.tap.receive(), Some(Frame::whole(packet.clone())));
+                // Only a copy has a page of the driver's, which is lent when it is first
+                // needed.
+                if before == 0 {
+                    assert_eq!(nic.counters().pages > pages, !trusted);
+                }
             }
-            assert_eq!(nic.counters().pages > before, !trusted);
             nic.close().await;
         });
     }

@@ -779,20 +779,27 @@ fn packets_are_lost_with_their_backend() {
     });
 }
 
-/// A packet with no end is not followed for ever.
+/// A packet with no end is not followed for ever: one of many pieces with nothing in them,
+/// nor one of whole pages.
 #[test]
 fn endless_packets_break_it() {
-    let config = netfront::Config::default();
-    with_nic(NicConfig::default(), config, async |host, nic| {
-        nic.ready().await.unwrap();
-        for id in 0..100 {
-            host.xen.nic_mischief(host.id, response(id, 0, 4, 0));
-        }
-        let fault = Fault::Response("a packet without an end");
-        let received = nic.receive(&mut Vec::new()).await;
-        assert_eq!(received, Err(Error::Broken(fault)));
-        nic.close().await;
-    });
+    for (pieces, len_bytes) in [(100, 0), (17, 4096)] {
+        let config = netfront::Config::default();
+        with_nic(NicConfig::default(), config, async |host, nic| {
+            nic.ready().await.unwrap();
+            for id in 0..pieces {
+                host.xen
+                    .nic_mischief(host.id, response(id, 0, 4, len_bytes));
+            }
+            // An end, for whoever has waited for it.
+            let last = response(pieces, 0, 0, 60);
+            host.xen.nic_mischief(host.id, last);
+            let fault = Fault::Response("a packet without an end");
+            let received = nic.receive(&mut Vec::new()).await;
+            assert_eq!(received, Err(Error::Broken(fault)));
+            nic.close().await;
+        });
+    }
 }
 
 /// What the backend keeps mapped (a page for packets, and one of a ring) is nobody else's:

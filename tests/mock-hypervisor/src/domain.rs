@@ -333,6 +333,13 @@ impl Domain {
         self.lock().grants.in_use()
     }
 
+    /// The bytes of all that it grants to `peer` just now: what that one could read, if it
+    /// looked at every reference.
+    pub fn granted_to(&self, peer: DomId) -> Vec<Vec<u8>> {
+        let state = self.lock();
+        state.grants.granted_to(&state.memory, peer)
+    }
+
     /// How many grants of others it has mapped.
     pub fn grants_mapped(&self) -> usize {
         self.lock().grants.maps.iter().flatten().count()

@@ -9,7 +9,7 @@ use hypercall_abi::{
         GrantStatus,
         entry::{GTF_TYPE_MASK, GrantFlags},
     },
-    peer::PeerPtr,
+    peer::{PeerPtr, PeerSlice},
 };
 
 use crate::{
@@ -253,6 +253,30 @@ impl Grants {
         let written = self.uses.iter().filter(|(_, (_, writers))| *writers > 0);
         let entries = written.filter_map(|(gref, _)| self.read(memory, GrantRef(*gref)));
         entries.map(|entry| Gfn(entry.frame)).collect()
+    }
+
+    /// The bytes of all that is granted to `peer`, whether it uses that or not.
+    pub(crate) fn granted_to(&self, memory: &Memory, peer: DomId) -> Vec<Vec<u8>> {
+        let entries = (0..self.entries()).filter_map(|at| self.read(memory, GrantRef(at as u32)));
+        let granted = entries.filter(|entry| {
+            let kind = entry.flags & GTF_TYPE_MASK;
+            entry.domid == peer && kind == GrantFlags::PERMIT_ACCESS.bits()
+        });
+        let pages = granted.filter_map(|entry| {
+            let is_part = self.version == 2
+                && GrantFlags::from_bits_retain(entry.flags).contains(GrantFlags::SUB_PAGE);
+            let part = match is_part {
+                true => (entry.low & 0xffff, entry.low >> 16),
+                false => (0, PAGE_SIZE as u32),
+            };
+            let page = memory.ram_of(Gfn(entry.frame))?;
+            // SAFETY: memory of the domain's, used as peer memory.
+            let page = unsafe { PeerSlice::new(page, PAGE_SIZE) };
+            let mut bytes = vec![0; part.1 as usize];
+            page.get(part.0 as usize, bytes.len())?.copy_to(&mut bytes);
+            Some(bytes)
+        });
+        pages.collect()
     }
 
     /// How many are.

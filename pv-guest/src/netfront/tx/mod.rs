@@ -166,6 +166,7 @@ impl<'g, P: Platform> Tx<'g, P> {
             if used == Use::Own {
                 // The backend may be about to send it: it is not written over.
                 slot.page = None;
+                self.counters.pages = self.counters.pages.saturating_sub(1);
                 self.counters.tx_lost += 1;
             }
             self.free_slot(index as u16, Err(Error::Lost));
@@ -188,6 +189,7 @@ impl<'g, P: Platform> Tx<'g, P> {
         for slot in &mut self.slots {
             slot.page = None;
         }
+        self.counters.pages = 0;
     }
 
     /// Requests without an answer.

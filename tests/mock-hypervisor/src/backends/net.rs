@@ -169,6 +169,8 @@ pub(super) struct Net {
     hoards_all: bool,
     /// It was rung, and looks then.
     wakes_ns: Option<u64>,
+    /// Segmented packets that came without a blank checksum.
+    pub(super) checksum_fixups: u64,
 }
 
 /// A packet that was sent is wrong.
@@ -195,7 +197,19 @@ impl Net {
             hoarded: Vec::new(),
             hoards_all: false,
             wakes_ns: None,
+            checksum_fixups: 0,
         }
+    }
+
+    /// The bytes of the frontend's pages that it never lets go of.
+    pub(super) fn kept_pages(&self, world: &World) -> Vec<Vec<u8>> {
+        let pages = self.hoarded.iter().filter_map(|used| world.page_of(used));
+        let bytes = pages.map(|page| {
+            let mut bytes = vec![0; PAGE_SIZE];
+            page.copy_to(&mut bytes);
+            bytes
+        });
+        bytes.collect()
     }
 
     /// Takes all packets that the frontend has sent.
@@ -349,6 +363,8 @@ impl Net {
             world.release(&used, Access::Read);
             copied.ok_or(Wrong)?;
         }
+        let is_blank = frame.checksum == Checksum::Blank;
+        self.checksum_fixups += u64::from(frame.segments.is_some() && !is_blank);
         match frame.settle() {
             Some(is_v6) if frame.checksum == Checksum::Blank => match is_v6 {
                 true if !self.config.checksums_v6 => Err(Wrong),
@@ -710,6 +726,11 @@ impl Serve for Net {
                 }
                 for request in &queue.posted {
                     let used = world.acquire(domid, front, request.gref, Access::Write);
+                    self.hoarded.extend(used.ok());
+                }
+                // What it has not looked at yet, it still reads.
+                while let Ok(Some(request)) = queue.tx.pop::<NetifTxRequest>() {
+                    let used = world.acquire(domid, front, request.gref, Access::Read);
                     self.hoarded.extend(used.ok());
                 }
                 self.hoarded.extend_from_slice(&queue.tx.memory().uses);

@@ -184,6 +184,25 @@ impl Xen {
         state == Some(XenbusState::CONNECTED)
     }
 
+    /// How many segmented packets came without a blank checksum, which its backend had to
+    /// make so. Source: Linux's `rx_gso_checksum_fixup`.
+    pub fn nic_checksum_fixups(&self, nic: NicId) -> u64 {
+        let mut world = self.0.lock();
+        let fixups = world.with_backend(nic.0, |_, backend| {
+            backend.device.nic().map(|nic| nic.checksum_fixups)
+        });
+        fixups.flatten().unwrap_or(0)
+    }
+
+    /// The bytes of the guest's pages that its backends of before never let go of.
+    pub fn nic_kept_pages(&self, nic: NicId) -> Vec<Vec<u8>> {
+        let mut world = self.0.lock();
+        let pages = world.with_backend(nic.0, |world, backend| {
+            backend.device.nic().map(|nic| nic.kept_pages(world))
+        });
+        pages.flatten().unwrap_or_default()
+    }
+
     /// A place on a bridge from which all packets are seen.
     pub fn tap(&self, bridge: &str) -> Tap {
         let id = self.0.lock().backends.taps.add(bridge);
