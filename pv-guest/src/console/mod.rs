@@ -6,10 +6,16 @@
 //!
 //! A daemon that takes bytes, at whatever pace, gets all of them. One that takes nothing
 //! for half a minute is not waited for any more: see [`output`].
+//!
+//! Nobody waits for somebody else's use of the console: what a handler of events or faults
+//! writes while it is in use goes out right behind what it interrupted. So does what a
+//! value writes while it is being written. There is room for 2 KiB of that.
 
 pub mod output;
 pub mod ring;
 
+mod last;
+mod late;
 #[cfg(feature = "log")]
 mod log_backend;
 
@@ -18,13 +24,15 @@ use core::fmt::{self, Write as _};
 use event_channels::Ports;
 use spin::Mutex;
 
-use crate::{Current, Error};
+use crate::{Current, Error, sync::UpcallMutex};
 use hypercall_abi::platform::Clock;
-use output::Written;
+use late::{Late, Part};
 use ring::ConsoleRing;
 
 #[cfg(feature = "log")]
 pub use log_backend::init as init_log;
+
+pub(crate) use last::{drain, print_dying};
 
 /// What takes the kernel's output.
 #[derive(Default)]
@@ -39,10 +47,18 @@ pub(crate) enum Device {
     Serial,
 }
 
+/// The console. Whoever finds it in use does not wait: what uses it may be what was
+/// interrupted.
 static CONSOLE: Mutex<Device> = Mutex::new(Device::None);
+
+/// What was written while it was in use. Who ends a use of it calls [`send_late`].
+static LATE: UpcallMutex<Late> = UpcallMutex::new(Late::new());
 
 /// Makes `device` the kernel's console.
 pub(crate) fn set(device: Device) {
+    if let Device::Ring(ring) = &device {
+        last::set(ring);
+    }
     *CONSOLE.lock() = device;
 }
 
@@ -50,7 +66,9 @@ pub(crate) fn set(device: Device) {
 pub(crate) fn use_ports(ports: &'static Ports<Current>) {
     if let Device::Ring(ring) = &mut *CONSOLE.lock() {
         ring.set_port(ports.port_ref(ring.port()));
+        last::set(ring);
     }
+    send_late();
 }
 
 /// Bytes on their last way out.
@@ -76,6 +94,66 @@ impl Device {
             #[cfg(target_os = "none")]
             Self::Serial => crate::native::serial::write(bytes),
         }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        match self {
+            Self::None => Err(Error::NotSupported("console input")),
+            Self::Ring(ring) => Ok(ring.read(buffer)?),
+            #[cfg(target_os = "none")]
+            Self::Serial => Ok(crate::native::serial::read(buffer)),
+        }
+    }
+}
+
+/// Writes what was kept.
+fn write_late(console: &mut Device) {
+    let mut place = [0; late::PART_BYTES];
+    loop {
+        // Others may be kept in the meantime.
+        let part = LATE.lock().take(&mut place);
+        match part {
+            Some(Part::Bytes(len)) => console.write(place.get(..len).unwrap_or(&[])),
+            Some(Part::Lost(lost_bytes)) => {
+                let _infallible: fmt::Result =
+                    writeln!(console, "\n[console: {lost_bytes} bytes lost]");
+            }
+            None => return,
+        }
+    }
+}
+
+/// Writes what was kept, unless the console is in use: its user does so, then.
+fn send_late() {
+    while !LATE.lock().is_empty() {
+        let Some(mut console) = CONSOLE.try_lock() else {
+            return;
+        };
+        write_late(&mut console);
+    }
+}
+
+/// Writes as `write` does: now, or when the console is free.
+fn write_with(write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) {
+    let _infallible: fmt::Result = match CONSOLE.try_lock() {
+        Some(mut console) => {
+            write_late(&mut console);
+            write(&mut *console)
+        }
+        None => write(&mut Kept),
+    };
+    send_late();
+}
+
+/// Text that is kept until the console is free.
+struct Kept;
+
+impl fmt::Write for Kept {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for_terminal(text, |bytes| {
+            LATE.lock().push(bytes);
+            Ok(())
+        })
     }
 }
 
@@ -106,58 +184,22 @@ impl fmt::Write for Device {
     }
 }
 
-/// A ring as a dying kernel writes to it; an error: its daemon has stopped.
-struct LastWords<'r>(&'r mut ConsoleRing<Current>);
-
-impl fmt::Write for LastWords<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for_terminal(text, |bytes| match self.0.write_dying(bytes) {
-            Ok(Written::Yes) => Ok(()),
-            Ok(Written::No) | Err(_) => Err(fmt::Error),
-        })
-    }
-}
-
-/// How often a dying kernel tries to get the console before it takes it.
-const TRIES: usize = 1_000_000;
-
 #[doc(hidden)]
 pub fn print(args: fmt::Arguments<'_>) {
-    let _infallible: fmt::Result = CONSOLE.lock().write_fmt(args);
+    write_with(|console| console.write_fmt(args));
 }
 
-/// Output of a kernel that cannot go on: whoever holds the console will not
-/// give it back, and a daemon that takes nothing is waited for a few seconds only. Then
-/// all of the message goes the emergency way.
-pub(crate) fn print_dying(args: fmt::Arguments<'_>) {
-    for _ in 0..TRIES {
-        if let Some(mut console) = CONSOLE.try_lock() {
-            let written = match &mut *console {
-                Device::Ring(ring) => LastWords(ring).write_fmt(args),
-                other => {
-                    let _infallible: fmt::Result = other.write_fmt(args);
-                    Ok(())
-                }
-            };
-            if written.is_err() {
-                break;
-            }
-            return;
+/// Writes bytes as they are.
+#[cfg(feature = "embedded-io")]
+fn write_bytes(bytes: &[u8]) {
+    match CONSOLE.try_lock() {
+        Some(mut console) => {
+            write_late(&mut console);
+            console.write(bytes);
         }
-        core::hint::spin_loop();
+        None => LATE.lock().push(bytes),
     }
-    let _infallible: fmt::Result = Device::None.write_fmt(args);
-}
-
-/// Waits until the daemon has taken everything, for a while.
-pub(crate) fn drain() {
-    let Some(mut console) = CONSOLE.try_lock() else {
-        return;
-    };
-    if let Device::Ring(ring) = &mut *console {
-        // Nothing is left to be said by this ring, then.
-        let _broken: Result<(), ring::Broken> = ring.drain();
-    }
+    send_late();
 }
 
 /// Takes input that is there, and says how many bytes; zero: none now.
@@ -165,12 +207,13 @@ pub(crate) fn drain() {
 /// # Errors
 /// The console's daemon misbehaved, or there is no console.
 pub fn try_read(buffer: &mut [u8]) -> Result<usize, Error> {
-    match &mut *CONSOLE.lock() {
-        Device::None => Err(Error::NotSupported("console input")),
-        Device::Ring(ring) => Ok(ring.read(buffer)?),
-        #[cfg(target_os = "none")]
-        Device::Serial => Ok(crate::native::serial::read(buffer)),
-    }
+    let read = match CONSOLE.try_lock() {
+        Some(mut console) => console.read(buffer),
+        // Whoever uses it takes what there is.
+        None => Ok(0),
+    };
+    send_late();
+    read
 }
 
 /// Bytes of a line after which the deadline counts although more are there.
@@ -215,10 +258,11 @@ pub fn read_line(buffer: &mut [u8], deadline_ns: u64) -> Result<&str, Error> {
 }
 
 fn wait(deadline_ns: u64) {
-    match &mut *CONSOLE.lock() {
-        Device::Ring(ring) => ring.wait(Some(deadline_ns)),
+    match CONSOLE.try_lock().as_deref_mut() {
+        Some(Device::Ring(ring)) => ring.wait(Some(deadline_ns)),
         _ => core::hint::spin_loop(),
     }
+    send_late();
 }
 
 /// Writes to the kernel's console.
@@ -244,7 +288,8 @@ pub struct Console;
 
 impl fmt::Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        CONSOLE.lock().write_str(text)
+        write_with(|console| console.write_str(text));
+        Ok(())
     }
 }
 
@@ -270,7 +315,7 @@ mod embedded_io_adapter {
 
     impl Write for Console {
         fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
-            super::CONSOLE.lock().write(bytes);
+            super::write_bytes(bytes);
             Ok(bytes.len())
         }
 

@@ -16,8 +16,8 @@ use super::ring::{Broken, ConsoleRing};
 pub const STALL_NS: u64 = 30_000_000_000;
 /// The same for the last words of a kernel, which has another way to say them.
 pub const DYING_STALL_NS: u64 = 5_000_000_000;
-/// The longest that a dying kernel waits for one message, or for all that is in the ring,
-/// to be taken.
+/// The longest that a dying kernel waits for room for all of its last words, and once more
+/// for all that is in the ring to be taken.
 pub const DYING_NS: u64 = 60_000_000_000;
 /// Looks that a daemon gets at least: the clock also goes on while the guest is paused.
 const MIN_LOOKS: u32 = 100;
@@ -83,6 +83,8 @@ impl Wait {
 pub(super) struct Stall {
     state: State,
     lost_bytes: u64,
+    /// When the kernel began to die.
+    dying_since_ns: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,8 +146,8 @@ impl<P: Platform> ConsoleRing<P> {
     }
 
     /// The last words of a kernel: all of them are in the ring, or the daemon has stopped
-    /// for [`DYING_STALL_NS`] (or has not taken them in [`DYING_NS`]), and is not waited for
-    /// again.
+    /// for [`DYING_STALL_NS`] (or has not taken all that was written so in [`DYING_NS`]), and
+    /// is not waited for again.
     ///
     /// # Errors
     /// The daemon broke the ring.
@@ -158,7 +160,13 @@ impl<P: Platform> ConsoleRing<P> {
         if is_stopped {
             return Ok(Written::No);
         }
-        if self.put(bytes, DYING)? == 0 {
+        let now_ns = self.now_ns();
+        let since_ns = *self.stall.dying_since_ns.get_or_insert(now_ns);
+        let patience = Patience {
+            all_ns: DYING_NS.saturating_sub(now_ns.saturating_sub(since_ns)),
+            ..DYING
+        };
+        if self.put(bytes, patience)? == 0 {
             return Ok(Written::Yes);
         }
         self.stall.state = State::LeftBehind;

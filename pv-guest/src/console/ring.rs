@@ -76,6 +76,15 @@ impl<P: Platform> ConsoleRing<P> {
         }
     }
 
+    /// Another handle on the same ring, for a user of this one who never goes on. It goes
+    /// on where the page says that this one was: who has changed that is misled himself.
+    pub(super) fn again(&self) -> Self
+    where
+        P: Copy,
+    {
+        Self::new(self.platform, self.page, self.port)
+    }
+
     /// The port by which the daemon says that something changed.
     pub const fn port(&self) -> Port {
         self.port.port()

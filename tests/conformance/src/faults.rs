@@ -6,12 +6,14 @@ use hypercall_abi::{HypercallNr, platform::Hypercall, sched::ShutdownReason};
 use pv_guest::{
     Error, Guest,
     power::{self, Watchdog},
+    println,
 };
 
 /// Does what `fault` says.
 pub(crate) fn run(guest: &Guest, fault: &str) -> Result<(), Error> {
     match fault {
         "panic" => panic!("as the command line wished"),
+        "print" => println!("{}", crate::prints::Deadly),
         "null" => {
             let place = core::ptr::null_mut::<u8>();
             // SAFETY: none: the fault is the purpose.

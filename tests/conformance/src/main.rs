@@ -2,11 +2,13 @@
 //! runs this kernel. Prints a line for each and ends as they did.
 //!
 //! Words on the command line have it do something else instead:
-//! `fault=panic|null|stack|loop|hang|return|reason|write-text|execute-data|watchdog|reboot`
+//! `fault=panic|print|null|stack|loop|hang|return|reason|write-text|execute-data|watchdog|reboot`
 //! dies that way, to be looked at from outside; `measure` tells figures about
 //! time; `pair=front` and `pair=back` work with each other; `registers=N` looks at
 //! all registers N times while events come, and `ipis=N` sends as many to another
 //! vCPU; `lines=N` writes N lines without a pause;
+//! `prints` prints while it prints; `silence=SECONDS` and `silence=panic` print while the
+//! console's daemon is stopped (on a real Xen);
 //! `touch` writes to all memory; `costs` tells what the ways to the hypervisor cost. `ports=2level`,
 //! `upcall=apic` and `grants=2` have the claims tried with the other of two
 //! interfaces; [`suite`] has the words that choose among them. `spoil.S` has other
@@ -26,8 +28,10 @@ mod measure;
 #[cfg(target_os = "none")]
 mod noise;
 mod pair;
+mod prints;
 mod probe;
 mod second;
+mod silence;
 mod suite;
 mod torture;
 mod touch;
@@ -114,6 +118,12 @@ fn main(guest: Guest) -> Result<(), Error> {
     }
     if let Some(count) = suite::value(&guest, "lines") {
         return torture::run(&guest, number(count)?, flood::lines);
+    }
+    if has_option(&guest, "prints") {
+        return prints::run(&guest);
+    }
+    if let Some(how) = suite::value(&guest, "silence") {
+        return silence::run(&guest, how);
     }
     if has_option(&guest, "touch") {
         return torture::run(&guest, 0, touch::all_memory);

@@ -4,7 +4,8 @@
 # somebody who answers in the guest's part of the store, and with /job/busy
 # others who work there; with /job/toolstack the guest is suspended and resumed
 # whenever it writes "suspend" to data/please, and with /job/trouble its disk is,
-# instead of a file, one that trouble comes to; with /job/bench it is a RAM disk, and
+# instead of a file, one that trouble comes to; with /job/silence the console's daemon is
+# stopped; with /job/bench it is a RAM disk, and
 # there are a server and one who counts what the guest and this domain do.
 xl dmesg -c >/dev/null
 create() {
@@ -99,6 +100,11 @@ if [ -f /job/devices ]; then
     sh /job/devices beside "$domid" >>/job/peer.log 2>&1 &
     devices=$!
 fi
+if [ -f /job/silence ]; then
+    : >/job/peer.log
+    sh /job/silence "$domid" >>/job/peer.log 2>&1 &
+    silence=$!
+fi
 if [ -f /job/trouble ]; then
     : >/job/peer.log
     sh /job/trouble "$domid" >>/job/peer.log 2>&1 &
@@ -136,6 +142,8 @@ ended guest 20
 [ -n "$follower" ] && wait "$follower"
 cat <&3
 [ -n "$trouble" ] && kill "$trouble"
+# It tells of the end, and lets the daemon go on.
+[ -n "$silence" ] && wait "$silence"
 [ -n "$devices" ] && kill "$devices" 2>/dev/null
 [ -n "$server" ] && kill "$server"
 echo

@@ -106,6 +106,9 @@ pub(crate) enum With {
     /// A toolstack that attaches, detaches and misconfigures devices: `disks=N` and
     /// `nics=N` on the command line say how many there are
     Devices,
+    /// A console's daemon that stops when the guest asks for it: `silence=SECONDS` on the
+    /// command line
+    Silence,
     /// A toolstack that suspends and resumes the guest when it asks for it
     Toolstack,
 }

@@ -33,6 +33,7 @@ mod run;
 mod same;
 mod say;
 mod scenario;
+mod silence;
 mod size;
 mod spoil;
 mod surroundings;

@@ -560,6 +560,32 @@ pub(crate) const ALL: &[Scenario] = &[
         only_on: MOCKS_AND_XENS,
         ..fault("watchdog", "fault=watchdog", &["fault: watchdog"])
     },
+    fault(
+        "panic within print",
+        "fault=print",
+        &["as the command line wished, within a value"],
+    ),
+    Scenario {
+        command_line: "prints",
+        ..scenario(
+            "prints within prints",
+            "conformance",
+            &[
+                "prints: a value, talkative, which prints\nprints: within the value\n",
+                "prints: a value, tireless, which goes on\nprints: within the value, number   0\n",
+                " bytes lost]\nprints: the end\n",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "prints",
+        only_on: MOCKS_AND_XENS,
+        ..scenario(
+            "an upcall that prints",
+            "conformance",
+            &["prints: a value, ringing, at which an upcall comes\nprints: within the upcall\n"],
+        )
+    },
     fault("null", "fault=null", &["FATAL: page fault: write at 0x0"]),
     fault("stack overflow", "fault=stack", &["stack overflow"]),
     fault(

@@ -12,7 +12,7 @@ use crate::{
     report::{self, Form},
     same,
     say::say,
-    scenario, surroundings, tools, words,
+    scenario, silence, surroundings, tools, words,
 };
 
 /// The host's own tests: all libraries, and what is not among them.
@@ -41,6 +41,21 @@ const COLUMN_TESTS: &[ColumnTest] = &[
         surroundings::check_development,
     ),
     ("odd command lines", Platform::is_xen, words::check),
+    (
+        "nobody reads the console for 8 s",
+        Platform::is_xen,
+        silence::check_short,
+    ),
+    (
+        "nightly: nobody reads the console for 38 s",
+        Platform::is_xen,
+        silence::check_long,
+    ),
+    (
+        "a panic while nobody reads the console",
+        Platform::is_xen,
+        silence::check_panic,
+    ),
 ];
 
 /// Runs all tests.
@@ -105,9 +120,7 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
     }
     let scenarios: Vec<_> = scenario::ALL
         .iter()
-        .filter(|scenario| scenario.name.contains(filter))
-        // What takes long and rarely finds something is run when it is asked for.
-        .filter(|scenario| !scenario.name.starts_with("nightly") || filter.starts_with("nightly"))
+        .filter(|scenario| is_wanted(scenario.name, filter))
         .collect();
     let mut table = Vec::new();
     for scenario in &scenarios {
@@ -137,7 +150,7 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         table.push(row);
     }
     for (name, is_for, check) in COLUMN_TESTS {
-        if !name.contains(filter) {
+        if !is_wanted(name, filter) {
             continue;
         }
         for column in columns.iter().filter(|it| is_for(it.platform)) {
@@ -183,6 +196,11 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
     }
     say!("\n{passed} passed, {} failed", failures.len());
     Ok(u8::from(!failures.is_empty()))
+}
+
+/// What takes long and rarely finds something is run when it is asked for.
+fn is_wanted(name: &str, filter: &str) -> bool {
+    name.contains(filter) && (!name.starts_with("nightly") || filter.starts_with("nightly"))
 }
 
 /// That a seed's trace is the same in a build with other optimizations.

@@ -28,6 +28,7 @@ use crate::{
 
 const JOB_SCRIPT: &str = include_str!("../dom0/job.sh");
 const DEVICES_SCRIPT: &str = include_str!("../dom0/devices.sh");
+const SILENCE_SCRIPT: &str = include_str!("../dom0/silence.sh");
 const TROUBLE_SCRIPT: &str = include_str!("../dom0/trouble.sh");
 
 /// The second guest's.
@@ -208,8 +209,10 @@ impl Transcript {
                 Whose::Guests
             }
             Stage::Log => {
-                // Xen lists the state that it saves when it starts a guest.
-                if line.starts_with("(XEN)") && !line.contains(" save: ") {
+                // Xen lists the state that it saves when it starts a guest. What a guest
+                // writes there has its number in front.
+                let is_xens = line.starts_with("(XEN)") || line.starts_with("(d");
+                if is_xens && !line.contains(" save: ") {
                     self.log.push(line.trim_end().to_owned());
                 }
                 Whose::Others
@@ -291,6 +294,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         With::Trouble => files.push(("trouble", TROUBLE_SCRIPT.into())),
         With::Bench => files.push(("bench", fs::read(guest::build_tool(Tool::LinuxLoad)?)?)),
         With::Devices => files.push(("devices", DEVICES_SCRIPT.into())),
+        With::Silence => files.push(("silence", SILENCE_SCRIPT.into())),
         With::Toolstack => files.push(("toolstack", Vec::new())),
         With::Echo | With::Store => {
             files.push(("xs", fs::read(guest::build_tool(Tool::Store)?)?));

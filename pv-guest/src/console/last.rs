@@ -1,0 +1,113 @@
+//! The last words of a kernel.
+//!
+//! A kernel may die while it uses the console: in a value that is being printed, say. Who
+//! uses it then does not give it back, and the words go by another handle on the ring.
+
+use core::fmt::{self, Write as _};
+
+use spin::Mutex;
+
+use super::{CONSOLE, Device, output::Written, ring::Broken, ring::ConsoleRing, write_late};
+use crate::Current;
+
+/// How often a dying kernel tries to get the console before it uses the other handle.
+const TRIES: usize = 1_000_000;
+
+/// The other handle on the kernel's console.
+struct Spare {
+    ring: Option<ConsoleRing<Current>>,
+    /// It is what is written by: whoever used the console is no more.
+    is_used: bool,
+}
+
+static SPARE: Mutex<Spare> = Mutex::new(Spare {
+    ring: None,
+    is_used: false,
+});
+
+/// This ring is the kernel's console.
+pub(super) fn set(ring: &ConsoleRing<Current>) {
+    SPARE.lock().ring = Some(ring.again());
+}
+
+/// A ring as a dying kernel writes to it; an error: its daemon has stopped.
+struct LastWords<'r>(&'r mut ConsoleRing<Current>);
+
+impl fmt::Write for LastWords<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        super::for_terminal(text, |bytes| match self.0.write_dying(bytes) {
+            Ok(Written::Yes) => Ok(()),
+            Ok(Written::No) | Err(_) => Err(fmt::Error),
+        })
+    }
+}
+
+/// Output of a kernel that cannot go on: a daemon that takes nothing is waited for a few
+/// seconds only. Then all of the message goes the emergency way.
+pub(crate) fn print_dying(args: fmt::Arguments<'_>) {
+    if in_console(args).or_else(|| by_spare(args)) != Some(Written::Yes) {
+        let _infallible: fmt::Result = Device::None.write_fmt(args);
+    }
+}
+
+/// Writes to the console; none: it is in use, for good.
+fn in_console(args: fmt::Arguments<'_>) -> Option<Written> {
+    let tries = match SPARE.try_lock() {
+        Some(spare) if !spare.is_used => TRIES,
+        _ => 1,
+    };
+    for _ in 0..tries {
+        if let Some(mut console) = CONSOLE.try_lock() {
+            return Some(match &mut *console {
+                Device::Ring(ring) => last_words(ring, args),
+                other => {
+                    write_late(other);
+                    let _infallible: fmt::Result = other.write_fmt(args);
+                    Written::Yes
+                }
+            });
+        }
+        core::hint::spin_loop();
+    }
+    None
+}
+
+/// Writes by the other handle; none: there is none.
+fn by_spare(args: fmt::Arguments<'_>) -> Option<Written> {
+    let mut spare = SPARE.try_lock()?;
+    let is_first = !core::mem::replace(&mut spare.is_used, true);
+    let ring = spare.ring.as_mut()?;
+    if is_first {
+        *ring = ring.again();
+        // What was interrupted has no end.
+        let _said_otherwise: Result<Written, Broken> = ring.write_dying(b"\r\n");
+    }
+    Some(last_words(ring, args))
+}
+
+fn last_words(ring: &mut ConsoleRing<Current>, args: fmt::Arguments<'_>) -> Written {
+    match LastWords(ring).write_fmt(args) {
+        Ok(()) => Written::Yes,
+        Err(_) => Written::No,
+    }
+}
+
+/// Waits until the daemon has taken everything, for a while.
+pub(crate) fn drain() {
+    // Nothing is left to be said by a ring that is broken.
+    let drain = |ring: &mut ConsoleRing<Current>| {
+        let _broken: Result<(), Broken> = ring.drain();
+    };
+    match CONSOLE.try_lock().as_deref_mut() {
+        Some(Device::Ring(ring)) => drain(ring),
+        Some(_) => {}
+        None => {
+            if let Some(mut spare) = SPARE.try_lock()
+                && spare.is_used
+                && let Some(ring) = &mut spare.ring
+            {
+                drain(ring);
+            }
+        }
+    }
+}
