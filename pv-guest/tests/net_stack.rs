@@ -8,6 +8,7 @@ mod kernel;
 use futures_util::{FutureExt as _, select_biased};
 use mock_hypervisor::{Config, Domain, NicConfig, Outcome, Time, Xen};
 use pv_guest::{
+    abi::platform::Clock as _,
     adapt::smoltcp::Device,
     netfront::{self, Features, Nic, Offloads},
     xenbus::Bus,
@@ -21,13 +22,37 @@ use smoltcp::{
 
 const BYTES: usize = 1 << 20;
 const PORT: u16 = 7;
+/// How long that may take.
+const MOST_NS: u64 = 30_000_000_000;
 
 fn byte(at: usize) -> u8 {
     ((at * 31) ^ (at >> 8)) as u8
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn address(self, number: u8) -> IpAddress {
+        match self {
+            Self::V4 => IpAddress::v4(10, 0, 0, number),
+            Self::V6 => IpAddress::v6(0xfd00, 0, 0, 0, 0, 0, 0, number.into()),
+        }
+    }
+
+    fn segments(self) -> Features {
+        match self {
+            Self::V4 => Features::SEGMENT_V4,
+            Self::V6 => Features::SEGMENT_V6,
+        }
+    }
+}
+
 /// One end: the first sends and the second receives; says how much arrived.
-async fn talk(bus: Bus<'_, &Domain>, own: u8, offloads: Offloads) -> usize {
+async fn talk(bus: Bus<'_, &Domain>, own: u8, (family, offloads): (Family, Offloads)) -> usize {
     let wanted = netfront::Config {
         offloads,
         ..netfront::Config::default()
@@ -38,8 +63,7 @@ async fn talk(bus: Bus<'_, &Domain>, own: u8, offloads: Offloads) -> usize {
     let now = || Instant::from_micros(clock(&nic) as i64 / 1000);
     let mut interface = Interface::new(iface::Config::new(address), &mut device, now());
     interface.update_ip_addrs(|all| {
-        all.push(IpCidr::new(IpAddress::v4(10, 0, 0, own), 24))
-            .unwrap();
+        all.push(IpCidr::new(family.address(own), 24)).unwrap();
     });
     let buffer = || tcp::SocketBuffer::new(vec![0; 256 << 10]);
     let mut sockets = SocketSet::new(Vec::new());
@@ -51,7 +75,7 @@ async fn talk(bus: Bus<'_, &Domain>, own: u8, offloads: Offloads) -> usize {
         if !tcp.is_open() && done == 0 {
             match own {
                 1 => {
-                    let remote = (IpAddress::v4(10, 0, 0, 2), PORT);
+                    let remote = (family.address(2), PORT);
                     tcp.connect(interface.context(), remote, 49_152).unwrap();
                 }
                 _ => tcp.listen(PORT).unwrap(),
@@ -94,7 +118,7 @@ async fn talk(bus: Bus<'_, &Domain>, own: u8, offloads: Offloads) -> usize {
     drop(device);
     let sent = nic.counters();
     let features = nic.interface().map(|interface| interface.features);
-    if own == 1 && features.is_some_and(|them| them.contains(Features::SEGMENT_V4)) {
+    if own == 1 && features.is_some_and(|them| them.contains(family.segments())) {
         // The backend has cut them.
         assert!(sent.tx_bytes / sent.tx_packets > 4000, "{sent:?}");
     }
@@ -103,11 +127,10 @@ async fn talk(bus: Bus<'_, &Domain>, own: u8, offloads: Offloads) -> usize {
 }
 
 fn clock(nic: &Nic<'_, &Domain>) -> u64 {
-    use pv_guest::abi::platform::Clock as _;
     nic.bus().ports().platform().now_ns()
 }
 
-fn transfer(config: &NicConfig, offloads: [Offloads; 2]) {
+fn transfer(config: &NicConfig, family: Family, offloads: [Offloads; 2]) {
     let xen = Xen::new(Time::Real);
     let guests = [1, 2].map(|own| {
         let config = Config {
@@ -127,9 +150,11 @@ fn transfer(config: &NicConfig, offloads: [Offloads; 2]) {
     let run = |index: usize| {
         let (own, domain) = &guests[index];
         domain.run(|domain| {
-            kernel::run_until(domain, None, async |bus: Bus<'_, _>| {
-                talk(bus, *own, offloads[index]).await
-            })
+            kernel::run_until(
+                domain,
+                Some(domain.now_ns() + MOST_NS),
+                async |bus: Bus<'_, _>| talk(bus, *own, (family, offloads[index])).await,
+            )
             .unwrap()
         })
     };
@@ -159,7 +184,9 @@ fn a_megabyte_goes_from_stack_to_stack() {
     };
     for config in [full, weak, jumbo] {
         for offloads in [[Offloads::All; 2], [Offloads::All, Offloads::None]] {
-            transfer(&config, offloads);
+            for family in [Family::V4, Family::V6] {
+                transfer(&config, family, offloads);
+            }
         }
     }
 }

@@ -50,16 +50,16 @@ impl<'g, P: Platform> Stack<'g, P> {
     /// For a stack that has large packets cut, where they can be.
     #[cfg(feature = "smoltcp")]
     pub(super) fn with_segmentation(mut self) -> Self {
-        if !self.segmentation().is_empty() {
+        if self.has_large_packets() {
             self.most_room_bytes = MOST_BYTES;
         }
         self
     }
 
-    /// Which packets the backend can cut.
+    /// Whether the stack may send packets larger than the MTU, of TCP over IPv4.
     #[cfg(feature = "smoltcp")]
-    pub(super) fn segmentation(&self) -> Features {
-        segmentation(self.interface.features)
+    pub(super) const fn has_large_packets(&self) -> bool {
+        cuts(self.interface.features)
     }
 
     pub(super) const fn interface(&self) -> &Interface {
@@ -181,17 +181,14 @@ impl Arrived<'_> {
     }
 }
 
-/// Which packets can be cut.
+/// Whether a backend cuts large packets of TCP over IPv4.
 #[cfg(feature = "smoltcp")]
-fn segmentation(features: Features) -> Features {
-    let ways = [
-        (Features::SEGMENT_V4, Features::CHECKSUM_V4),
-        (Features::SEGMENT_V6, Features::CHECKSUM_V6),
-    ];
-    let usable = ways.into_iter().filter(|(segments, checksums)| {
-        features.contains(Features::SCATTER | *segments | *checksums)
-    });
-    usable.map(|(segments, _)| segments).collect()
+const fn cuts(features: Features) -> bool {
+    features.contains(
+        Features::SCATTER
+            .union(Features::SEGMENT_V4)
+            .union(Features::CHECKSUM_V4),
+    )
 }
 
 /// Room for a packet.
@@ -235,7 +232,7 @@ impl<P: Platform> Room<'_, '_, P> {
         fill: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
         let features = self.features();
-        if segmentation(features).contains(segmentation(self.told)) {
+        if cuts(features) || !cuts(self.told) {
             return self.poller.send_with(len_bytes, |packet| {
                 let value = fill(packet);
                 let offload = Offload {
