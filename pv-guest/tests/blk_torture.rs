@@ -19,15 +19,16 @@ use std::{
 };
 
 use futures_util::future::{Either, join_all, select};
+use hypercall_abi::io::xenbus::XenbusState;
 use kernel::pause;
 use mock_hypervisor::{
     Config, DiskConfig, DiskId, Domain, Faults, Outcome, Time, Xen, seed_count, seeds,
 };
 use pv_guest::{
-    blkfront::{self, Disk, Status},
+    blkfront::{self, Disk, Sector, Status, Volume},
     xenbus::Bus,
 };
-use torture::{Belief, Random, Tally, Task};
+use torture::{Belief, Random, SECTORS, Tally, Task, recover};
 
 const TASKS: u64 = 4;
 const STEPS: u32 = 12;
@@ -56,16 +57,27 @@ async fn use_disk<'g>(bus: Bus<'g, &'g Domain>, seed: u64, belief: Belief) -> (T
         ..blkfront::Config::default()
     };
     let disk = Disk::new(bus, "51712", wanted);
+    let volume = match sector_bytes(seed, belief) {
+        512 => None,
+        _ => Some(partition(&disk, belief).await),
+    };
     let tasks = (0..TASKS).map(|number| {
         let left = Cell::new(STEPS);
         let more = move || left.replace(left.get().saturating_sub(1)) > 0;
-        Task::new(&disk, number, random.next(), belief).run(more)
+        let task = Task::new(&disk, number, random.next(), belief);
+        match &volume {
+            Some(volume) => task.by(volume).run(more),
+            None => task.run(more),
+        }
     });
     let planned = async {
         if belief == Belief::Data {
             pending::<()>().await;
         }
-        bus.sleep(CLOSED_AFTER).await;
+        let closed = pin!(bus.sleep(CLOSED_AFTER));
+        let Either::Left(_) = select(closed, pin!(broken_is_told(&disk, seed))).await else {
+            unreachable!("it looks for ever");
+        };
         disk.close().await;
         pending::<()>().await;
     };
@@ -82,10 +94,62 @@ async fn use_disk<'g>(bus: Bus<'g, &'g Domain>, seed: u64, belief: Belief) -> (T
     };
     disk.close().await;
     assert_eq!(disk.status(), Status::Closed);
+    if is_store_calm(seed) || belief == Belief::Nothing && !plan::moves(seed) {
+        assert_eq!(state(bus), Some(XenbusState::CLOSED), "Closed is not told");
+    }
     (sum, end)
 }
 
-fn disk(seed: u64) -> DiskConfig {
+/// The state that the disk has in the store; none: it was taken away.
+fn state(bus: Bus<'_, &Domain>) -> Option<XenbusState> {
+    let domain = bus.ports().platform();
+    let path = format!("/local/domain/{}/device/vbd/51712/state", domain.domid());
+    let value = domain.xen().store_read(&path).ok()?;
+    let number = std::str::from_utf8(&value).ok()?.parse().ok()?;
+    Some(XenbusState(number))
+}
+
+/// Whoever sees that a disk broke finds that in the store, too. Looks for ever.
+async fn broken_is_told(disk: &Disk<'_, &Domain>, seed: u64) {
+    let mut status = disk.status();
+    loop {
+        status = disk.status_change(status).await;
+        // The directory is another after a move.
+        if matches!(status, Status::Broken(_)) && !plan::moves(seed) {
+            let told = state(disk.bus());
+            let is_told = told.is_none_or(|told| told >= XenbusState::CLOSING);
+            assert!(is_told, "{status:?}, but {told:?} in the store");
+        }
+    }
+}
+
+/// Of one guest in eight, the store refuses nothing, and nobody takes the disk away: when
+/// it is closed, the store says so.
+const fn is_store_calm(seed: u64) -> bool {
+    seed % 8 == 5
+}
+
+/// A part of a disk with large sectors, where a partition for small ones may be: tasks that
+/// have neighbouring parts of it write to the same sector.
+async fn partition<'g>(disk: &Disk<'g, &'g Domain>, belief: Belief) -> Volume<'g, &'g Domain> {
+    loop {
+        if let Ok(whole) = Volume::whole(disk).await {
+            return whole.part(Sector(3), TASKS * SECTORS).unwrap();
+        }
+        recover(disk, belief).await.unwrap();
+    }
+}
+
+/// Of one disk in four, the own sectors are larger than those of file systems; not where
+/// the backend means harm, which need never say what it is.
+fn sector_bytes(seed: u64, belief: Belief) -> u32 {
+    match Random(seed ^ 0x5ec7).below(4) {
+        0 if belief == Belief::Data => 4096,
+        _ => 512,
+    }
+}
+
+fn disk(seed: u64, belief: Belief) -> DiskConfig {
     let mut random = Random(seed);
     DiskConfig {
         sectors: 2048,
@@ -98,6 +162,7 @@ fn disk(seed: u64) -> DiskConfig {
         discard: random.below(4) != 0,
         latency_ns: random.below(3) * 50_000,
         trusted: random.below(4) != 0,
+        sector_bytes: sector_bytes(seed, belief),
         ..DiskConfig::default()
     }
 }
@@ -111,7 +176,9 @@ fn play(seed: u64, faults: Faults, belief: Belief) -> Result<Option<(Tally, End)
         ..Config::default()
     };
     let domain = xen.domain(config).unwrap();
-    let id: DiskId = xen.attach_disk(domain.domid(), disk(seed));
+    let id: DiskId = xen.attach_disk(domain.domid(), disk(seed, belief));
+    // A process of another domain answers after a while, if not at once.
+    xen.set_store_latency(Random(seed ^ 0x570e).below(3) * 100_000);
     let plan = plan::plan(seed, faults, domain.domid());
     let guest = Box::new(move |domain: &Domain| {
         kernel::run_until(domain, Some(PATIENCE_NS), async |bus: Bus<'_, _>| {
@@ -148,6 +215,14 @@ fn every_sector_is_what_it_should_be() {
             no_room: 500,
             no_pages: 500,
             ..Faults::default()
+        };
+        let faults = match is_store_calm(seed) {
+            true => Faults {
+                store_refuses: 0,
+                detached: 0,
+                ..faults
+            },
+            false => faults,
         };
         match play(seed, faults, Belief::Data) {
             Ok(Some((done, _))) => {

@@ -6,13 +6,13 @@ use core::{cell::Cell, time::Duration};
 use futures_util::future::{Either, join_all, select};
 use pv_guest::{
     Error, Guest,
-    blkfront::{Config, Disk},
+    blkfront::{Config, Disk, Sector, Volume},
     executor, println, time,
 };
 
 use crate::{
     options::Options,
-    torture::{Belief, Random, Tally, Task},
+    torture::{Belief, Random, SECTORS, Tally, Task},
 };
 
 /// What was seen to happen to the disk.
@@ -57,12 +57,24 @@ pub(crate) fn run(guest: &Guest, options: &Options<'_>, seconds: u64) -> Result<
     let statuses = options.number("statuses").unwrap_or(0);
     let last_ns = time::deadline_ns(Duration::from_secs(seconds.saturating_mul(MOST_TIMES)));
     let seen = Seen::default();
+    let volume = match options.number("part") {
+        None => None,
+        Some(first) => {
+            let whole = executor::block_on(Volume::whole(&disk));
+            let part = whole.and_then(|whole| whole.part(Sector(first), depth * SECTORS));
+            Some(part.map_err(|_| Error::Failed("the disk has no such part"))?)
+        }
+    };
     let tasks = (0..depth).map(|number| {
         let more = || {
             let now_ns = time::now_ns();
             now_ns < deadline_ns || (u64::from(seen.statuses.get()) < statuses && now_ns < last_ns)
         };
-        Task::new(&disk, number, seeds.next(), belief).run(more)
+        let task = Task::new(&disk, number, seeds.next(), belief);
+        match &volume {
+            Some(volume) => task.by(volume).run(more),
+            None => task.run(more),
+        }
     });
     let tasks: Vec<_> = tasks.collect();
     let work = core::pin::pin!(join_all(tasks));

@@ -13,7 +13,11 @@ use core::{
 };
 
 use hypercall_abi::platform::Platform;
-use pv_guest::blkfront::{Discard, Disk, Error, SECTOR_BYTES, Sector, Status};
+use pv_guest::{
+    blkfront::{Discard, Disk, Error, SECTOR_BYTES, Sector, Status, Volume},
+    xenbus::Fault,
+    xenstore_client::Persistence,
+};
 
 use super::pause;
 
@@ -88,6 +92,9 @@ fn stamp_of(sector: &[u8], at: u64) -> Option<u64> {
 /// One task, and what it knows.
 pub(crate) struct Task<'d, 'g, P: Platform> {
     disk: &'d Disk<'g, P>,
+    /// What is read and written, if that is not the disk itself: sectors of
+    /// [`SECTOR_BYTES`], whatever the disk's own are.
+    volume: Option<&'d Volume<'g, P>>,
     /// The first sector of its part.
     first: u64,
     /// The writes of which each sector may be: one, or, after a write that was
@@ -103,11 +110,20 @@ impl<'d, 'g, P: Platform> Task<'d, 'g, P> {
     pub(crate) fn new(disk: &'d Disk<'g, P>, number: u64, seed: u64, belief: Belief) -> Self {
         Self {
             disk,
+            volume: None,
             first: number * SECTORS,
             known: vec![BTreeSet::from([0]); SECTORS as usize],
             random: Random(seed),
             belief,
             tally: Tally::default(),
+        }
+    }
+
+    /// The same, but by a part of the disk: sectors count from its start.
+    pub(crate) fn by(self, volume: &'d Volume<'g, P>) -> Self {
+        Self {
+            volume: Some(volume),
+            ..self
         }
     }
 
@@ -147,40 +163,58 @@ impl<'d, 'g, P: Platform> Task<'d, 'g, P> {
             4 => self.discard(range).await,
             5 => {
                 let flushed = self.disk.flush().await;
-                self.note(flushed).await;
+                self.note(flushed).await
             }
             6 => {
                 // Begun, and not waited for.
                 let mut bytes = vec![0; range.len() * SECTOR_BYTES];
-                let mut read = pin!(self.disk.read(self.sector(&range), &mut bytes));
+                let mut read = pin!(self.read_sectors(self.sector(&range), &mut bytes));
                 let begun = poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx)));
                 let _any = begun.await;
+                Ok(())
             }
-            _ => return self.read(range).await,
+            _ => self.read(range).await,
         }
-        Ok(())
+    }
+
+    async fn read_sectors(&self, first: Sector, target: &mut [u8]) -> Result<(), Error> {
+        match self.volume {
+            Some(volume) => volume.read(first, &mut [target]).await,
+            None => self.disk.read(first, target).await,
+        }
+    }
+
+    async fn write_sectors(&self, first: Sector, source: &[u8]) -> Result<(), Error> {
+        match self.volume {
+            Some(volume) => volume.write(first, &[source]).await,
+            None => self.disk.write(first, source).await,
+        }
     }
 
     fn sector(&self, range: &Range<usize>) -> Sector {
         Sector(self.first + range.start as u64)
     }
 
-    async fn write(&mut self, range: Range<usize>, stamp: u64) {
+    async fn write(&mut self, range: Range<usize>, stamp: u64) -> Result<(), String> {
         let mut bytes = Vec::with_capacity(range.len() * SECTOR_BYTES);
         for at in range.clone() {
             bytes.extend(sector_of(stamp, self.first + at as u64));
         }
-        let written = self.disk.write(self.sector(&range), &bytes).await;
+        let written = self.write_sectors(self.sector(&range), &bytes).await;
         for known in &mut self.known[range] {
             if written.is_ok() {
                 known.clear();
             }
             known.insert(stamp);
         }
-        self.note(written).await;
+        self.note(written).await
     }
 
-    async fn discard(&mut self, range: Range<usize>) {
+    async fn discard(&mut self, range: Range<usize>) -> Result<(), String> {
+        if self.volume.is_some() {
+            // There is none of parts of sectors.
+            return Ok(());
+        }
         let len = range.len() as u64;
         let first = self.sector(&range);
         let done = self.disk.discard(first, len, Discard::Plain).await;
@@ -188,12 +222,12 @@ impl<'d, 'g, P: Platform> Task<'d, 'g, P> {
         for known in &mut self.known[range] {
             known.insert(0);
         }
-        self.note(done).await;
+        self.note(done).await
     }
 
     async fn read(&mut self, range: Range<usize>) -> Result<(), String> {
         let mut bytes = vec![0; range.len() * SECTOR_BYTES];
-        let read = self.disk.read(self.sector(&range), &mut bytes).await;
+        let read = self.read_sectors(self.sector(&range), &mut bytes).await;
         if read.is_ok() && self.belief == Belief::Data {
             for (at, sector) in range.zip(bytes.chunks_exact(SECTOR_BYTES)) {
                 let place = self.first + at as u64;
@@ -208,32 +242,44 @@ impl<'d, 'g, P: Platform> Task<'d, 'g, P> {
                 self.tally.compared += 1;
             }
         }
-        self.note(read).await;
-        Ok(())
+        self.note(read).await
     }
 
     /// Counts what was done; after an error, waits until the disk is there again.
-    async fn note(&mut self, result: Result<(), Error>) {
+    async fn note(&mut self, result: Result<(), Error>) -> Result<(), String> {
         let Err(error) = result else {
             self.tally.confirmed += 1;
-            return;
+            return Ok(());
         };
         if matches!(error, Error::Io | Error::NoMemory | Error::NotSupported(_)) {
             self.tally.failed += 1;
             pause().await;
-            return;
+            return Ok(());
         }
         self.tally.cut_off += 1;
-        loop {
-            match self.disk.status() {
-                // What is closed is not waited for.
-                Status::Connected | Status::Closed => return,
-                Status::Connecting => drop(self.disk.ready().await),
-                Status::Broken(_) => drop(self.disk.reconnect().await),
-                other => drop(self.disk.status_change(other).await),
+        recover(self.disk, self.belief).await
+    }
+}
+
+/// Waits until a disk that failed is there again, or closed.
+///
+/// # Errors
+/// It broke for a reason that would have passed.
+pub(crate) async fn recover<P: Platform>(disk: &Disk<'_, P>, belief: Belief) -> Result<(), String> {
+    loop {
+        match disk.status() {
+            // What is closed is not waited for.
+            Status::Connected | Status::Closed => return Ok(()),
+            Status::Connecting => drop(disk.ready().await),
+            Status::Broken(Fault::Store(kind))
+                if belief == Belief::Data && kind.persistence() == Persistence::Transient =>
+            {
+                return Err(format!("a refusal that may pass is final: {kind}"));
             }
-            pause().await;
+            Status::Broken(_) => drop(disk.reconnect().await),
+            other => drop(disk.status_change(other).await),
         }
+        pause().await;
     }
 }
 
