@@ -192,7 +192,7 @@ fn many_disks_connect_at_once() {
 
 #[test]
 fn a_refusal_that_passes_is_shown_and_tried_again() {
-    with_disks(1, async |xen, _, bus| {
+    with_disks(1, async |xen, ids, bus| {
         xen.set_store_latency(10_000);
         let mut open = Vec::new();
         for _ in 0..10 {
@@ -212,8 +212,40 @@ fn a_refusal_that_passes_is_shown_and_tried_again() {
         let text = refused.unwrap_err().to_string();
         assert!(text.contains("quota of open transactions"), "{text}");
         open.clear();
-        disk.ready_within(3 * SECOND).await.unwrap();
+        // Whoever asks for it does not wait for the end of a pause.
+        let again = bus.timeout(SECOND / 10, disk.reconnect()).await;
+        assert!(matches!(again, Ok(Ok(_))), "{again:?}");
+        // Pauses are short again, since it was connected meanwhile.
+        for _ in 0..10 {
+            open.push(bus.store().begin().await.unwrap());
+        }
+        xen.restart_disk(ids[0]);
+        let refused = disk.status_change(Status::Connected);
+        let refused = bus.timeout(SECOND, refused).await.unwrap();
+        assert!(!matches!(refused, Status::Broken(_)), "{refused:?}");
+        let _attended = bus.timeout(SECOND / 20, disk.serve()).await;
+        open.clear();
+        disk.ready_within(SECOND / 4).await.unwrap();
     });
+}
+
+/// Whatever the bus does when a disk is to be closed, it is closed.
+#[test]
+fn a_wish_is_heard_at_any_moment() {
+    for delay_us in (0..6_000).step_by(200) {
+        with_disks(1, async |xen, ids, bus| {
+            xen.set_store_latency(300_000);
+            let disk = disk(bus, 0);
+            disk.ready().await.unwrap();
+            xen.restart_disk(ids[0]);
+            let delay = Duration::from_micros(delay_us);
+            let _attended = bus.timeout(delay, disk.serve()).await;
+            let closed = bus.timeout(10 * SECOND, disk.close()).await;
+            assert_eq!(closed, Ok(()), "after {delay_us} us");
+            assert_eq!(disk.status(), Status::Closed);
+            assert_eq!(state(xen).as_deref(), Some("6"), "after {delay_us} us");
+        });
+    }
 }
 
 #[test]

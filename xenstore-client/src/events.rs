@@ -149,8 +149,10 @@ mod tests {
             // It stands for those that come before it is taken, and for no later one.
             assert_eq!(events.push("x"), Pushed::Waits);
             assert_eq!(all(&mut events), ["home"]);
-            assert_eq!(events.push("x"), Pushed::Waits);
-            assert_eq!(all(&mut events), ["x"]);
+            for later in ["x", "0"] {
+                assert_eq!(events.push(later), Pushed::Waits);
+                assert_eq!(all(&mut events), [later]);
+            }
         }
     }
 

@@ -328,6 +328,7 @@ impl Machine {
     /// # Errors
     /// As for [`request`](Self::request).
     pub fn subscribe(&mut self, watched: &str, path: &str) -> Result<SubscriptionId, ErrorKind> {
+        self.check_answers()?;
         self.last_watch += 1;
         let number = self.last_watch;
         let shared =
@@ -560,6 +561,7 @@ impl Machine {
                     Err(ErrorKind::Server(Errno::EEXIST)) => {
                         self.event_bytes -= watch.events.bytes();
                         watch.events.collapse(&watch.path);
+                        watch.parts.values_mut().for_each(Part::change);
                         watch.wake();
                     }
                     Err(error) => {

@@ -1,6 +1,12 @@
 //! The protocol without a server: what comes in is anything.
 
-use std::task::Waker;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Wake, Waker},
+};
 
 use hypercall_abi::{
     Errno,
@@ -8,7 +14,7 @@ use hypercall_abi::{
 };
 use xenstore_client::{
     ErrorKind, Quota,
-    machine::{MAX_EVENTS, Machine, Repeats, Strays},
+    machine::{MAX_ABANDONED, MAX_EVENTS, Machine, Repeats, Strays},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -134,6 +140,51 @@ fn what_nobody_waits_for_is_closed() {
     assert_eq!(machine.strays(), Strays::default());
 }
 
+/// A connection that begins anew owes no answer, so there is room for as many requests.
+#[test]
+fn requests_of_before_a_reset_are_not_waited_for() {
+    let mut machine = Machine::new();
+    for _ in 0..2 {
+        for _ in 0..MAX_ABANDONED {
+            let id = machine.request(XsMessageType::READ, 0, &[b"x\0"]).unwrap();
+            machine.forget(id);
+        }
+        let refused = machine.request(XsMessageType::READ, 0, &[b"x\0"]);
+        assert_eq!(refused, Err(ErrorKind::Unanswered));
+        machine.reset();
+    }
+    machine.request(XsMessageType::READ, 0, &[b"x\0"]).unwrap();
+}
+
+/// Whoever shares a watch and leaves it, again and again, of a server that answers nothing.
+#[test]
+fn shared_watches_without_an_answer_are_bounded() {
+    let mut machine = Machine::new();
+    for _ in 0..MAX_ABANDONED {
+        let id = machine.subscribe("device", "device/vbd/1").unwrap();
+        machine.unsubscribe(id);
+    }
+    let refused = machine.subscribe("device", "device/vbd/1");
+    assert_eq!(refused, Err(ErrorKind::Unanswered));
+    assert!(machine.in_flight() <= 2 * MAX_ABANDONED);
+}
+
+/// What waits for a watch that ends takes nothing any more.
+#[test]
+fn events_end_with_their_watch() {
+    let mut machine = Machine::new();
+    for number in 1..100 {
+        let (id, _) = machine.watch("a", None, Repeats::Keep).unwrap();
+        for index in 0..100 {
+            let body = format!("a/{index}\0w{number}\0");
+            machine.input(&message(XsMessageType::WATCH_EVENT, 0, body.as_bytes()));
+        }
+        assert!(machine.event_bytes() > 0);
+        machine.unwatch(id);
+        assert_eq!(machine.event_bytes(), 0);
+    }
+}
+
 #[test]
 fn events_wait_and_none_is_lost() {
     let mut machine = Machine::new();
@@ -221,6 +272,84 @@ fn a_watch_that_the_server_still_has_goes_on() {
     machine.unwatch(id);
     assert_eq!(sent(&mut machine)[0].1, b"a\0w1\0");
     assert_eq!(machine.event_bytes(), 0);
+}
+
+/// How often somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicU32);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    fn take(&self) -> u32 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Whoever waits is woken, and once, by all that there is to be told: an answer, an event, a
+/// refusal, a watch that the server still has, the end.
+#[test]
+fn who_waits_is_woken() {
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut machine = Machine::new();
+    let asked = machine.request(XsMessageType::READ, 0, &[b"x\0"]).unwrap();
+    assert_eq!(machine.take_answer(asked, &waker), None);
+    let req_id = sent(&mut machine)[0].0.req_id;
+    machine.input(&message(XsMessageType::READ, req_id, b"1"));
+    assert_eq!(woken.take(), 1);
+
+    let part = machine.subscribe("a", "a/x").unwrap();
+    let (watch, _) = machine.watch("a", None, Repeats::Keep).unwrap();
+    let set = sent(&mut machine);
+    let waits = |machine: &mut Machine| {
+        assert_eq!(machine.take_change(part, &waker), Ok(None));
+        assert_eq!(machine.take_event(watch, Some(&waker)), Ok(None));
+    };
+    waits(&mut machine);
+    for token in ["w1", "w2"] {
+        let body = format!("a/x/y\0{token}\0");
+        machine.input(&message(XsMessageType::WATCH_EVENT, 0, body.as_bytes()));
+        assert_eq!(woken.take(), 1, "{token}");
+    }
+    assert_eq!(machine.take_change(part, &waker), Ok(Some(())));
+    let event = machine.take_event(watch, None);
+    assert_eq!(event, Ok(Some("a/x/y".into())));
+    assert_eq!(set.len(), 2);
+
+    // A server that still has both, which may have told of something meanwhile.
+    waits(&mut machine);
+    machine.renew_watches();
+    let again = sent(&mut machine);
+    for (header, _) in &again[1..] {
+        machine.input(&message(XsMessageType::ERROR, header.req_id, b"EEXIST\0"));
+        assert_eq!(woken.take(), 1);
+    }
+    assert_eq!(machine.take_change(part, &waker), Ok(Some(())));
+    assert_eq!(machine.take_event(watch, None), Ok(Some("a".into())));
+
+    // One that refuses them, when it is asked anew.
+    waits(&mut machine);
+    machine.reset();
+    for (header, _) in sent(&mut machine) {
+        machine.input(&message(XsMessageType::ERROR, header.req_id, b"E2BIG\0"));
+        assert_eq!(woken.take(), 1);
+    }
+    assert!(machine.take_change(part, &waker).is_err());
+    assert!(machine.take_event(watch, None).is_err());
+
+    machine.reset();
+    // The refusal was news, too.
+    assert_eq!(machine.take_change(part, &waker), Ok(Some(())));
+    waits(&mut machine);
+    machine.end();
+    assert_eq!(woken.take(), 2);
+    let ended = machine.take_change(part, &waker);
+    assert_eq!(ended, Err(ErrorKind::Disconnected));
 }
 
 #[test]

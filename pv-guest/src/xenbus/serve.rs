@@ -331,6 +331,8 @@ impl<'g, 'd, P: Platform, F: Frontend> Session<'g, 'd, P, F> {
                         self.say(XenbusState::CONNECTED).await?;
                     }
                     self.phase = Phase::Live;
+                    // Nobody may look again before the next refusal.
+                    self.store_backoff.reset();
                     if let Err(fault) = self.driver.live(&offer) {
                         self.fail(fault).await;
                     }
