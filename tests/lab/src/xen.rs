@@ -57,7 +57,7 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
     }
     // For the claims: more than one page of the queues' array has.
     let channels = match job.with {
-        With::Toolstack => "event_channels=2000\n",
+        With::Toolstack => "max_event_channels=2000\n",
         _ => "",
     };
     let has_network = job.net.is_some() || job.with == With::Bench;
