@@ -4,7 +4,14 @@
 says() {
     grep -q "$1" /job/guest.cfg
 }
+number_of() {
+    sed -n "s/.* $1=\([0-9]*\).*/\1/p" /job/guest.cfg
+}
 home=/local/domain/$2
+# What the guest says last.
+says_done() {
+    [ "$(xenstore-read "$home/data/devices" 2>/dev/null)" = "done" ]
+}
 # Waits until the guest says so.
 until_it_says() {
     until [ "$(xenstore-read "$home/data/devices" 2>/dev/null)" = "$1" ]; do
@@ -14,13 +21,33 @@ until_it_says() {
 case $1 in
 before)
     if says quota=; then
-        nodes=$(sed -n 's/.*quota=\([0-9]*\).*/\1/p' /job/guest.cfg)
-        xenstore-control quota set nodes "$nodes"
+        xenstore-control quota set nodes "$(number_of quota)"
     fi
     ;;
 created)
     if says devices=refused; then
         xenstore-write "$home/device/vbd/51712/backend-id" 7
+    fi
+    if says nics=; then
+        # The other side of the guest's interface, as tests/load/src/wire.rs has it.
+        ip address add 10.0.3.1/24 dev xenbr0
+        ip -6 address add fd00::1/64 dev xenbr0
+    fi
+    if says devices=stale-nic; then
+        # As if a frontend with four queues and all features had been there.
+        for key in multi-queue-num-queues=4 request-multicast-control=1 \
+            ctrl-ring-ref=9 event-channel-ctrl=9 tx-ring-ref=9 rx-ring-ref=9 \
+            event-channel=9 event-channel-tx=9 event-channel-rx=9 \
+            queue-0/tx-ring-ref=9 queue-0/rx-ring-ref=9 queue-0/event-channel=9 \
+            queue-3/tx-ring-ref=9 queue-3/rx-ring-ref=9 queue-3/event-channel=9 \
+            feature-no-csum-offload=1 feature-gso-tcpv4-prefix=1 \
+            feature-gso-tcpv6-prefix=1 xdp-headroom=256; do
+            xenstore-write "$home/device/vif/0/${key%%=*}" "${key#*=}"
+        done
+    fi
+    if says devices=offloads; then
+        chmod +x /job/load
+        xenstore-write "$home/data/mac" "$(cat /sys/class/net/xenbr0/address)"
     fi
     ;;
 beside)
@@ -33,19 +60,43 @@ beside)
         xl network-detach guest 0
         echo "dom0: network-detach ended with $?"
     fi
+    if says devices=offloads; then
+        /job/load serve &
+        load=$!
+        until says_done; do
+            usleep 100000
+        done
+        kill $load
+    fi
     if says devices=cycles; then
-        cycles=$(sed -n 's/.* cycles=\([0-9]*\).*/\1/p' /job/guest.cfg)
+        cycles=$(number_of cycles)
         cycle=0
         while [ $((cycle += 1)) -le "$cycles" ]; do
             until_it_says $cycle
-            xl block-detach guest xvda || echo "dom0: FAILED: detach $cycle"
+            if says disks=1; then
+                xl block-detach guest xvda || echo "dom0: FAILED: detach $cycle of the disk"
+            fi
+            if says nics=1; then
+                xl network-detach guest 0 || echo "dom0: FAILED: detach $cycle of the interface"
+            fi
             [ $cycle = "$cycles" ] && break
-            xl block-attach guest phy:/dev/ram0 xvda r || echo "dom0: FAILED: attach $cycle"
+            if says disks=1; then
+                xl block-attach guest phy:/dev/ram0 xvda r \
+                    || echo "dom0: FAILED: attach $cycle of the disk"
+            fi
+            if says nics=1; then
+                xl network-attach guest mac=00:16:3e:00:01:00 bridge=xenbr0 script=vif \
+                    || echo "dom0: FAILED: attach $cycle of the interface"
+            fi
         done
         until_it_says "done"
-        echo "dom0: $cycle cycles; $(xenstore-list "$home/device/vbd" 2>/dev/null | wc -l) frontends," \
-            "$(xenstore-list "/local/domain/0/backend/vbd/$2" 2>/dev/null | wc -l) backends," \
-            "$(ls /sys/bus/xen-backend/devices | grep -c vbd) devices are left"
+        for kind in vbd vif; do
+            echo "dom0: $kind, $cycles cycles:" \
+                "$(xenstore-list "$home/device/$kind" 2>/dev/null | wc -l) frontends," \
+                "$(xenstore-list "/local/domain/0/backend/$kind/$2" 2>/dev/null | wc -l) backends," \
+                "$(ls /sys/bus/xen-backend/devices | grep -c $kind) devices are left"
+        done
+        echo "dom0: $(ls /sys/class/net | grep -c vif) interfaces are left"
         xenstore-write "$home/data/devices" "counted"
     fi
     ;;

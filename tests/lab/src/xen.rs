@@ -293,7 +293,13 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         }
         With::Trouble => files.push(("trouble", TROUBLE_SCRIPT.into())),
         With::Bench => files.push(("bench", fs::read(guest::build_tool(Tool::LinuxLoad)?)?)),
-        With::Devices => files.push(("devices", DEVICES_SCRIPT.into())),
+        With::Devices => {
+            files.push(("devices", DEVICES_SCRIPT.into()));
+            // The other side of the guest's connections.
+            if job.command_line.contains("devices=offloads") {
+                files.push(("load", fs::read(guest::build_tool(Tool::LinuxLoad)?)?));
+            }
+        }
         With::Silence => files.push(("silence", SILENCE_SCRIPT.into())),
         With::Toolstack => files.push(("toolstack", Vec::new())),
         With::Echo | With::Store => {

@@ -11,15 +11,17 @@ use anyhow::Result;
 use load_plan::{ECHO_PORT, SINK_PORT, SOURCE_PORT};
 
 const CHUNK: usize = 128 << 10;
+/// Of IPv6 and of IPv4.
+const ANY: &str = "::";
 
 pub(crate) fn run() -> Result<()> {
-    let socket = UdpSocket::bind(("0.0.0.0", ECHO_PORT))?;
+    let socket = UdpSocket::bind((ANY, ECHO_PORT))?;
     for (port, serve) in [
         (ECHO_PORT, echo as fn(TcpStream)),
         (SINK_PORT, swallow),
         (SOURCE_PORT, pour),
     ] {
-        let listener = TcpListener::bind(("0.0.0.0", port))?;
+        let listener = TcpListener::bind((ANY, port))?;
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 thread::spawn(move || serve(stream));
@@ -36,7 +38,7 @@ pub(crate) fn run() -> Result<()> {
 
 fn echo(mut stream: TcpStream) {
     let _slow = stream.set_nodelay(true);
-    let mut bytes = [0; 2048];
+    let mut bytes = vec![0; CHUNK];
     while let Ok(len @ 1..) = stream.read(&mut bytes) {
         if stream.write_all(&bytes[..len]).is_err() {
             return;

@@ -16,12 +16,17 @@ use pv_guest::{
     xenbus::{Bus, Change, Discovery},
 };
 
-use crate::options::Options;
+use crate::{nics, offloads, options::Options, wire::round_trip};
 
 /// How long anything may take: these machines are emulated.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a backend that refuses is looked at.
 const REFUSED: Duration = Duration::from_secs(60);
+
+/// The first disk's number.
+const DISK: &str = "51712";
+/// The first interface's.
+const NIC: &str = "0";
 
 type Result<T> = core::result::Result<T, Error>;
 
@@ -31,18 +36,22 @@ pub(crate) fn run(guest: &Guest, options: &Options<'_>, what: &str) -> Result<()
         "close" => block_on(close(bus)),
         "many" => block_on(many(bus)),
         "refused" => block_on(refused(bus)),
-        "cycles" => block_on(cycles(bus, options.number("cycles").unwrap_or(100))),
+        "stale-nic" => block_on(nics::stale(bus)),
+        "groups" => block_on(nics::groups(bus)),
+        "ports" => block_on(nics::ports(bus)),
+        "offloads" => block_on(offloads::run(bus)),
+        "cycles" => block_on(cycles(bus, options)),
         _ => Err(Error::Failed("there is no such test of devices")),
     }
 }
 
 /// Tells domain 0 how far this is.
-async fn tell(bus: Bus<'static>, how_far: &str) -> Result<()> {
+pub(crate) async fn tell(bus: Bus<'static>, how_far: &str) -> Result<()> {
     let told = bus.store().tree().write("data/devices", how_far).await;
     told.map_err(|_| Error::Failed("the store does not take a word"))
 }
 
-async fn text(bus: Bus<'static>, path: &str) -> String {
+pub(crate) async fn text(bus: Bus<'static>, path: &str) -> String {
     let value = bus.store().tree().try_read(path).await.ok().flatten();
     value.map_or_else(
         || "none".into(),
@@ -223,24 +232,40 @@ async fn refused(bus: Bus<'static>) -> Result<()> {
     Ok(())
 }
 
-/// A disk is opened, closed, taken away and given back, again and again.
-async fn cycles(bus: Bus<'static>, cycles: u64) -> Result<()> {
+/// The disk and the interface that there are are opened, closed, taken away and given
+/// back, again and again.
+async fn cycles(bus: Bus<'static>, options: &Options<'_>) -> Result<()> {
     let failed = |_| Error::Failed("the store does not tell of devices");
+    let cycles = options.number("cycles").unwrap_or(100);
     let mut disks = bus.discover("vbd").await.map_err(failed)?;
+    let mut nics = bus.discover("vif").await.map_err(failed)?;
+    let has = |kind| options.number(kind).unwrap_or(0) > 0;
     for cycle in 1..=cycles {
-        wait_for(&mut disks, Change::Came("51712".into())).await?;
-        let disk = Disk::new(bus, "51712", blkfront::Config::default());
-        let ready = disk.ready_within(PATIENCE).await;
-        if let Err(error) = ready {
-            println!("devices: FAILED: cycle {cycle}: {error}");
-            return Err(Error::Failed("a disk does not come"));
+        let disk = async {
+            match has("disks") {
+                true => disk_cycle(bus, &mut disks).await,
+                false => Ok(()),
+            }
+        };
+        let nic = async {
+            match has("nics") {
+                true => nic_cycle(bus, &mut nics).await,
+                false => Ok(()),
+            }
+        };
+        // Both at a time.
+        let (disk, nic) = join(disk, nic).await;
+        if disk.and(nic).is_err() {
+            println!("devices: FAILED in cycle {cycle}");
+            return disk.and(nic);
         }
-        let read = disk.read(Sector(0), &mut [0; 512]).await;
-        read.map_err(|_| Error::Failed("a disk cannot be read"))?;
-        disk.close().await;
-        drop(disk);
         tell(bus, &format!("{cycle}")).await?;
-        wait_for(&mut disks, Change::Went("51712".into())).await?;
+        if has("disks") {
+            wait_for(&mut disks, Change::Went(DISK.into())).await?;
+        }
+        if has("nics") {
+            wait_for(&mut nics, Change::Went(NIC.into())).await?;
+        }
     }
     println!("devices: {cycles} times opened, closed, taken away and given back");
     let quarantined = bus.grants().release_quarantine();
@@ -255,4 +280,41 @@ async fn cycles(bus: Bus<'static>, cycles: u64) -> Result<()> {
     };
     let counted = bus.timeout(PATIENCE, counted).await;
     counted.map_err(|_| Error::Failed("domain 0 does not count"))
+}
+
+/// A disk comes, is used and closed.
+async fn disk_cycle(
+    bus: Bus<'static>,
+    disks: &mut Discovery<'static, pv_guest::Current>,
+) -> Result<()> {
+    wait_for(disks, Change::Came(DISK.into())).await?;
+    let disk = Disk::new(bus, DISK, blkfront::Config::default());
+    let ready = disk.ready_within(PATIENCE).await;
+    if let Err(error) = ready {
+        println!("devices: FAILED: {error}");
+        return Err(Error::Failed("a disk does not come"));
+    }
+    let read = disk.read(Sector(0), &mut [0; 512]).await;
+    read.map_err(|_| Error::Failed("a disk cannot be read"))?;
+    disk.close().await;
+    Ok(())
+}
+
+/// An interface comes, is used and closed.
+async fn nic_cycle(
+    bus: Bus<'static>,
+    nics: &mut Discovery<'static, pv_guest::Current>,
+) -> Result<()> {
+    wait_for(nics, Change::Came(NIC.into())).await?;
+    let config = netfront::Config {
+        queues: 2,
+        multicast: netfront::Multicast::Joined,
+        steering: Some(nics::STEERING),
+        ..netfront::Config::default()
+    };
+    let nic = Nic::new(bus, NIC, config);
+    let interface = nics::ready(&nic).await?;
+    round_trip(&nic, interface.mac).await?;
+    nic.close().await;
+    Ok(())
 }

@@ -16,7 +16,7 @@ use smoltcp::{
     iface::{self, Interface, SocketHandle, SocketSet},
     socket::{AnySocket, tcp, udp},
     time::Instant,
-    wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Address},
+    wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, Ipv4Address},
 };
 
 /// Memory of a stream, each way.
@@ -51,19 +51,7 @@ pub(crate) async fn with_network(
     let ids = ids.map_err(|_| Error::Failed("the store does not tell of networks"))?;
     let id = ids.first().ok_or(Error::Failed("there is no network"))?;
     let nic = Nic::new(bus, id.as_str(), Config::default());
-    let device = Device::new(&nic).await;
-    let mut device = device.map_err(|_| Error::Failed("the network does not come"))?;
-    let hardware = HardwareAddress::Ethernet(device.address());
-    let mut interface = Interface::new(iface::Config::new(hardware), &mut device, now());
-    let mut is_set = Ok(());
-    interface.update_ip_addrs(|all| is_set = all.push(IpCidr::new(address(GUEST), 24)));
-    is_set.map_err(|_| Error::Failed("there is no room for an address"))?;
-    let mut net = Net {
-        device,
-        interface,
-        sockets: SocketSet::new(Vec::new()),
-        next_port: FIRST_PORT,
-    };
+    let mut net = Net::new(&nic, &[IpCidr::new(address(GUEST), 24)]).await?;
     let done = work(&mut net).await;
     drop(net);
     nic.close().await;
@@ -71,6 +59,23 @@ pub(crate) async fn with_network(
 }
 
 impl Net {
+    /// A stack on an interface, with these addresses.
+    pub(crate) async fn new(nic: &Nic<'static>, addresses: &[IpCidr]) -> Result<Self, Error> {
+        let device = Device::new(nic).await;
+        let mut device = device.map_err(|_| Error::Failed("the network does not come"))?;
+        let hardware = HardwareAddress::Ethernet(device.address());
+        let mut interface = Interface::new(iface::Config::new(hardware), &mut device, now());
+        let mut is_set = Ok(());
+        interface.update_ip_addrs(|all| is_set = all.extend_from_slice(addresses));
+        is_set.map_err(|_| Error::Failed("there is no room for an address"))?;
+        Ok(Self {
+            device,
+            interface,
+            sockets: SocketSet::new(Vec::new()),
+            next_port: FIRST_PORT,
+        })
+    }
+
     /// Waits until `look` finds what it looks for in a socket.
     async fn until<S: AnySocket<'static>, T>(
         &mut self,
@@ -98,13 +103,16 @@ impl Net {
     }
 
     /// A connection to a port of the other side's.
-    async fn connect(&mut self, port: u16) -> Result<SocketHandle, Error> {
+    pub(crate) async fn connect(
+        &mut self,
+        other: impl Into<IpEndpoint>,
+    ) -> Result<SocketHandle, Error> {
         let memory = || tcp::SocketBuffer::new(vec![0; STREAM_BYTES]);
         let mut socket = tcp::Socket::new(memory(), memory());
         socket.set_nagle_enabled(false);
         self.next_port += 1;
         let context = self.interface.context();
-        let begun = socket.connect(context, (address(SERVER), port), self.next_port);
+        let begun = socket.connect(context, other.into(), self.next_port);
         begun.map_err(|_| Error::Failed("there is no way to the other side"))?;
         let socket = self.sockets.add(socket);
         let is_there = self
@@ -119,7 +127,7 @@ impl Net {
     }
 
     /// Ends a connection at once.
-    fn end(&mut self, socket: SocketHandle) {
+    pub(crate) fn end(&mut self, socket: SocketHandle) {
         self.sockets.get_mut::<tcp::Socket<'_>>(socket).abort();
         self.interface
             .poll(now(), &mut self.device, &mut self.sockets);
@@ -127,7 +135,7 @@ impl Net {
     }
 
     /// Writes all of `bytes`; `None`: the connection broke.
-    async fn write(&mut self, socket: SocketHandle, mut bytes: &[u8]) -> Option<()> {
+    pub(crate) async fn write(&mut self, socket: SocketHandle, mut bytes: &[u8]) -> Option<()> {
         while !bytes.is_empty() {
             let written = self.until(socket, |tcp: &mut tcp::Socket<'_>| match tcp.can_send() {
                 true => Some(tcp.send_slice(bytes).ok()),
@@ -139,7 +147,7 @@ impl Net {
     }
 
     /// Reads what there is, and at least a byte; `None`: the connection broke.
-    async fn read(&mut self, socket: SocketHandle, target: &mut [u8]) -> Option<usize> {
+    pub(crate) async fn read(&mut self, socket: SocketHandle, target: &mut [u8]) -> Option<usize> {
         self.until(socket, |tcp: &mut tcp::Socket<'_>| match tcp.can_recv() {
             true => Some(tcp.recv_slice(target).ok()),
             false => (!tcp.may_recv()).then_some(None),
@@ -176,7 +184,7 @@ pub(crate) async fn run(net: &mut Net, phase: &Phase, end_ns: u64) -> Result<Sam
         Network::TcpOut => SINK_PORT,
         Network::TcpIn => SOURCE_PORT,
     };
-    let socket = net.connect(port).await?;
+    let socket = net.connect((address(SERVER), port)).await?;
     let mut chunk = vec![1; CHUNK];
     let samples = repeat(end_ns, async || match kind {
         Network::TcpOut => net.write(socket, &chunk).await.map(|()| CHUNK),
