@@ -273,12 +273,19 @@ fn ram_from(map: &MemoryMap, paddr: u64) -> u64 {
         .map_or(0, |region| region.end - paddr)
 }
 
+/// Below this address firmware may keep a line in what the map does not call memory:
+/// QEMU's does on a microvm.
+const FIRMWARE_END: u64 = 1 << 20;
+
 fn command_line(memory: &impl PhysicalMemory, map: &MemoryMap, paddr: u64) -> CommandLine {
     if paddr == 0 {
         return CommandLine::default();
     }
-    let most = usize::try_from(ram_from(map, paddr))
-        .map_or(MAX_COMMAND_LINE, |len| len.min(MAX_COMMAND_LINE));
+    let room = match ram_from(map, paddr) {
+        0 => FIRMWARE_END.saturating_sub(paddr),
+        in_ram => in_ram,
+    };
+    let most = usize::try_from(room).map_or(MAX_COMMAND_LINE, |len| len.min(MAX_COMMAND_LINE));
     // Memory may end soon after a line: as much as can be read.
     let mut place: &[u8] = &[];
     let mut step = MAX_COMMAND_LINE;
@@ -459,6 +466,22 @@ mod tests {
         assert_eq!(line(2999, 3000), (2999, false));
         assert_eq!(line(3000, 3000), (3000, true));
         assert_eq!(line(5, 7), (5, false));
+    }
+
+    #[test]
+    fn firmware_may_keep_the_line_outside_of_memory() {
+        let line = |paddr: u64| {
+            let mut memory = pvh_memory(|start| start.cmdline_paddr = paddr);
+            memory.resize(0x20_0000, 0);
+            memory[paddr as usize..][..8].copy_from_slice(b"firmware");
+            from_memory(memory).unwrap().command_line
+        };
+        // Reserved, and in no region of the map.
+        assert_eq!(line(0x4_0800).as_bytes(), b"firmware");
+        assert_eq!(line(0xe_ff70).as_bytes(), b"firmware");
+        assert_eq!(line(0xf_fffc).as_bytes(), b"firm");
+        assert!(line(0xf_fffc).is_truncated());
+        assert_eq!(line(0x10_0000), CommandLine::default());
     }
 
     #[test]

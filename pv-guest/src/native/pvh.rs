@@ -125,7 +125,8 @@ fn boot_bytes(paddr: u64, len: usize) -> Option<&'static [u8]> {
     }
     let start = core::ptr::with_exposed_provenance(memory::virtual_of(paddr) as usize);
     // SAFETY: 1. mapped by entry.S; 2. what `BootInfo` keeps lies in memory by
-    // the memory's map, and is mapped so later; the rest it copies now;
+    // the memory's map, or is the command line: both are mapped so later; the rest it
+    // copies now;
     // 3. nothing writes what the loader placed: it is kept from the allocator.
     Some(unsafe { slice::from_raw_parts(start, len) })
 }
@@ -225,8 +226,16 @@ fn map_memory(info: &BootInfo) -> Result<(), Error> {
         let paddr = ring_paddr(ring)?;
         tables.map(paddr..paddr + PAGE, Access::Write)?;
     }
-    // SAFETY: they map the image, its stack, all memory and the rings at the
-    // addresses where the boot tables had them.
+    // Firmware may keep it outside of memory.
+    let line = info.command_line.as_bytes().as_ptr_range();
+    let [start, end] = [line.start, line.end].map(|at| at.addr() as u64);
+    for virt in (start & !(PAGE - 1)..end).step_by(PAGE as usize) {
+        if let Some(paddr) = memory::physical_of(virt).filter(|paddr| !tables.is_mapped(*paddr)) {
+            tables.map(paddr..paddr + PAGE, Access::Read)?;
+        }
+    }
+    // SAFETY: they map the image, its stack, all memory, the rings and the command line
+    // at the addresses where the boot tables had them.
     unsafe { paging::activate(&tables) };
     *TABLES.lock() = Some(tables);
     Ok(())

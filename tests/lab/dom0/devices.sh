@@ -18,13 +18,38 @@ until_it_says() {
         usleep 20000
     done
 }
+# Makes the disk of flushes another, at once: its cache is domain 0's, and is written when
+# the guest asks for it.
+beneath() {
+    dmsetup load trouble --table "0 16384 $1"
+    dmsetup suspend --noudevsync trouble
+    dmsetup resume --noudevsync trouble
+}
+linear="linear /dev/ram0 65536"
+driver=/sys/bus/xen-backend/drivers/vbd
 case $1 in
 before)
+    if says devices=odd; then
+        dmsetup create --noudevsync trouble --table "0 16384 $linear"
+        losetup /dev/loop6 /dev/dm-0
+        # A file system that can make holes, and one that cannot.
+        mount -t ramfs ramfs /mnt
+        for image in /mnt/image /run/image; do
+            dd if=/dev/zero of=$image bs=1M count=4 2>/dev/null
+        done
+        losetup /dev/loop4 /mnt/image
+        losetup /dev/loop5 /run/image
+    fi
     if says quota=; then
         xenstore-control quota set nodes "$(number_of quota)"
     fi
     ;;
 created)
+    if says devices=odd; then
+        xenstore-write "$home/device/vbd/51712/backend-id" "$(printf ' 0\n ')"
+        # Its backend comes when the guest has done all that it can without.
+        echo "vbd-$2-51712" >$driver/unbind
+    fi
     if says devices=refused; then
         xenstore-write "$home/device/vbd/51712/backend-id" 7
     fi
@@ -51,6 +76,33 @@ created)
     fi
     ;;
 beside)
+    if says devices=odd; then
+        backend=/local/domain/0/backend/vbd/$2/51712
+        until [ "$(xenstore-read "$home/device/vbd/51712/state")" = 3 ]; do
+            usleep 20000
+        done
+        xl pause guest
+        echo "vbd-$2-51712" >$driver/bind
+        until [ "$(xenstore-read "$backend/state")" = 4 ]; do
+            usleep 20000
+        done
+        # What the backend wrote when it connected, the guest has not read yet.
+        sectors=$(xenstore-read "$backend/sectors")
+        xenstore-write "$backend/physical-sector-size" 0 \
+            "$backend/sectors" "$(printf '\t%s\n ' "$sectors")" \
+            "$backend/info" ' 0\x00' \
+            "$backend/feature-discard" '1\x00' \
+            "$backend/discard-granularity" ' 8192\x00' \
+            "$backend/discard-alignment" ' -1'
+        echo "dom0: info is $(xenstore-read "$backend/info")"
+        xl unpause guest
+        until_it_says flushed
+        beneath error
+        xenstore-write "$home/data/devices" failing
+        until_it_says failed
+        beneath "$linear"
+        xenstore-write "$home/data/devices" working
+    fi
     if says devices=close; then
         until_it_says closed
         for disk in xvda xvdb; do

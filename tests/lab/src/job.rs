@@ -63,6 +63,29 @@ impl Platform {
     }
 }
 
+/// Which machine QEMU makes where there is no Xen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Chipset {
+    /// One with ACPI, and with a device that tells the lab why a guest ended.
+    #[default]
+    Q35,
+    /// One with a keyboard controller, which can reset it.
+    PcWithoutAcpi,
+    /// One with a serial port, and not much more.
+    Microvm,
+}
+
+impl Chipset {
+    /// Its name, as QEMU has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Q35 => "q35",
+            Self::PcWithoutAcpi => "pc,acpi=off",
+            Self::Microvm => "microvm,acpi=off",
+        }
+    }
+}
+
 /// Who sees the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Show {
@@ -129,6 +152,8 @@ pub(crate) struct Job {
     pub(crate) module: Option<PathBuf>,
     /// Lines of its own in the configuration that `xl` is given, which need not be text.
     pub(crate) xl: Vec<Vec<u8>>,
+    /// Its machine, where there is no Xen.
+    pub(crate) chipset: Chipset,
     /// Its disks.
     pub(crate) disks: Vec<Disk>,
     /// Its network.
@@ -201,6 +226,7 @@ impl Job {
             command_line: String::new(),
             module: None,
             xl: Vec::new(),
+            chipset: Chipset::default(),
             disks: Vec::new(),
             net: None,
             with: With::Nobody,
@@ -222,7 +248,7 @@ pub(crate) struct Report {
     pub(crate) ended: Ended,
     /// The guest's console.
     pub(crate) console: String,
-    /// What Xen said meanwhile.
+    /// What Xen said meanwhile; or QEMU, of resets.
     pub(crate) hypervisor_log: Vec<String>,
     /// What the log tells of a guest that could not speak for itself.
     pub(crate) diagnosis: Option<String>,

@@ -29,6 +29,7 @@ mod process;
 mod qmp;
 mod relay;
 mod report;
+mod reset;
 mod run;
 mod same;
 mod say;
@@ -56,7 +57,7 @@ use crate::{
     crowd::Crowd,
     disk::Disk,
     exit::Ended,
-    job::{Debug, Job, Platform, Show, Tools, With},
+    job::{Chipset, Debug, Job, Platform, Show, Tools, With},
     machine::{Pace, Start},
     matrix::Column,
     net::Net,
@@ -294,6 +295,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         vcpus: options.vcpus,
         command_line: options.cmdline,
         module: options.module,
+        chipset: Chipset::default(),
         xl: options.xl.into_iter().map(String::into_bytes).collect(),
         disks,
         net,

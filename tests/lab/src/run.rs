@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     exit::Ended,
     guest::{self, Build},
-    job::{Debug, Job, Platform, Report, Show, With},
+    job::{Chipset, Debug, Job, Platform, Report, Show, With},
     machine::{debugger, run_folder, spawn},
     packages, process, spoil,
     visitor::Visitor,
@@ -208,6 +208,9 @@ pub(crate) fn announce(job: &Job, kernel: &[u8]) {
     }
 }
 
+/// QEMU's own log, in a run's folder.
+const QEMU_LOG: &str = "qemu.log";
+
 fn qemu(job: &Job) -> Result<Report> {
     let folder = run_folder()?;
     let mut kernel = guest::build(&job.guest, Build::Kernel)?;
@@ -225,10 +228,14 @@ fn qemu(job: &Job) -> Result<Report> {
     symlink(fs::canonicalize(&kernel)?, folder.path().join("kernel"))?;
     let mut command = packages::qemu(&tree, folder.path())?;
     command
-        .args([
-            "-M", "q35", "-accel", "tcg", "-cpu", "max", "-serial", "stdio",
-        ])
-        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
+        .args(["-M", job.chipset.name(), "-accel", "tcg", "-cpu", "max"])
+        .args(["-serial", "stdio"])
+        .args(match job.chipset {
+            Chipset::Q35 => ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"],
+            // Which reset it was is in QEMU's own log only.
+            Chipset::PcWithoutAcpi | Chipset::Microvm => ["-d", "cpu_reset"],
+        })
+        .args(["-D", QEMU_LOG])
         .args([
             "-m",
             &job.memory_mib.to_string(),
@@ -263,7 +270,9 @@ fn qemu(job: &Job) -> Result<Report> {
     Ok(Report {
         ended: finish(child, watchdog, Ended::from_qemu_status)?,
         console,
-        hypervisor_log: Vec::new(),
+        hypervisor_log: fs::read_to_string(folder.path().join(QEMU_LOG))
+            .map(|log| log.lines().map(str::to_owned).collect())
+            .unwrap_or_default(),
         diagnosis: None,
         complaint: None,
     })

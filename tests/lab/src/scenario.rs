@@ -260,6 +260,30 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        command_line: "devices=odd",
+        with: With::Devices,
+        timeout_s: 120,
+        only_on: XENS,
+        ..scenario(
+            "disks that say and do odd things",
+            "load",
+            &[
+                "dom0: info is  0\\000",
+                "odd: sectors 8192, of 512 bytes, beneath of 512 bytes",
+                "odd: discards of 8192 bytes, from 0 bytes",
+                "odd: a discard that cannot be done harms nobody: ",
+                "odd: a flush: Ok(())",
+                "odd: flushes by Some(Cache)",
+                "odd: a flush that works: Ok(())",
+                "odd: a write: Ok(())",
+                "odd: a flush that fails: Err(Io)",
+                "odd: a flush that works again: Ok(())",
+                "odd: a discard that works: Ok(())",
+                "odd: all that is left is zero: true",
+            ],
+        )
+    },
+    Scenario {
         command_line: "devices=refused disks=1",
         with: With::Devices,
         timeout_s: 120,

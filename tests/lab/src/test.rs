@@ -10,7 +10,7 @@ use crate::{
     matrix::{self, Column, Verdict},
     narrow,
     report::{self, Form},
-    same,
+    reset, same,
     say::say,
     scenario, silence, surroundings, tools, words,
 };
@@ -39,6 +39,11 @@ const COLUMN_TESTS: &[ColumnTest] = &[
         "development profile",
         Platform::boots_kernels,
         surroundings::check_development,
+    ),
+    (
+        "machines without ACPI",
+        |platform| platform == Platform::Qemu,
+        reset::check,
     ),
     ("odd command lines", Platform::is_xen, words::check),
     (

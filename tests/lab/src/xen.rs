@@ -66,6 +66,10 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
     if job.with == With::Devices {
         let disk = |at| format!("\"phy:/dev/ram0,xvd{},r\"", letters(at));
         disks = (0..number_of(job, "disks")).map(disk).collect();
+        if job.command_line.contains("devices=odd") {
+            let disk = |(at, device)| format!("\"phy:/dev/{device},xvd{},w\"", letters(at));
+            disks = ODD_DISKS.into_iter().enumerate().map(disk).collect();
+        }
         let nic = |at| format!("\"mac=00:16:3e:00:01:{at:02x},bridge=xenbr0,script=vif\"");
         interfaces = (0..number_of(job, "nics")).map(nic).collect();
     }
@@ -83,6 +87,9 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
         interfaces.join(", ")
     )
 }
+
+/// What domain 0 has for `devices=odd`.
+const ODD_DISKS: [&str; 3] = ["loop4", "loop6", "loop5"];
 
 /// The value of a `name=number` word of the guest's command line; 0: there is none.
 fn number_of(job: &Job, name: &str) -> usize {

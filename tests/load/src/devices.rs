@@ -40,6 +40,7 @@ pub(crate) fn run(guest: &Guest, options: &Options<'_>, what: &str) -> Result<()
         "groups" => block_on(nics::groups(bus)),
         "ports" => block_on(nics::ports(bus)),
         "offloads" => block_on(offloads::run(bus)),
+        "odd" => block_on(crate::odd::run(bus)),
         "cycles" => block_on(cycles(bus, options)),
         _ => Err(Error::Failed("there is no such test of devices")),
     }
@@ -49,6 +50,17 @@ pub(crate) fn run(guest: &Guest, options: &Options<'_>, what: &str) -> Result<()
 pub(crate) async fn tell(bus: Bus<'static>, how_far: &str) -> Result<()> {
     let told = bus.store().tree().write("data/devices", how_far).await;
     told.map_err(|_| Error::Failed("the store does not take a word"))
+}
+
+/// Waits until domain 0 tells the guest something.
+pub(crate) async fn await_word(bus: Bus<'static>, word: &str) -> Result<()> {
+    let told = async {
+        while text(bus, "data/devices").await != word {
+            bus.sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let told = bus.timeout(PATIENCE, told).await;
+    told.map_err(|_| Error::Failed("domain 0 does not do its part"))
 }
 
 pub(crate) async fn text(bus: Bus<'static>, path: &str) -> String {
@@ -273,13 +285,7 @@ async fn cycles(bus: Bus<'static>, options: &Options<'_>) -> Result<()> {
     println!("devices: {used} grants are in use, {quarantined} in quarantine");
     tell(bus, "done").await?;
     // What domain 0 counts is of a guest that is still there.
-    let counted = async {
-        while text(bus, "data/devices").await != "counted" {
-            bus.sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let counted = bus.timeout(PATIENCE, counted).await;
-    counted.map_err(|_| Error::Failed("domain 0 does not count"))
+    await_word(bus, "counted").await
 }
 
 /// A disk comes, is used and closed.

@@ -8,7 +8,7 @@
 //! - `again=N`: a disk is used by one frontend after the other, N of them, each with
 //!   another number of queues and another size of rings than the one before: what that
 //!   one left in the store is of no use to it.
-//! - `devices=close|many|refused|cycles`: what a toolstack does to devices;
+//! - `devices=close|many|refused|cycles|odd`: what a toolstack does to devices;
 //!   `devices=stale-nic|groups|ports|offloads`: interfaces on a host as it is.
 //! - `bench=PHASE,PHASE...`: one kind of load after the other, measured; see
 //!   [`load_plan`].
@@ -22,6 +22,7 @@ mod bench;
 mod blocks;
 mod devices;
 mod nics;
+mod odd;
 mod offloads;
 mod options;
 mod sockets;
