@@ -131,9 +131,8 @@ enum Action {
     },
     /// Plant bugs in the mock, one by one, and say which the claims find
     Mutants {
-        /// Only those whose name contains this
-        #[arg(default_value = "")]
-        filter: String,
+        /// Only those whose name contains one of these
+        names: Vec<String>,
     },
     /// Run what takes hours and rarely finds something: all seeds, long fuzzing, planted
     /// bugs, an older Xen
@@ -262,7 +261,7 @@ fn main() -> ExitCode {
             } => abi::report(&headers, write_index),
             Action::Fuzz { target, seconds } => fuzz::run(&target, seconds).map(|()| 0),
             Action::Nightly { filter } => nightly::run(&filter),
-            Action::Mutants { filter } => mutants::run(&filter),
+            Action::Mutants { names } => mutants::run(&names),
             Action::Bench(options) => bench::run_all(&options).map(|()| 0),
             Action::Doctor => doctor(),
         });

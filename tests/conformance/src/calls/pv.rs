@@ -11,7 +11,9 @@ use hypercall_abi::{
     },
 };
 
-use super::{Chosen, Done, Expect, Fails, NOT_HVM, Row, both, check, done, is_before, raw, split};
+use super::{
+    Chosen, Done, Expect, Fails, NOT_HVM, Row, both, check, done, is_before, raw, split, untold,
+};
 
 /// What a guest is told that has its own tables.
 const NO_TABLES: Expect = Fails(&[Errno::EINVAL]);
@@ -42,6 +44,29 @@ pub(super) const ROWS: &[Row] = &[
         },
         Fails(&[Errno::EINVAL]),
         NOT_HVM,
+    ),
+    split(
+        "MMU_NORMAL_PT_UPDATE",
+        "a count that cannot be told",
+        // Xen does not look whether that was written.
+        |p| untold(p, HypercallNr::MMU_UPDATE, 0, 0),
+        Done,
+        NOT_HVM,
+    ),
+    split(
+        "MMUEXT_TLB_FLUSH_LOCAL",
+        "a count that cannot be told",
+        |p| {
+            let list = [MmuextOp::tlb_flush_local()];
+            untold(
+                p,
+                HypercallNr::MMUEXT_OP,
+                list.as_ptr().expose_provenance(),
+                1,
+            )
+        },
+        Done,
+        NO_TABLES,
     ),
     split(
         "MMUEXT_TLB_FLUSH_LOCAL",

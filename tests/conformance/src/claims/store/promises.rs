@@ -61,7 +61,7 @@ pub(super) async fn a_transaction_sees_its_own_tree(store: &Store) -> Verdict {
 }
 
 /// The next event, which is not waited for without an end.
-async fn next<T: Transport>(watch: &Watch<'_, T>) -> Result<String, Stop> {
+pub(super) async fn next<T: Transport>(watch: &Watch<'_, T>) -> Result<String, Stop> {
     const MOST: Duration = Duration::from_secs(8);
     let event = time::timeout(MOST, watch.next()).await;
     event
@@ -75,7 +75,7 @@ pub(super) async fn a_watch_is_told_of_removals(store: &Store) -> Verdict {
     let (path, below) = (format!("{HOME}/watched"), format!("{HOME}/watched/below"));
     tree.write(&below, b"").await.step("no write")?;
     let watch = store.watch(&path).await.step("no watch")?;
-    watch.next().await.step("it does not fire")?;
+    next(&watch).await?;
     tree.remove(&below).await.step("it cannot be removed")?;
     // A later event shows that none came before it.
     tree.write(&format!("{path}/end"), b"")
@@ -98,13 +98,13 @@ pub(super) async fn a_watch_that_has_ended_is_quiet(store: &Store) -> Verdict {
     let path = format!("{HOME}/often");
     for _ in 0..200 {
         let watch = store.watch(&path).await.step("no watch")?;
-        watch.next().await.step("it does not fire")?;
+        next(&watch).await?;
         drop(watch);
     }
     let watch = store.watch(&path).await.step("no watch")?;
-    watch.next().await.step("it does not fire")?;
+    next(&watch).await?;
     store.tree().write(&path, b"").await.step("no write")?;
-    watch.next().await.step("no event")?;
+    next(&watch).await?;
     let more = watch.try_next().step("it failed")?;
     ensure(more.is_none(), "an event too many")
 }
@@ -163,14 +163,14 @@ pub(super) async fn a_watch_looks_as_deep_as_it_was_told(store: &Store) -> Verdi
         }
         Err(error) => return Err(Stop::Failed(format!("no watch: {error}").into())),
     };
-    watch.next().await.step("it does not fire")?;
+    next(&watch).await?;
     let deep = format!("{HOME}/one/two");
     tree.write(&deep, b"").await.step("no write")?;
     tree.write(&deep, b"again").await.step("no write")?;
     let end = format!("{HOME}/end");
     tree.write(&end, b"").await.step("no write")?;
     loop {
-        let event = watch.next().await.step("no event")?;
+        let event = next(&watch).await?;
         ensure(event != deep, "it is told of what lies deeper")?;
         if event == end {
             return Ok(());

@@ -180,6 +180,12 @@ pub(super) const MORE: &[Mutant] = &[
         "        self.frames.seen[at] = entry;\n        if before & PRESENT != 0 && entry & PRESENT == 0 {",
     ),
     bug(
+        "a count that cannot be written is an error",
+        "calls/mmu.rs",
+        "let _unmapped = memory.copy_out(done_at, done.as_bytes());",
+        "memory.copy_out(done_at, done.as_bytes())?;",
+    ),
+    bug(
         "time asleep counts as time that it ran",
         "calls/sched.rs",
         "state.enter(RunState::BLOCKED, now_ns);",
@@ -196,6 +202,20 @@ pub(super) const MORE: &[Mutant] = &[
         "ports.rs",
         "            mask.store(\n                peer_field!(old, VcpuInfo, evtchn_upcall_mask)\n                    .load_acquire()\n                    .trust(),\n            );",
         "            let _left = old;",
+    ),
+    bug(
+        "a vCPU that is up starts again when it is told to come up",
+        "vcpus.rs",
+        "        if !found.is_up {\n            found.is_up = true;",
+        "        if found.is_up && let Some(Entry::Code { code, argument }) = found.entry.clone() {\n            \
+         drop(state);\n            \
+         std::thread::spawn(move || {\n                \
+         CURRENT.set(vcpu);\n                \
+         let code = core::ptr::with_exposed_provenance::<()>(code as usize);\n                \
+         let code = unsafe { core::mem::transmute::<*const (), Code>(code) };\n                \
+         code(argument)\n            });\n            \
+         return Ok(0);\n        }\n        \
+         if !found.is_up {\n            found.is_up = true;",
     ),
     bug(
         "a periodic timer rings once",
