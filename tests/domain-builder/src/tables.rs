@@ -1,4 +1,5 @@
-//! The entries of the first page tables.
+//! The entries of the first page tables, with the bits that Xen's builder gives them. What
+//! Xen itself adds when it takes the tables, the hypervisor here adds, too.
 
 use crate::{
     PAGE, Plan,
@@ -14,8 +15,8 @@ const DIRTY: u64 = 1 << 6;
 /// An entry that leads to a table.
 const TO_TABLE: u64 = PRESENT | WRITE | USER | ACCESSED | DIRTY;
 /// One that leads to a page that may only be read.
-const TO_READ: u64 = PRESENT | USER | ACCESSED;
-const TO_WRITE: u64 = TO_READ | WRITE | DIRTY;
+const TO_READ: u64 = PRESENT | ACCESSED;
+const TO_WRITE: u64 = TO_READ | WRITE;
 
 impl Plan<'_> {
     /// The entries of one of the tables, as words.

@@ -15,6 +15,8 @@ const USER: u64 = 1 << 2;
 pub(crate) const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
 const LARGE: u64 = 1 << 7;
 const GLOBAL: u64 = 1 << 8;
+/// By which Xen marks a page that only the guest's kernel asked for.
+const GUEST_KERNEL: u64 = 1 << 52;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Entries of a table.
 pub(crate) const ENTRIES: usize = 512;
@@ -215,7 +217,8 @@ impl Memory {
         if let Some(tables) = &mut self.tables {
             tables.hang(below, table, slot);
         }
-        Ok(entry)
+        // Xen sets it.
+        Ok(entry | USER)
     }
 
     fn leave_entry(&mut self, table: usize, level: u8, slot: usize, entry: u64) {
@@ -249,12 +252,15 @@ impl Memory {
             return Err(Errno::EBUSY);
         }
         self.frames.frames[index].mappings += 1;
-        // The guest's kernel is in user mode, too: such pages are the same in
-        // both of its modes.
-        Ok(if entry & USER != 0 {
-            entry | GLOBAL
-        } else {
-            entry
+        // The guest's kernel is in user mode, too: pages that its user mode may use are
+        // the same in both of its modes, and others are marked.
+        let entry = match entry & USER {
+            0 => entry | GUEST_KERNEL | USER,
+            _ => entry,
+        };
+        Ok(match entry & GUEST_KERNEL {
+            0 => entry | GLOBAL,
+            _ => entry,
         })
     }
 

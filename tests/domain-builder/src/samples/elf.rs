@@ -90,6 +90,16 @@ impl Elf {
         }
     }
 
+    /// The same with other code, at most some 4,000 bytes of it.
+    #[must_use]
+    pub fn running(mut self, code: &[u8]) -> Self {
+        let bytes = self.parts.first_mut().map(|part| &mut part.bytes);
+        if let Some(place) = bytes.and_then(|it| it.get_mut(CODE_AT..CODE_AT + code.len())) {
+            place.copy_from_slice(code);
+        }
+        self
+    }
+
     /// The same with a note changed, or added.
     #[must_use]
     pub fn with(self, kind: u32, description: &[u8]) -> Self {

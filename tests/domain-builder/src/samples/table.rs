@@ -82,6 +82,7 @@ pub fn table() -> Vec<Sample> {
     all.extend(of_segments());
     all.extend(of_files());
     all.extend(of_memory());
+    all.extend(of_tables());
     all
 }
 
@@ -458,6 +459,71 @@ fn of_files() -> Vec<Sample> {
         ),
         of_bytes("is a bzImage of old", old_loader, Refused),
         of_bytes("is a bzImage whose kernel is outside", far, Refused),
+    ]
+}
+
+/// A kernel that looks at entries of its first page tables: one of its own page, which it
+/// has not written; one of a table; and one that leads to a table. It powers off if their
+/// bits are these, else it dies.
+fn looks_at_tables(page: u64, table: u64, above: u64) -> Vec<u8> {
+    [
+        &[0x48, 0x8b, 0x46, 0x58][..], // mov rax, [rsi + pt_base]
+        &[0x48, 0xb9, 0xff, 0x0f, 0, 0, 0, 0, 0xf0, 0xff], // mov rcx, all but the address
+        &[0x48, 0x8b, 0x90, 0, 0x38, 0, 0], // mov rdx, [rax + 3 tables and 256 entries]
+        &[0x48, 0x21, 0xca, 0x48, 0xbb], // and rdx, rcx; mov rbx,
+        &page.to_le_bytes(),
+        &[0x48, 0x39, 0xda, 0x75, 0x4f], // cmp rdx, rbx; jne the end
+        &[0x48, 0x89, 0xc7],             // mov rdi, rax
+        &[0x48, 0x81, 0xef],             // sub rdi,
+        &(BASE as u32).to_le_bytes(),
+        &[0x48, 0xc1, 0xef, 12],                  // shr rdi, 12
+        &[0x48, 0x8b, 0x94, 0xf8, 0, 0x30, 0, 0], // mov rdx, [rax + rdi * 8 + 3 tables]
+        &[0x48, 0x21, 0xca, 0x48, 0xbb],          // and rdx, rcx; mov rbx,
+        &table.to_le_bytes(),
+        &[0x48, 0x39, 0xda, 0x75, 0x27], // cmp rdx, rbx; jne the end
+        &[0x48, 0x8b, 0x90, 0, 0x20, 0, 0], // mov rdx, [rax + 2 tables]
+        &[0x48, 0x21, 0xca, 0x48, 0xbb], // and rdx, rcx; mov rbx,
+        &above.to_le_bytes(),
+        &[0x48, 0x39, 0xda, 0x75, 0x0e], // cmp rdx, rbx; jne the end
+        // The power-off of old, and the end.
+        &[
+            0xbf, 2, 0, 0, 0, 0x31, 0xf6, 0xb8, 6, 0, 0, 0, 0x0f, 0x05, 0x0f, 0x0b,
+        ],
+    ]
+    .concat()
+}
+
+fn of_tables() -> Vec<Sample> {
+    /// Present, writable, accessed, and what Xen adds: for user mode, and the mark of what
+    /// only the kernel asked for.
+    const PAGE: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 5 | 1 << 52;
+    const TABLE: u64 = PAGE & !(1 << 1);
+    /// Present, writable, for user mode, accessed, dirty.
+    const ABOVE: u64 = 0x67;
+    const DIRTY: u64 = 1 << 6;
+    let looks = |name, code: Vec<u8>, here| sample(name, &Elf::good().running(&code), here);
+    vec![
+        looks(
+            "looks at the bits of its first page tables",
+            looks_at_tables(PAGE, TABLE, ABOVE),
+            Runs,
+        ),
+        // That it does look.
+        looks(
+            "expects a page that is dirty at first",
+            looks_at_tables(PAGE | DIRTY, TABLE, ABOVE),
+            Crashes,
+        ),
+        looks(
+            "expects a table that is dirty at first",
+            looks_at_tables(PAGE, TABLE | DIRTY, ABOVE),
+            Crashes,
+        ),
+        looks(
+            "expects that nothing is dirty at first",
+            looks_at_tables(PAGE, TABLE, ABOVE & !DIRTY),
+            Crashes,
+        ),
     ]
 }
 
