@@ -200,17 +200,22 @@ impl<P: Hypercall + Pages> Ports<P> {
         };
         let ports = ports.get(..count).unwrap_or(&[]);
         let slept = self.poll(told, ports, deadline_ns);
+        let mut has_come = false;
         for port in ports {
-            self.wake(*port);
+            has_come |= self.wake(*port);
         }
         // What came before its port was masked.
         if let Some((_, info)) = self.vcpu(vcpu) {
             let pending = peer_field!(info, VcpuInfo, evtchn_upcall_pending);
             if pending.load_acquire().trust() != 0 {
-                let _events = self.dispatch(vcpu);
+                has_come |= self.dispatch(vcpu).events > 0;
             }
         }
-        slept.map_err(Error::from)
+        match slept {
+            // Whoever was woken is to run, and not to be slept over by another way.
+            Err(_) if has_come => Ok(()),
+            slept => slept.map_err(Error::from),
+        }
     }
 
     /// Masks the ports for which somebody waits, and lists them: an event then
@@ -262,11 +267,11 @@ impl<P: Hypercall + Pages> Ports<P> {
         poll.check().map(|_| ())
     }
 
-    /// Wakes whoever waits for a port if it rang; if not, it may ring again.
-    fn wake(&self, port: Port) {
+    /// Wakes whoever waits for a port if it rang, and says so; if not, it may ring again.
+    fn wake(&self, port: Port) -> bool {
         let words = self.words();
         let Some(slot) = self.slots.get(port).filter(|slot| slot.is_open()) else {
-            return;
+            return false;
         };
         // Taken by an upcall meanwhile, it stays masked until it is waited for.
         let rang = words.clear_pending(port)
@@ -274,5 +279,6 @@ impl<P: Hypercall + Pages> Ports<P> {
         if rang {
             slot.fire();
         }
+        rang
     }
 }

@@ -1,5 +1,11 @@
 //! What a hypervisor does not offer, it says by one error or another: the ports do without.
 
+use std::{
+    future::Future as _,
+    pin::pin,
+    task::{Context, Waker},
+};
+
 use event_channels::{Channel, Choice, Error, Interface, Ports, Throttle, Wait};
 use hypercall_abi::{
     DomId, Errno, HypercallNr, VcpuId,
@@ -131,5 +137,25 @@ fn without_a_poll_nobody_sleeps_and_what_was_held_back_is_told() {
         bound.notify_soon().unwrap();
         assert!(ports.sleep(VCPU, Some(1_000_000)).is_err(), "{errno}");
         assert!(offered.is_pending(), "{errno}: nobody was told");
+    }
+}
+
+/// What was told may be answered before the poll is refused: whoever waited has been woken,
+/// and must not be slept over by another way.
+#[test]
+fn without_a_poll_an_answer_is_not_slept_over() {
+    for errno in ABSENT {
+        let domain = domain();
+        domain.refuse(HypercallNr::SCHED_OP, Some(SCHEDOP_POLL), errno);
+        let ports = ports(&domain, Choice::Best).unwrap();
+        let offered = Channel::unbound(&ports, DomId::SELF).unwrap();
+        let bound = Channel::interdomain(&ports, DomId::SELF, offered.port()).unwrap();
+        let mut wait = pin!(offered.wait());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(wait.as_mut().poll(&mut cx).is_pending());
+        ports.hold_back();
+        bound.notify_soon().unwrap();
+        assert_eq!(ports.sleep(VCPU, Some(1_000_000)), Ok(()), "{errno}");
+        assert!(wait.as_mut().poll(&mut cx).is_ready(), "{errno}");
     }
 }

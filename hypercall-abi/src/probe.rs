@@ -53,6 +53,9 @@ pub enum Facility {
     GrantTableSize,
     /// [`memory`].
     Memory,
+    /// [`memory::machphys_mapping`], of PV guests: without it, the table is where
+    /// [`traps::MACH2PHYS_VIRT_START`](crate::xen::traps::MACH2PHYS_VIRT_START) says.
+    MachineTable,
     /// [`memory::add_to_physmap`], of HVM and PVH guests.
     Physmap,
     /// [`mod@multicall`].
@@ -118,6 +121,7 @@ impl Facility {
         Self::GrantVersions,
         Self::GrantTableSize,
         Self::Memory,
+        Self::MachineTable,
         Self::Physmap,
         Self::Multicall,
         Self::Vcpus,
@@ -150,7 +154,8 @@ impl Facility {
         }
     }
 
-    /// Whether a hypervisor that offers it does so to any guest that asks.
+    /// Whether a hypervisor that offers it does so to any guest that asks, of the kind that
+    /// it is for.
     const fn is_for_every_guest(self) -> bool {
         matches!(
             self,
@@ -158,6 +163,7 @@ impl Facility {
                 | Self::EventPriorities
                 | Self::GrantVersions
                 | Self::GrantTableSize
+                | Self::MachineTable
                 | Self::Multicall
                 | Self::SingleshotTimer
                 | Self::UpcallVector
@@ -202,6 +208,7 @@ impl Facility {
                 Offer::from_answer(grant_table::query_size(h), &[Errno::EINVAL])
             }
             Self::Memory => Offer::from_answer(memory::current_reservation(h), &[]),
+            Self::MachineTable => Offer::from_answer(memory::machphys_mapping(h), &[]),
             Self::Physmap => {
                 // SAFETY: there is no such frame, so nothing comes of it.
                 let answer = unsafe { memory::remove_from_physmap(h, Gfn(u64::MAX >> 12)) };
@@ -306,6 +313,7 @@ mod tests {
             Facility::EventPriorities,
             Facility::GrantVersions,
             Facility::GrantTableSize,
+            Facility::MachineTable,
             Facility::Multicall,
             Facility::SingleshotTimer,
             Facility::UpcallVector,

@@ -190,10 +190,12 @@ impl<P: Platform> Guest<P> {
             }
         }
         if count.total == 0 {
-            return VcpuCount {
-                total: processors(),
-                up: 1,
+            // A hypervisor that does not say leaves this one.
+            let total = match self.info.guest_type {
+                GuestType::Bare => processors(),
+                _ => 1,
             };
+            return VcpuCount { total, up: 1 };
         }
         count
     }

@@ -11,10 +11,12 @@ use hypercall_abi::{
     Errno, Gfn, PAGE_SIZE,
     memory::machphys_mapping,
     peer::PeerPtr,
+    probe::Facility,
     trap::{self, Instruction},
     xen::{
         START_INFO_MAGIC_PREFIX, StartFlags, StartInfo,
         mmu::{Flush, MMU_NORMAL_PT_UPDATE, MmuUpdate, mmu_update, update_va_mapping},
+        traps::{MACH2PHYS_NR_ENTRIES, MACH2PHYS_VIRT_START},
     },
 };
 
@@ -53,10 +55,17 @@ pub(super) extern "C" fn start(start_info: usize) -> ! {
     // until we change that, and there is one vCPU; 3. this is the PV entry.
     unsafe { trap::patch(image::hypercall_sites(), Instruction::Syscall) };
     set_guest_type(GuestType::Pv);
-    let booted = traps::init_pv()
+    let begun = traps::init_pv()
         .map_err(asking("set the trap table"))
-        .and_then(|()| guard_stacks())
-        .and_then(|()| boot(start_info));
+        .and_then(|()| guard_stacks());
+    let booted = match begun {
+        Ok(()) => boot(start_info),
+        Err(why) => {
+            // For somebody to be told.
+            let _no_console = start_of(start_info);
+            Err(why)
+        }
+    };
     super::run(booted)
 }
 
@@ -73,7 +82,8 @@ fn guard_stacks() -> Result<(), Error> {
     Ok(())
 }
 
-fn boot(start_info: usize) -> Result<Guest, Error> {
+/// The start information; from here on there is a console.
+fn start_of(start_info: usize) -> Result<&'static StartInfo, Error> {
     let place = core::ptr::with_exposed_provenance::<StartInfo>(start_info);
     if start_info < image::VIRT_BASE as usize || !place.is_aligned() {
         return Err(Error::StartInfo("the address of start_info is wrong"));
@@ -81,10 +91,22 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
     // SAFETY: Xen mapped it. What is kept of it is the command line, which nothing
     // writes again; a suspend changes other fields.
     let start: &'static StartInfo = unsafe { &*place };
-    let m2p = machphys_mapping(&Native).map_err(asking("find the machine-to-physical table"))?;
-    M2P.store(m2p.v_start, Ordering::Relaxed);
-    NR_MFNS.store(m2p.max_mfn.saturating_add(1), Ordering::Relaxed);
+    let (m2p, nr_mfns) = match machphys_mapping(&Native) {
+        Ok(m2p) => (m2p.v_start, m2p.max_mfn.saturating_add(1)),
+        // Where every Xen has it, as long as none says otherwise.
+        Err(errno) if Facility::MachineTable.is_absent(errno) => {
+            (MACH2PHYS_VIRT_START, MACH2PHYS_NR_ENTRIES)
+        }
+        Err(errno) => return Err(asking("find the machine-to-physical table")(errno)),
+    };
+    M2P.store(m2p, Ordering::Relaxed);
+    NR_MFNS.store(nr_mfns, Ordering::Relaxed);
     early_console(start);
+    Ok(start)
+}
+
+fn boot(start_info: usize) -> Result<Guest, Error> {
+    let start = start_of(start_info)?;
     let info = BootInfo::from_pv(start, module(start)?, crate::memory::boot_map()?)?;
     learn_frames(start)?;
     let shared = map_shared_info(start)?;

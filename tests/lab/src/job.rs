@@ -186,6 +186,10 @@ pub(crate) struct Tools {
     /// but at its calls (user only): it does the same each time
     #[arg(long, conflicts_with = "jitter")]
     pub(crate) virtual_time: bool,
+    /// Answer a call by an error, as a hypervisor does that does not offer it (user only):
+    /// CALL=ERRNO or CALL:OPERATION=ERRNO, by the names that --trace has
+    #[arg(long, value_name = "CALL=ERRNO")]
+    pub(crate) refuse: Vec<String>,
     /// Write which lines of the guest ran, as lcov's tools read it (user only)
     #[arg(long, value_name = "FILE")]
     pub(crate) coverage: Option<PathBuf>,
@@ -199,6 +203,7 @@ impl Tools {
             _ if !self.trace.is_empty() => Some("--trace"),
             _ if self.jitter => Some("--jitter"),
             _ if self.virtual_time => Some("--virtual-time"),
+            _ if !self.refuse.is_empty() => Some("--refuse"),
             _ => self.coverage.as_ref().map(|_| "--coverage"),
         }
     }

@@ -8,6 +8,7 @@ mod crash;
 mod crowd;
 mod disk;
 mod dom0;
+mod ends;
 mod exit;
 mod flood;
 mod foreign;
@@ -27,6 +28,7 @@ mod nightly;
 mod packages;
 mod process;
 mod qmp;
+mod refused;
 mod relay;
 mod report;
 mod reset;
@@ -43,6 +45,7 @@ mod tools;
 mod visitor;
 mod words;
 mod xen;
+mod xtf;
 
 use std::{
     path::PathBuf,
@@ -133,6 +136,17 @@ enum Action {
     Mutants {
         /// Only those whose name contains one of these
         names: Vec<String>,
+    },
+    /// Run tests of the Xen Test Framework, built by somebody, and say what each told
+    Xtf {
+        /// The folder in which it was built
+        folder: PathBuf,
+        /// The platforms: user, xen-pv
+        #[arg(long, value_delimiter = ',', default_value = "user")]
+        on: Vec<Platform>,
+        /// Only those whose name contains this
+        #[arg(long, default_value = "")]
+        filter: String,
     },
     /// Run what takes hours and rarely finds something: all seeds, long fuzzing, planted
     /// bugs, an older Xen
@@ -260,6 +274,9 @@ fn main() -> ExitCode {
                 write_index,
             } => abi::report(&headers, write_index),
             Action::Fuzz { target, seconds } => fuzz::run(&target, seconds).map(|()| 0),
+            Action::Xtf { folder, on, filter } => {
+                xtf::run_all(&folder, &filter, &columns(&on, &[XenVersion::default()]))
+            }
             Action::Nightly { filter } => nightly::run(&filter),
             Action::Mutants { names } => mutants::run(&names),
             Action::Bench(options) => bench::run_all(&options).map(|()| 0),

@@ -100,6 +100,9 @@ pub(crate) fn user(job: &Job) -> Result<Report> {
     if job.tools.jitter {
         command.arg("--jitter");
     }
+    for refusal in &job.tools.refuse {
+        command.args(["--refuse", refusal]);
+    }
     if let Some(file) = &job.tools.coverage {
         command.arg("--coverage").arg(file);
     }

@@ -5,10 +5,10 @@ use std::{fs, process::Command, time::Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    abi, builders, flood, foreign, guest,
+    abi, builders, ends, flood, foreign, guest,
     job::Platform,
     matrix::{self, Column, Verdict},
-    narrow,
+    narrow, refused,
     report::{self, Form},
     reset, same,
     say::say,
@@ -98,6 +98,8 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         ("coverage", user, tools::coverage),
         ("grub", user, foreign::grub),
         ("an ordinary user", user, narrow::check),
+        ("how a process ends", user, ends::check),
+        ("refused calls", user, refused::check),
         ("virtual time", user, tools::steady),
         (
             "folders and flags",

@@ -3,7 +3,7 @@
 use std::{fs::File, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
-use mock_hypervisor::user::{self, Options, Stop, Trace};
+use mock_hypervisor::user::{self, Options, Refusal, Stop, Trace};
 
 /// The most vCPUs of a domain: each is a thread.
 const MOST_VCPUS: i64 = 128;
@@ -56,6 +56,10 @@ struct Cli {
     /// not show
     #[arg(long)]
     jitter: bool,
+    /// Answer a call by an error, as a hypervisor does that does not offer it:
+    /// CALL=ERRNO or CALL:OPERATION=ERRNO, by the names that --trace has
+    #[arg(long, value_name = "CALL=ERRNO")]
+    refuse: Vec<Refusal>,
     /// Tell what it does, on standard error
     #[arg(long, value_delimiter = ',', value_name = "WHAT")]
     trace: Vec<What>,
@@ -111,6 +115,7 @@ fn options(cli: Cli) -> Result<Options, String> {
         }),
         virtual_time: cli.virtual_time,
         jitter: cli.jitter,
+        refusals: cli.refuse,
         trace: Trace {
             hypercalls: cli.trace.contains(&What::Hypercalls),
             traps: cli.trace.contains(&What::Traps),

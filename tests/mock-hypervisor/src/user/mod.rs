@@ -21,6 +21,7 @@ mod jitter;
 mod kept;
 mod monitor;
 pub mod privileged;
+mod refusal;
 mod registers;
 mod report;
 mod signals;
@@ -60,7 +61,7 @@ use self::{
     space::Space,
     vcpu::{Cpu, Thread},
 };
-pub use self::{gdb::Stop, trace::Trace};
+pub use self::{gdb::Stop, refusal::Refusal, trace::Trace};
 use crate::{
     Domain, DomainType, OnShutdown, Time, Xen,
     builder::{MAX_EVENT_CHANNELS, Parts, hold_upcalls, vcpus_of},
@@ -109,6 +110,8 @@ pub struct Options {
     pub virtual_time: bool,
     /// Interrupt it at random moments.
     pub jitter: bool,
+    /// Calls that are answered by an error.
+    pub refusals: Vec<Refusal>,
     /// What is told of what it does.
     pub trace: Trace,
 }
@@ -176,6 +179,9 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     let vcpus = options.vcpus.max(1);
     let built = build(&options, vcpus)?;
     let domain = built.domain;
+    for refusal in &options.refusals {
+        domain.refuse(refusal.nr, refusal.op, refusal.errno);
+    }
     let mut state = domain.lock();
     let tables = state.memory.tables.as_ref().ok_or_else(no_memory)?;
     let view = Arc::clone(&tables.view);

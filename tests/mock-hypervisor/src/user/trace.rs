@@ -33,7 +33,7 @@ const ARGUMENTS: [u8; 43] = [
 ];
 
 /// The operations of calls that have such, by their numbers; "" is none.
-const OPERATIONS: &[(HypercallNr, &[&str])] = &[
+pub(super) const OPERATIONS: &[(HypercallNr, &[&str])] = &[
     (
         HypercallNr::SCHED_OP,
         &[
