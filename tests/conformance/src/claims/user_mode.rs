@@ -7,6 +7,7 @@ pub(super) const GROUP: Group = Group {
     name: "user_mode",
     claims: claims! {
         with_modes(a_call_of_user_mode_comes_to_the_kernel): "callback.h: CALLBACKTYPE_syscall",
+        with_modes(a_sysenter_is_no_instruction_or_comes_to_the_kernel): "callback.h: CALLBACKTYPE_sysenter",
         with_modes(events_interrupt_user_mode): "arch-x86/xen.h: HYPERVISOR_iret",
         with_modes(an_nmi_comes_whatever_is_held_back): "vcpu.h: VCPUOP_send_nmi; nmi.h",
     },
@@ -20,8 +21,8 @@ fn with_modes(guest: &pv_guest::Guest, test: fn(&pv_guest::Guest) -> Verdict) ->
 
 #[cfg(target_os = "none")]
 use modes::{
-    a_call_of_user_mode_comes_to_the_kernel, an_nmi_comes_whatever_is_held_back,
-    events_interrupt_user_mode,
+    a_call_of_user_mode_comes_to_the_kernel, a_sysenter_is_no_instruction_or_comes_to_the_kernel,
+    an_nmi_comes_whatever_is_held_back, events_interrupt_user_mode,
 };
 
 /// A process has one mode.
@@ -34,7 +35,8 @@ macro_rules! nowhere {
     )*};
 }
 #[cfg(not(target_os = "none"))]
-nowhere!(a_call_of_user_mode_comes_to_the_kernel events_interrupt_user_mode an_nmi_comes_whatever_is_held_back);
+nowhere!(a_call_of_user_mode_comes_to_the_kernel
+    a_sysenter_is_no_instruction_or_comes_to_the_kernel events_interrupt_user_mode an_nmi_comes_whatever_is_held_back);
 
 #[cfg(target_os = "none")]
 mod modes {
@@ -48,6 +50,7 @@ mod modes {
     use event_channels::Channel;
     use hypercall_abi::{
         Mfn, PAGE_SIZE, VcpuId,
+        arch_x86::cpuid::Cpuid,
         callback::{self, CallbackFlags, CallbackType},
         nmi,
         peer::PeerPtr,
@@ -62,7 +65,10 @@ mod modes {
     };
     use pv_guest::{Current, Guest};
 
-    use crate::claim::{Stop, Verdict, ensure, same};
+    use crate::{
+        claim::{Stop, Verdict, ensure, same},
+        probe,
+    };
 
     /// What user mode calls with.
     const NUMBER: u64 = 77;
@@ -101,9 +107,9 @@ mod modes {
         looks: 0,
     }));
 
-    /// Goes to user mode, to `code` below, with this stack; returns when that calls.
+    /// Goes to user mode, to this code, with this stack; returns when that calls.
     #[unsafe(naked)]
-    unsafe extern "C" fn visit(user_sp: u64) {
+    unsafe extern "C" fn visit(user_sp: u64, code: u64) {
         naked_asm!(
             "push rbx",
             "push rbp",
@@ -117,8 +123,7 @@ mod modes {
             "push rdi",
             "push 0x202",
             "push {cs}",
-            "lea rax, [rip + {code}]",
-            "push rax",
+            "push rsi",
             "push 0",
             "push rcx",
             "push r11",
@@ -127,7 +132,6 @@ mod modes {
             "syscall",
             "ud2",
             place = sym PLACE,
-            code = sym code,
             ss = const FLAT_USER_SS as u64,
             cs = const FLAT_USER_CS as u64,
         )
@@ -147,6 +151,21 @@ mod modes {
             "syscall",
             "ud2",
             place = sym PLACE,
+            argument = const ARGUMENT,
+            number = const NUMBER,
+        )
+    }
+
+    /// User mode that calls by another instruction, of which some hosts want that the
+    /// lower half of `rbp` leads to a word.
+    #[unsafe(naked)]
+    unsafe extern "C" fn enters() {
+        naked_asm!(
+            "lea rbp, [rsp - 16]",
+            "mov edi, {argument}",
+            "mov eax, {number}",
+            "sysenter",
+            "ud2",
             argument = const ARGUMENT,
             number = const NUMBER,
         )
@@ -202,6 +221,16 @@ mod modes {
 
         /// Sets user mode up, with the kernel's tables, and goes there.
         fn visit(&self, looks: u64) -> Result<Visit, Stop> {
+            self.visit_by(CallbackType::SYSCALL, code, looks)
+        }
+
+        /// The same, to other code, which comes back by such a call.
+        fn visit_by(
+            &self,
+            way: CallbackType,
+            code: unsafe extern "C" fn(),
+            looks: u64,
+        ) -> Result<Visit, Stop> {
             let top: u64;
             // SAFETY: reads a register; Xen does that for a PV guest.
             unsafe { asm!("mov {}, cr3", out(reg) top) };
@@ -215,11 +244,11 @@ mod modes {
             let address = (called as *const ()).addr() as u64;
             let flags = CallbackFlags::empty();
             // SAFETY: made for it.
-            unsafe { callback::register(self.platform, CallbackType::SYSCALL, flags, address) }?;
+            unsafe { callback::register(self.platform, way, flags, address) }?;
             // SAFETY: nobody else uses it.
             unsafe { (*PLACE.0.get()).looks = looks };
             // SAFETY: all is set up; what it calls comes back.
-            unsafe { visit(Self::top(self.user)) };
+            unsafe { visit(Self::top(self.user), (code as *const ()).addr() as u64) };
             // SAFETY: as above.
             Ok(unsafe { *PLACE.0.get() })
         }
@@ -250,6 +279,34 @@ mod modes {
             (start..start + 64).contains(&found.rip),
             "the code was elsewhere",
         )
+    }
+
+    /// In the kernel's own mode: for processors where it raises an exception.
+    #[unsafe(naked)]
+    unsafe extern "C" fn sysenter(_: u64) -> u64 {
+        naked_asm!("sysenter", "xor eax, eax", "ret")
+    }
+
+    /// AMD's processors do not have it in this mode; others forget by it where user mode
+    /// was.
+    pub(super) fn a_sysenter_is_no_instruction_or_comes_to_the_kernel(guest: &Guest) -> Verdict {
+        // SAFETY: a PV guest.
+        let vendor = unsafe { Cpuid::forced() }.vendor();
+        if matches!(&vendor, b"AuthenticAMD" | b"HygonGenuine") {
+            // SAFETY: it changes nothing.
+            let caught = unsafe { probe::fault(sysenter, 0) }?;
+            return same(
+                (caught.frame.vector, probe::place(&caught, sysenter)),
+                (6, 0),
+            );
+        }
+        let stacks = Stacks::new(guest)?;
+        let found = stacks.visit_by(CallbackType::SYSENTER, enters, 0)?;
+        let way = CallbackType::SYSENTER;
+        let _gone: Result<(), hypercall_abi::Errno> = callback::unregister(guest.platform(), way);
+        same((found.number, found.argument), (NUMBER, ARGUMENT))?;
+        same((found.rip, found.user_sp), (0, 0))?;
+        same(found.cs & 3, 3)
     }
 
     /// The byte that holds events back from the first vCPU.

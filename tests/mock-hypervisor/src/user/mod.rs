@@ -26,6 +26,7 @@ mod registers;
 mod report;
 mod signals;
 mod space;
+mod sysenter;
 mod timer;
 mod trace;
 mod vcpu;

@@ -212,6 +212,8 @@ fn prepare(area: NonNull<UnsafeCell<Area>>) -> io::Result<()> {
     }
     // Not every processor can keep that from a program.
     let _can = kept::let_identify(false);
+    // Where the kernel has no filters, a guest must not use that.
+    let _can = super::sysenter::refuse_calls_of_32_bits();
     static BLOCK: u8 = SYSCALL_DISPATCH_FILTER_BLOCK;
     // SAFETY: from now on, `syscall` at the guest's addresses is a signal.
     let done = unsafe {

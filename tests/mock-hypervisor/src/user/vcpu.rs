@@ -20,6 +20,7 @@ use super::{
     monitor::Monitor,
     registers::Registers,
     signals::{KICK, MONITOR_START},
+    sysenter,
     timer::Timer,
 };
 use crate::processor::Callback;
@@ -154,6 +155,7 @@ impl Cpu {
             self.thread().runs.store(false, Ordering::SeqCst);
             self.fs_base = fs_base;
             match signal {
+                _ if sysenter::take_back(context) => self.sysenter(&mut registers),
                 KICK => self.monitor.domain.tick(),
                 libc::SIGSYS => self.system_call(&mut registers),
                 _ => self.fault(&mut registers, Fault::of(context)),
