@@ -17,8 +17,13 @@ use crate::{
     say::say,
 };
 
-/// How their files' names begin: 64-bit PV, which is what all platforms have.
+/// How the names of their configurations begin and end: 64-bit PV, which is what all
+/// platforms have.
 const KIND: &str = "test-pv64-";
+const CONFIGURATION: &str = ".cfg";
+/// What stands between a test's name and that of a variation, which has a command line.
+const VARIATION: char = '~';
+const COMMAND_LINE: &str = "cmdline=";
 /// How a test's last line begins.
 const RESULT: &str = "Test result: ";
 /// Where those run.
@@ -49,10 +54,10 @@ pub(crate) fn run_all(folder: &Path, filter: &str, columns: &[Column]) -> Result
     );
     let mut counts = BTreeMap::<_, usize>::new();
     let mut differences = 0;
-    for (name, path) in &tests {
+    for (name, test) in &tests {
         let mut told = Vec::new();
         for column in columns {
-            told.push(result(path, *column)?);
+            told.push(result(test, *column)?);
         }
         say!("| {name} | {} |", told.join(" | "));
         differences += u8::from(told.iter().any(|one| Some(one) != told.first()));
@@ -66,28 +71,57 @@ pub(crate) fn run_all(folder: &Path, filter: &str, columns: &[Column]) -> Result
     Ok(u8::from(differences > 0))
 }
 
-/// Their names and files, in order.
-fn tests(folder: &Path, filter: &str) -> Result<BTreeMap<String, PathBuf>> {
+/// One of them.
+struct Test {
+    kernel: PathBuf,
+    command_line: String,
+}
+
+/// All that were built, by name.
+fn tests(folder: &Path, filter: &str) -> Result<BTreeMap<String, Test>> {
     let mut all = BTreeMap::new();
     let folder = folder.join("tests");
     let entries = fs::read_dir(&folder).with_context(|| format!("no {}", folder.display()))?;
     for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let path = entry.path().join(format!("{KIND}{name}"));
-        if name.contains(filter) && path.is_file() {
-            all.insert(name, fs::canonicalize(path)?);
+        let Ok(files) = fs::read_dir(entry?.path()) else {
+            continue;
+        };
+        for file in files {
+            let file = file?;
+            let name = file.file_name().to_string_lossy().into_owned();
+            let name = name
+                .strip_prefix(KIND)
+                .and_then(|it| it.strip_suffix(CONFIGURATION));
+            let Some(name) = name.filter(|name| name.contains(filter)) else {
+                continue;
+            };
+            let plain = name.split(VARIATION).next().unwrap_or(name);
+            let kernel = file.path().with_file_name(format!("{KIND}{plain}"));
+            let test = Test {
+                kernel: fs::canonicalize(&kernel)
+                    .with_context(|| format!("no {}", kernel.display()))?,
+                command_line: command_line(&fs::read_to_string(file.path())?).to_owned(),
+            };
+            all.insert(name.to_owned(), test);
         }
     }
     Ok(all)
 }
 
+/// What a configuration has the guest told.
+fn command_line(configuration: &str) -> &str {
+    let mut lines = configuration.lines();
+    let value = lines.find_map(|line| line.strip_prefix(COMMAND_LINE));
+    value.unwrap_or_default().trim_matches('"')
+}
+
 /// What one says at its end, or how it ended without.
-fn result(path: &Path, column: Column) -> Result<String> {
-    let guest = path.to_str().context("a path that is no text")?;
+fn result(test: &Test, column: Column) -> Result<String> {
+    let guest = test.kernel.to_str().context("a path that is no text")?;
     let job = Job {
         xen: column.xen,
         memory_mib: 128,
+        command_line: test.command_line.clone(),
         timeout: TIMEOUT,
         ..Job::new(guest, column.platform)
     };
@@ -109,10 +143,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_says_what_became_of_it() {
+    fn what_it_is_told_and_what_it_says() {
         let console = "--- Xen Test Framework ---\r\nTest result: SUCCESS\r\n\r\n";
         assert_eq!(last_words(console), Some("SUCCESS"));
         assert_eq!(last_words("Test result: FAILURE (1)\n"), Some("FAILURE"));
         assert_eq!(last_words("FATAL\n"), None);
+        assert_eq!(
+            command_line("vcpus=1\ncmdline=\"hypercall\"\n"),
+            "hypercall"
+        );
+        assert_eq!(command_line("vcpus=1\n"), "");
     }
 }
