@@ -344,8 +344,9 @@ fn pages_of_buffers_are_used_again() {
             let large = disk.buffer(40).await.unwrap();
             small.copy_from(0, &[7; 4096]);
             assert_eq!(large.copy_to(0, &mut [0; 4096]), 4096);
-            let (_large, read) = disk.read_granted(Sector(8), large).await;
+            let (mut large, read) = disk.read_granted(Sector(8), large).await;
             read.unwrap();
+            large.copy_from(0, &pattern(40 * 4096, 9));
             drop(small);
             assert_eq!(disk.bus().grants().quarantined(), 0);
             let grants = disk.bus().grants();
