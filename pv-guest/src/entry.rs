@@ -29,6 +29,8 @@ macro_rules! entry {
         $crate::entry!($main, heap = usize::MAX);
     };
     ($main:path, heap = $heap:expr) => {
+        $crate::__notes!();
+
         #[cfg(target_os = "none")]
         const _: () = {
             #[unsafe(no_mangle)]
@@ -85,5 +87,45 @@ macro_rules! entry {
                 )
             }
         };
+    };
+}
+
+/// What loaders read of a kernel that boots by this crate; note type numbers are in
+/// `elfnote.h`.
+///
+/// They belong to the kernel: a linker keeps all notes of what it links, and those of a
+/// library would make this crate's boot part of a kernel with its own.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __notes {
+    () => {
+        #[cfg(target_os = "none")]
+        ::core::arch::global_asm!(
+            // Defined by `pv-guest.ld`, which discards this. Without that script much else
+            // is undefined, and nothing of it says why.
+            ".section .linked_by, \"aR\", @progbits",
+            ".quad __link_the_kernel_with_pv_guest_ld_as_the_README_of_pv_guest_says",
+            ".macro PV_GUEST_NOTE type, desc:vararg",
+            ".balign 4",
+            ".long 4, 7f - 6f, \\type",
+            ".asciz \"Xen\"",
+            "6: \\desc",
+            "7: .balign 4",
+            ".endm",
+            ".section .note.Xen, \"a\", @note",
+            "PV_GUEST_NOTE 6, .asciz \"pv-guest\"", // GUEST_OS
+            "PV_GUEST_NOTE 7, .asciz \"0.1\"",      // GUEST_VERSION
+            "PV_GUEST_NOTE 8, .asciz \"generic\"",  // LOADER
+            "PV_GUEST_NOTE 5, .asciz \"xen-3.0\"",  // XEN_VERSION
+            "PV_GUEST_NOTE 1, .quad pv_guest_pv_entry", // ENTRY
+            "PV_GUEST_NOTE 3, .quad pv_guest_virt_base", // VIRT_BASE
+            "PV_GUEST_NOTE 4, .quad 0",             // PADDR_OFFSET
+            "PV_GUEST_NOTE 9, .asciz \"yes\"",      // PAE_MODE
+            "PV_GUEST_NOTE 10, .asciz \"pae_pgdir_above_4gb\"", // FEATURES
+            "PV_GUEST_NOTE 18, .long pv_guest_pvh_entry_paddr, 0", // PHYS32_ENTRY
+            ".purgem PV_GUEST_NOTE",
+            ".text",
+            options(att_syntax)
+        );
     };
 }

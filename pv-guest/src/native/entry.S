@@ -127,24 +127,8 @@ pv_guest_boot_l3: .skip 4096
 pv_guest_boot_l2: .skip 4 * 4096
 pv_guest_boot_l1: .skip 4096
 
-// What loaders read: note type numbers are in xen/include/public/elfnote.h.
-    .macro NOTE type, desc:vararg
-    .balign 4
-    .long 4, 7f - 6f, \type
-    .asciz "Xen"
-6:  \desc
-7:  .balign 4
-    .endm
-
-    .section .note.Xen, "a", @note
-    NOTE 6, .asciz "pv-guest"           // GUEST_OS
-    NOTE 7, .asciz "0.1"                // GUEST_VERSION
-    NOTE 8, .asciz "generic"            // LOADER
-    NOTE 5, .asciz "xen-3.0"            // XEN_VERSION
-    NOTE 1, .quad pv_guest_pv_entry     // ENTRY
-    NOTE 3, .quad VIRT_BASE             // VIRT_BASE
-    NOTE 4, .quad 0                     // PADDR_OFFSET
-    NOTE 9, .asciz "yes"                // PAE_MODE
-    NOTE 10, .asciz "pae_pgdir_above_4gb" // FEATURES
-    NOTE 18, .long pv_guest_pvh_entry - VIRT_BASE, 0 // PHYS32_ENTRY
+// For the notes of `entry!`, which are in the kernel's own package.
+    .globl pv_guest_virt_base, pv_guest_pvh_entry_paddr
+    .set pv_guest_virt_base, VIRT_BASE
+    .set pv_guest_pvh_entry_paddr, pv_guest_pvh_entry - VIRT_BASE
     .text

@@ -16,9 +16,10 @@ use sha2::{Digest, Sha256};
 use crate::{machine::run_folder, packages};
 
 /// Guests that are of no use without a disk, and what they do with it.
-const WANT_ONE: [(&str, Access); 3] = [
+const WANT_ONE: [(&str, Access); 4] = [
     ("disk", Access::Write),
     ("load", Access::Write),
+    ("own-kernel", Access::Read),
     ("web", Access::Read),
 ];
 

@@ -21,7 +21,9 @@ pub(crate) fn target_dir() -> PathBuf {
 
 /// The packages that are guests.
 pub(crate) fn names() -> Result<Vec<String>> {
-    let mut names = vec!["conformance".to_owned(), "load".to_owned()];
+    let mut names = ["conformance", "load", "own-kernel"]
+        .map(str::to_owned)
+        .to_vec();
     for entry in fs::read_dir(root().join("examples")).context("cannot list examples/")? {
         let entry = entry?;
         if entry.path().join("Cargo.toml").exists() {

@@ -437,6 +437,18 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        only_on: &[Platform::XenPvh],
+        ..scenario(
+            "a kernel with its own boot, memory and executor",
+            "own-kernel",
+            &[
+                "own-kernel: PVH on Xen",
+                "own-kernel: read disk 51712 of",
+                "its first sector ends with 55aa",
+            ],
+        )
+    },
+    Scenario {
         only_on: MOCKS,
         ..scenario(
             "a disk of the mock's",
