@@ -2,7 +2,7 @@
 
 use core::{
     ptr::NonNull,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU32, Ordering},
 };
 
 use hypercall_abi::{
@@ -62,6 +62,18 @@ pub struct Owner(u32);
 impl Owner {
     /// Nobody in particular.
     pub const NONE: Self = Self(0);
+
+    /// The owner of that name, whoever asks and however often: what was lent before a
+    /// driver began anew is still its device's. Two names of a guest are the same owner
+    /// with a probability of one in 2^32, and then share what is counted.
+    pub fn named(name: &str) -> Self {
+        // FNV-1a.
+        let step = |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        match name.bytes().fold(0x811c_9dc5, step) {
+            0 => Self(1),
+            hash => Self(hash),
+        }
+    }
 }
 
 /// What is kept of each reference beside its entry.
@@ -121,12 +133,11 @@ pub struct GrantTable<P: Hypercall + Pages> {
     frames_len: AtomicU32,
     most_frames: u32,
     growing: AtomicBool,
-    /// This domain, where mapping its own grants would move its pages.
-    never_mapped: Option<DomId>,
+    /// This domain's number, where mapping its own grants would move its pages.
+    /// [`DomId::SELF`]: they may be mapped.
+    never_mapped: AtomicU16,
     pub(crate) free: List,
     quarantine: List,
-    /// The last [`Owner`] that was made.
-    last_owner: AtomicU32,
 }
 
 impl<P: Hypercall + Pages> Links for GrantTable<P> {
@@ -171,23 +182,26 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             frames_len: AtomicU32::new(0),
             most_frames: most_frames.min(MOST_FRAMES as u32),
             growing: AtomicBool::new(false),
-            never_mapped,
+            never_mapped: AtomicU16::new(never_mapped.0),
             free: List::default(),
             quarantine: List::default(),
-            last_owner: AtomicU32::new(0),
         })
     }
 
-    /// What the hypervisor offers: how many frames, the version, and this domain's number
-    /// where its own grants cannot be mapped.
-    fn choose_all(platform: &P, wanted: Version) -> Result<(u32, Version, Option<DomId>), Error> {
+    /// What the hypervisor offers: how many frames, the version, and whose grants cannot
+    /// be mapped.
+    fn choose_all(platform: &P, wanted: Version) -> Result<(u32, Version, DomId), Error> {
         let most_frames = Self::most_frames(platform)?;
         let version = Self::choose(platform, wanted)?;
-        let never_mapped = match platform.own_grants() {
-            OwnGrants::Alias => None,
-            OwnGrants::Move => Some(own_domid(platform)?),
-        };
-        Ok((most_frames, version, never_mapped))
+        Ok((most_frames, version, Self::never_mapped(platform)?))
+    }
+
+    /// This domain's number where its own grants cannot be mapped, or [`DomId::SELF`].
+    fn never_mapped(platform: &P) -> Result<DomId, Error> {
+        Ok(match platform.own_grants() {
+            OwnGrants::Alias => DomId::SELF,
+            OwnGrants::Move => own_domid(platform)?,
+        })
     }
 
     /// Asks for a version, and says which it is.
@@ -231,6 +245,9 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     /// # Errors
     /// The hypervisor there has no such table: the guest cannot go on.
     pub fn resume(&self) -> Result<(), Error> {
+        // It has another number there.
+        let never_mapped = Self::never_mapped(&self.platform)?;
+        self.never_mapped.store(never_mapped.0, Ordering::Release);
         if Self::choose(&self.platform, self.version)? != self.version {
             return Err(Error::NeedsVersion2);
         }
@@ -255,8 +272,8 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     /// Whether mapping what `peer` lends leaves this domain's memory where it
     /// is.
     pub(crate) fn may_map(&self, peer: DomId) -> bool {
-        let own = self.never_mapped;
-        own.is_none_or(|own| peer != own && peer != DomId::SELF)
+        let own = DomId(self.never_mapped.load(Ordering::Acquire));
+        own == DomId::SELF || peer != own && peer != DomId::SELF
     }
 
     /// How its entries look.
@@ -297,17 +314,6 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             let waits = !note.page.load(Ordering::Acquire).is_null();
             waits.then_some((gref, note))
         })
-    }
-
-    /// An owner that nobody else has: see [`Granted::set_owner`](crate::Granted::set_owner).
-    pub fn new_owner(&self) -> Owner {
-        loop {
-            let last = self.last_owner.fetch_add(1, Ordering::Relaxed);
-            let owner = Owner(last.wrapping_add(1));
-            if owner != Owner::NONE {
-                return owner;
-            }
-        }
     }
 
     /// How many pages of `owner` wait in quarantine for their peers to let go: what a

@@ -5,12 +5,12 @@ use grant_tables::{
     PeerWrites, ReadOnly, ReadWrite, Version,
 };
 use hypercall_abi::{
-    DomId, GrantRef, Mfn, PAGE_SIZE,
-    grant_table::GrantStatus,
+    DomId, Errno, GrantRef, HypercallNr, Mfn, PAGE_SIZE,
+    grant_table::{GNTTABOP_QUERY_SIZE, GrantStatus},
     platform::Pages,
     sched::{self, Suspended},
 };
-use mock_hypervisor::{Config, Domain, Suspend, Time, Xen};
+use mock_hypervisor::{Config, Domain, DomainType, Suspend, Time, Xen};
 
 const BOTH: [Version; 2] = [Version::One, Version::Two];
 
@@ -206,8 +206,9 @@ fn what_peers_keep_is_counted_for_its_owner() {
     let pair = Pair::new();
     let table = pair.table(Version::One);
     let back = Back::of(&pair.back);
-    let (disk, nic) = (table.new_owner(), table.new_owner());
+    let (disk, nic) = (Owner::named("disk"), Owner::named("nic"));
     assert!(disk != nic && disk != Owner::NONE && nic != Owner::NONE);
+    assert_eq!(Owner::named("disk"), disk);
     let disks = leave_in_use(&table, &back, disk, 3);
     let nics = leave_in_use(&table, &back, nic, 2);
     let other = leave_in_use(&table, &back, Owner::NONE, 1);
@@ -243,6 +244,73 @@ fn quarantine_is_looked_at_again_when_memory_runs_out() {
     assert_eq!(table.quarantined(), 1);
     let mapped = Borrowed::<_, ReadOnly>::map(&table, back.domid(), &[GrantRef(9)]);
     assert!(mapped.is_ok(), "a page for its list came from quarantine");
+}
+
+/// A table that can have no more references, of which some are in quarantine.
+#[test]
+#[cfg_attr(miri, ignore = "nothing can be mapped twice")]
+fn quarantine_is_looked_at_again_when_references_run_out() {
+    let pair = Pair::new();
+    let op = Some(GNTTABOP_QUERY_SIZE);
+    pair.front
+        .refuse(HypercallNr::GRANT_TABLE_OP, op, Errno::ENOSYS);
+    let table = pair.table(Version::One);
+    let back = Back::of(&pair.back);
+    let theirs = leave_in_use(&table, &back, Owner::NONE, 2);
+    let _reserved = table.reserve(table.most_references() - 2).unwrap();
+    let one_more = || {
+        let page = Page::new(&table).unwrap();
+        table.share::<PeerReads>(back.domid(), page)
+    };
+    assert_eq!(one_more().err(), Some(Error::NoReference));
+    drop(theirs);
+    assert_eq!((table.quarantined(), table.free_references()), (2, 0));
+    let both = [(); 2].map(|()| one_more().unwrap());
+    assert_eq!(table.quarantined(), 0);
+    assert_eq!(one_more().err(), Some(Error::NoReference));
+    drop(both);
+}
+
+/// A guest of each kind that takes its table up anew where it is: what it has lent is lent
+/// still, by the entries that Xen looks at.
+#[test]
+#[cfg_attr(miri, ignore = "nothing can be mapped twice")]
+fn a_resume_without_a_suspend_changes_nothing() {
+    for (version, domain_type) in BOTH
+        .into_iter()
+        .flat_map(|version| [DomainType::Pv, DomainType::Pvh].map(|kind| (version, kind)))
+    {
+        let xen = Xen::new(Time::Virtual);
+        let config = || Config {
+            memory_mib: 4,
+            domain_type,
+            ..Config::default()
+        };
+        let [front, back] = [(); 2].map(|()| xen.domain(config()).unwrap());
+        let table = GrantTable::new(&front, version).unwrap();
+        let back = Back::of(&back);
+        let lend = |text: &[u8]| {
+            let mut page = Page::new(&table).unwrap();
+            page.bytes_mut()[..text.len()].copy_from_slice(text);
+            let lent: Granted<'_, _, PeerReads> = table.share(back.domid(), page).unwrap();
+            lent
+        };
+        let read = |lent: &Granted<'_, _, PeerReads>| {
+            let mapped: Borrowed<'_, _, ReadOnly> =
+                Borrowed::map(&back.table, front.domid(), &[lent.gref()]).unwrap();
+            let mut text = [0; 6];
+            mapped.page(0).unwrap().copy_to(0, &mut text);
+            text
+        };
+        let before = lend(b"before");
+        table.resume().unwrap();
+        assert!(!before.is_over());
+        let after = lend(b"after!");
+        assert_eq!((&read(&before), &read(&after)), (b"before", b"after!"));
+        assert_ne!(before.gref(), after.gref());
+        let page = before.end().map_err(|_| ()).unwrap();
+        assert!(page.bytes().starts_with(b"before"));
+    }
 }
 
 #[test]

@@ -7,6 +7,10 @@ use hypercall_abi::{DomId, PAGE_SIZE, peer::PeerSlice, platform::Platform};
 
 use crate::{Current, kept_pages::Home};
 
+/// Pages of a device that its backends may keep: beyond that, no connection is made and
+/// no buffer is lent until they let go of some.
+pub const MAX_QUARANTINED_PAGES: u32 = 256;
+
 /// A page that the backend may read and write.
 pub(crate) type Lent<'g, P> = Granted<'g, P, PeerWrites>;
 
@@ -15,7 +19,7 @@ pub(crate) type Lent<'g, P> = Granted<'g, P, PeerWrites>;
 #[derive(Debug)]
 pub(crate) struct Lender<'g, P: Platform> {
     grants: &'g GrantTable<P>,
-    pub(crate) owner: Owner,
+    owner: Owner,
 }
 
 impl<P: Platform> Clone for Lender<'_, P> {
@@ -27,10 +31,17 @@ impl<P: Platform> Clone for Lender<'_, P> {
 impl<P: Platform> Copy for Lender<'_, P> {}
 
 impl<'g, P: Platform> Lender<'g, P> {
-    /// One that nobody else is.
-    pub(crate) fn new(grants: &'g GrantTable<P>) -> Self {
-        let owner = grants.new_owner();
+    /// Who lends for `owner`.
+    pub(crate) const fn new(grants: &'g GrantTable<P>, owner: Owner) -> Self {
         Self { grants, owner }
+    }
+
+    /// Whether peers keep so many of the owner's pages that no more are lent to them.
+    pub(crate) fn is_hoarded(self) -> bool {
+        self.grants.quarantined_of(self.owner) > MAX_QUARANTINED_PAGES && {
+            self.grants.release_quarantine();
+            self.grants.quarantined_of(self.owner) > MAX_QUARANTINED_PAGES
+        }
     }
 
     /// A fresh page.
@@ -98,8 +109,9 @@ pub(crate) fn lend_on<'g, P: Platform>(
 ///
 /// The backend may change it at any time, so its bytes are copied in and out and
 /// never borrowed. It is zeroed when it is made. Dropping it takes the pages
-/// back, or puts those that the backend still uses into quarantine; those of a disk's
-/// buffer stay lent, and are the disk's next buffers.
+/// back; those of a disk's buffer stay lent, and so do those that the backend still uses:
+/// they are the device's next buffers. When the connection is over, what is in use goes
+/// into quarantine.
 ///
 /// A buffer for a backend that is not trusted is memory of the same kind that is lent to
 /// nobody: what is read or written goes through pages of the driver's own.
@@ -119,16 +131,8 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
     /// # Errors
     /// No pages or no references are left.
     pub fn new(grants: &'g GrantTable<P>, peer: DomId, pages: usize) -> Result<Self, Error> {
-        Self::for_owner(Lender::new(grants), peer, pages)
-    }
-
-    /// The same for a device.
-    pub(crate) fn for_owner(
-        grants: Lender<'g, P>,
-        peer: DomId,
-        pages: usize,
-    ) -> Result<Self, Error> {
-        let pages = (0..pages).map(|_| lend(grants, peer));
+        let lender = Lender::new(grants, Owner::NONE);
+        let pages = (0..pages).map(|_| lend(lender, peer));
         Ok(Self {
             peer,
             pages: pages.collect::<Result<_, _>>()?,

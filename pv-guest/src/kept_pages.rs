@@ -3,7 +3,8 @@
 //! A backend that keeps grants mapped does so for those that it sees first, up to some
 //! number, and maps all others for each request: a page that it knows is worth more than
 //! a fresh one. And one that is ended while the backend has it mapped is nobody's, until
-//! the backend lets go.
+//! the backend lets go. So what it has mapped is kept however much that is: it is no
+//! less memory in quarantine, and whoever wants a buffer next would be lent more.
 
 use alloc::{sync::Arc, vec::Vec};
 
@@ -12,8 +13,14 @@ use spin::Mutex;
 
 use crate::granted_buf::{GrantedBuf, Lender, Lent, clear_from, lend};
 
-/// The most that are kept: about as many as Linux's backend keeps mapped.
-const MOST: usize = 1024;
+/// Why there is no buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoBuffer {
+    /// Pages or references are short.
+    Memory,
+    /// Backends keep too many of the device's.
+    Hoarded,
+}
 
 #[derive(Debug)]
 struct Kept<'g, P: Platform> {
@@ -23,6 +30,8 @@ struct Kept<'g, P: Platform> {
     connection: u64,
     /// The last used on top.
     pages: Vec<Lent<'g, P>>,
+    /// How many are kept that the backend does not use.
+    most_unused: usize,
 }
 
 /// Pages of buffers that were dropped, for those that are made.
@@ -30,12 +39,14 @@ struct Kept<'g, P: Platform> {
 pub(crate) struct KeptPages<'g, P: Platform>(Mutex<Kept<'g, P>>);
 
 impl<'g, P: Platform> KeptPages<'g, P> {
-    /// None, and none are kept until [`Self::begin`].
-    pub(crate) fn new() -> Arc<Self> {
+    /// None, and none are kept until [`Self::begin`]: then those that the backend uses,
+    /// and `most_unused` others.
+    pub(crate) fn new(most_unused: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Kept {
             peer: None,
             connection: 0,
             pages: Vec::new(),
+            most_unused,
         })))
     }
 
@@ -57,9 +68,29 @@ impl<'g, P: Platform> KeptPages<'g, P> {
 
     fn give_back(&self, connection: u64, pages: Vec<Lent<'g, P>>) {
         let mut kept = self.0.lock();
-        if kept.peer.is_some() && kept.connection == connection {
-            let room = MOST.saturating_sub(kept.pages.len());
-            kept.pages.extend(pages.into_iter().take(room));
+        if kept.peer.is_none() || kept.connection != connection {
+            return;
+        }
+        kept.pages.extend(pages);
+        let most = kept.most_unused;
+        if kept.pages.len() <= most {
+            return;
+        }
+        let all = core::mem::take(&mut kept.pages).into_iter().enumerate();
+        let (stay, go): (Vec<_>, Vec<_>) =
+            all.partition(|(index, page)| *index < most || page.is_used());
+        kept.pages = stay.into_iter().map(|(_, page)| page).collect();
+        drop(kept);
+        drop(go);
+    }
+
+    /// Keeps what the connection of now lent to `peer`, and whose borrower has left.
+    pub(crate) fn adopt(&self, peer: DomId, pages: Vec<Lent<'g, P>>) {
+        let kept = self.0.lock();
+        let (lent_to, connection) = (kept.peer, kept.connection);
+        drop(kept);
+        if lent_to == Some(peer) {
+            self.give_back(connection, pages);
         }
     }
 
@@ -69,7 +100,7 @@ impl<'g, P: Platform> KeptPages<'g, P> {
         grants: Lender<'g, P>,
         peer: DomId,
         count: usize,
-    ) -> Result<GrantedBuf<'g, P>, grant_tables::Error> {
+    ) -> Result<GrantedBuf<'g, P>, NoBuffer> {
         let (mut pages, connection) = {
             let mut kept = self.0.lock();
             let count = if kept.peer == Some(peer) { count } else { 0 };
@@ -79,14 +110,21 @@ impl<'g, P: Platform> KeptPages<'g, P> {
         for page in &pages {
             clear_from(page.peer(), 0);
         }
-        while pages.len() < count {
-            pages.push(lend(grants, peer)?);
-        }
+        let missing = match count.saturating_sub(pages.len()) {
+            0 => Ok(()),
+            _ if grants.is_hoarded() => Err(NoBuffer::Hoarded),
+            missing => (0..missing).try_for_each(|_| {
+                pages.push(lend(grants, peer).map_err(|_| NoBuffer::Memory)?);
+                Ok(())
+            }),
+        };
         let home = Home {
             kept: Arc::clone(self),
             connection,
         };
-        Ok(GrantedBuf::of(peer, pages, home))
+        // If that failed, what there is goes home.
+        let buffer = GrantedBuf::of(peer, pages, home);
+        missing.map(|()| buffer)
     }
 }
 

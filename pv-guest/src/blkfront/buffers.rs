@@ -15,7 +15,7 @@ impl<'g, P: Platform> Disk<'g, P> {
     /// ([`Trust`](super::Trust)): see [`read_granted`](Self::read_granted).
     ///
     /// # Errors
-    /// [`Error::NoMemory`]; those of [`ready`](Self::ready).
+    /// [`Error::NoMemory`], [`Error::Quarantine`]; those of [`ready`](Self::ready).
     pub async fn buffer(&self, pages: usize) -> Result<GrantedBuf<'g, P>, Error> {
         self.ready().await?;
         let (peer, trusted) = {
@@ -23,11 +23,12 @@ impl<'g, P: Platform> Disk<'g, P> {
             (link.peer, link.trusted)
         };
         let (grants, kept) = (self.core().bus.grants(), &self.core().kept);
-        let buffer = match trusted {
-            Trusted::Yes => kept.buffer(self.core().lender, peer, pages),
-            Trusted::No => GrantedBuf::private(grants, peer, pages),
-        };
-        buffer.map_err(|_| Error::NoMemory)
+        match trusted {
+            Trusted::Yes => kept
+                .buffer(self.core().lender, peer, pages)
+                .map_err(Error::from),
+            Trusted::No => GrantedBuf::private(grants, peer, pages).map_err(|_| Error::NoMemory),
+        }
     }
 
     /// Reads into all of `buffer`, from `first` on, without a copy (unless the

@@ -19,7 +19,6 @@ use super::{
     queue::{MOST_SEGMENTS, NOBODY, Queue},
     ranges::Ranges,
 };
-use grant_tables::Owner;
 
 use crate::{
     granted_buf::Lender,
@@ -30,6 +29,9 @@ use crate::{
 };
 use hypercall_abi::io::blkif::BLKIF_MAX_SEGMENTS_PER_REQUEST;
 
+/// The most pages of buffers that are kept unused: about as many as Linux's backend keeps
+/// mapped.
+const MOST_UNUSED: usize = 1024;
 /// The largest ring, as Linux's backend has it.
 const MOST_RING_ORDER: u32 = 4;
 
@@ -87,15 +89,19 @@ impl<'g, P: Platform> Core<'g, P> {
         let depth = 32 << config.ring_page_order.min(MOST_RING_ORDER);
         let handle = id.parse::<u64>().unwrap_or(0) as u16;
         let most_pages = config.most_pages.max(1);
-        let lender = Lender::new(bus.grants());
-        let queues = (0..config.queues.max(1))
-            .map(|_| Mutex::new(Queue::new(lender, handle, depth, most_pages)));
+        let lender = Lender::new(bus.grants(), bus.owner_of(Self::KIND, &id));
+        let kept = KeptPages::new(MOST_UNUSED);
+        let queues = (0..config.queues.max(1)).map(|_| {
+            let limits = (depth, most_pages);
+            Mutex::new(Queue::new(lender, handle, limits, Arc::clone(&kept)))
+        });
+        let queues = queues.collect();
         Self {
             bus,
             lender,
             id,
             config,
-            queues: queues.collect(),
+            queues,
             live_queues: AtomicUsize::new(1),
             link: Mutex::new(Link {
                 status: Status::Connecting,
@@ -109,7 +115,7 @@ impl<'g, P: Platform> Core<'g, P> {
             }),
             next: AtomicU64::new(1),
             requests: Requests::default(),
-            kept: KeptPages::new(),
+            kept,
             ranges: Arc::default(),
         }
     }
@@ -324,10 +330,6 @@ impl<P: Platform> Frontend for Core<'_, P> {
 
     fn retrying(&self, fault: Fault, attempts: u32) {
         self.set_status(Status::Retrying { fault, attempts });
-    }
-
-    fn owner(&self) -> Owner {
-        self.lender.owner
     }
 
     fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {

@@ -1,6 +1,9 @@
 //! Why a disk did not do what was asked.
 
-use crate::xenbus::{Fault, Status};
+use crate::{
+    kept_pages::NoBuffer,
+    xenbus::{Fault, Status},
+};
 
 /// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,10 @@ pub enum Error {
     Closed,
     /// Not enough memory.
     NoMemory,
+    /// Backends keep more than
+    /// [`MAX_QUARANTINED_PAGES`](crate::xenbus::MAX_QUARANTINED_PAGES) of the device's
+    /// pages that were to be given back: no buffer is lent until they let go of some.
+    Quarantine,
     /// It was not connected in time.
     NotReady(Status),
 }
@@ -42,9 +49,19 @@ impl core::fmt::Display for Error {
             Self::Gone => "it was taken away",
             Self::Closed => "it was closed",
             Self::NoMemory => "not enough memory",
+            Self::Quarantine => "its backends keep too many of its pages",
             Self::NotReady(status) => return write!(f, "disk: not ready in time: {status}"),
         };
         write!(f, "disk: {text}")
+    }
+}
+
+impl From<NoBuffer> for Error {
+    fn from(why: NoBuffer) -> Self {
+        match why {
+            NoBuffer::Memory => Self::NoMemory,
+            NoBuffer::Hoarded => Self::Quarantine,
+        }
     }
 }
 

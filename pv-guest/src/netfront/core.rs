@@ -1,6 +1,6 @@
 //! What all handles of a network interface share, and what the bus knows of it.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     task::{Context, Poll},
@@ -17,11 +17,11 @@ use super::{
     turn::Turns,
     waiters::Waiters,
 };
-use crate::granted_buf::Lender;
-use crate::xenbus::{
-    Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop, Trusted,
+use crate::{
+    granted_buf::Lender,
+    kept_pages::KeptPages,
+    xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop, Trusted},
 };
-use grant_tables::Owner;
 
 /// What was agreed on.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub(super) struct Core<'g, P: Platform> {
     pub(super) link: Mutex<Link>,
     pub(super) control: Mutex<Option<Control<'g, P>>>,
     pub(super) requests: Requests,
+    /// Pages of buffers that the backend has not let go of.
+    pub(super) kept: Arc<KeptPages<'g, P>>,
     pub(super) waiters: Waiters,
     /// Somebody holds a packet back: see [`Poller::send_with`](super::Poller::send_with).
     pub(super) holds: AtomicBool,
@@ -74,7 +76,7 @@ pub(super) struct Core<'g, P: Platform> {
 impl<'g, P: Platform> Core<'g, P> {
     pub(super) fn new(bus: Bus<'g, P>, id: String, config: Config) -> Self {
         let rx_pages = config.rx_pages as usize;
-        let lender = Lender::new(bus.grants());
+        let lender = Lender::new(bus.grants(), bus.owner_of(Self::KIND, &id));
         let queues = (0..config.queues.max(1)).map(|_| Mutex::new(Queue::new(lender, rx_pages)));
         Self {
             bus,
@@ -94,6 +96,8 @@ impl<'g, P: Platform> Core<'g, P> {
             }),
             control: Mutex::new(None),
             requests: Requests::default(),
+            // A backend maps a packet's pages for that packet: no others are of use to it.
+            kept: KeptPages::new(0),
             waiters: Waiters::new(),
             holds: AtomicBool::new(false),
             tells_groups: AtomicBool::new(false),
@@ -276,6 +280,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
                 *self.control.lock() = Some(control);
             }
         }
+        self.kept.begin(offer.domid);
         let mut link = self.link.lock();
         link.peer = offer.domid;
         link.trusted = self.config.trust.of(offer);
@@ -356,6 +361,8 @@ impl<P: Platform> Frontend for Core<'_, P> {
     fn stop(&self, why: Stop) {
         let status = Status::from(why);
         self.is_draining.store(false, Ordering::Release);
+        // First: what the backend may be about to send is not lent again.
+        self.kept.end();
         for queue in &self.queues {
             let mut queue = queue.lock();
             match why {
@@ -371,10 +378,6 @@ impl<P: Platform> Frontend for Core<'_, P> {
 
     fn retrying(&self, fault: Fault, attempts: u32) {
         self.set_status(Status::Retrying { fault, attempts });
-    }
-
-    fn owner(&self) -> Owner {
-        self.lender.owner
     }
 
     fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {

@@ -1,6 +1,9 @@
 //! Why a network interface did not do what was asked.
 
-use crate::xenbus::{Fault, Status};
+use crate::{
+    kept_pages::NoBuffer,
+    xenbus::{Fault, Status},
+};
 
 /// Why a packet was not sent, or none can be received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,10 @@ pub enum Error {
     Closed,
     /// Not enough memory.
     NoMemory,
+    /// Backends keep more than
+    /// [`MAX_QUARANTINED_PAGES`](crate::xenbus::MAX_QUARANTINED_PAGES) of the device's
+    /// pages that were to be given back: no buffer is lent until they let go of some.
+    Quarantine,
     /// It was not connected in time.
     NotReady(Status),
 }
@@ -52,9 +59,19 @@ impl core::fmt::Display for Error {
             Self::Gone => "the interface was taken away",
             Self::Closed => "the interface was closed",
             Self::NoMemory => "not enough memory",
+            Self::Quarantine => "its backends keep too many of its pages",
             Self::NotReady(status) => return write!(f, "network: not ready in time: {status}"),
         };
         write!(f, "network: {text}")
+    }
+}
+
+impl From<NoBuffer> for Error {
+    fn from(why: NoBuffer) -> Self {
+        match why {
+            NoBuffer::Memory => Self::NoMemory,
+            NoBuffer::Hoarded => Self::Quarantine,
+        }
     }
 }
 

@@ -335,19 +335,20 @@ impl<'g, P: Platform> Nic<'g, P> {
     /// backend is not to be trusted: see [`send_granted`](Self::send_granted).
     ///
     /// # Errors
-    /// [`Error::NoMemory`]; those of [`ready`](Self::ready).
+    /// [`Error::NoMemory`], [`Error::Quarantine`]; those of [`ready`](Self::ready).
     pub async fn buffer(&self, pages: usize) -> Result<GrantedBuf<'g, P>, Error> {
         self.ready().await?;
         let (peer, trusted) = {
             let link = self.core().link.lock();
             (link.peer, link.trusted)
         };
-        let lender = self.core().lender;
-        let buffer = match trusted {
-            Trusted::Yes => GrantedBuf::for_owner(lender, peer, pages),
-            Trusted::No => GrantedBuf::private(self.core().bus.grants(), peer, pages),
-        };
-        buffer.map_err(|_| Error::NoMemory)
+        let (grants, kept) = (self.core().bus.grants(), &self.core().kept);
+        match trusted {
+            Trusted::Yes => kept
+                .buffer(self.core().lender, peer, pages)
+                .map_err(Error::from),
+            Trusted::No => GrantedBuf::private(grants, peer, pages).map_err(|_| Error::NoMemory),
+        }
     }
 
     /// Sends the first `len_bytes` bytes of `buffer` without a copy, and waits

@@ -36,12 +36,13 @@ use xenstore_client::{Client, Error, Ring};
 
 use crate::Current;
 
+pub use crate::granted_buf::MAX_QUARANTINED_PAGES;
+
 pub(crate) use attendant::{Attendant, Requests};
 pub use discovery::{Change, Discovery};
 pub use fault::Fault;
 pub use offer::{Key, KeyName, Nodes, Offer, Trust, Trusted};
 pub use pause::TimedOut;
-pub use serve::MAX_QUARANTINED_PAGES;
 pub use status::Status;
 
 /// What a driver needs of its guest: the store, ports, grants and a timer.
@@ -102,6 +103,15 @@ impl<'g, P: Platform> Bus<'g, P> {
     /// The timer.
     pub const fn timer(&self) -> &'g dyn Timer {
         self.timer
+    }
+
+    /// For whom the driver of a device lends pages
+    /// ([`Granted::set_owner`](grant_tables::Granted::set_owner)): the device, however
+    /// often drivers of it come and go. While its backends keep more than
+    /// [`MAX_QUARANTINED_PAGES`] of them that were to be given back, [`serve`](Self::serve)
+    /// makes no connection.
+    pub fn owner_of(&self, kind: &str, id: &str) -> Owner {
+        Owner::named(&serve::directory_of(kind, id))
     }
 
     /// The devices of a kind (`vbd`, `vif`) that there are now, by their
@@ -205,13 +215,6 @@ pub trait Frontend {
     /// tries again after a pause.
     fn retrying(&self, why: Fault, attempts: u32) {
         let _ = (why, attempts);
-    }
-
-    /// For whom the driver lends pages ([`Granted::set_owner`](grant_tables::Granted::set_owner)).
-    /// While more than [`MAX_QUARANTINED_PAGES`] of them are kept by backends that were let
-    /// go, no connection is made.
-    fn owner(&self) -> Owner {
-        Owner::NONE
     }
 
     /// What the driver wants of the bus.

@@ -8,8 +8,11 @@ use core::{
     time::Duration,
 };
 
+use grant_tables::Owner;
 use hypercall_abi::{DomId, io::xenbus::XenbusState, platform::Platform};
 use xenstore_client::{Error, ErrorKind, Link, Persistence, Ring, Subscription, Transport as _};
+
+use crate::granted_buf::Lender;
 
 use super::{
     Bus, Fault, Frontend, Offer, Request, Stop,
@@ -28,9 +31,6 @@ const CLOSE_TRIES: u32 = 10;
 /// will, and how often it is looked.
 const RELEASE_LOOKS: u32 = 50;
 const RELEASE_PAUSE: Duration = Duration::from_millis(100);
-/// Pages of a device that its backends may keep when a connection is to begin: beyond
-/// that, no more are lent until they let go of some.
-pub const MAX_QUARANTINED_PAGES: u32 = 256;
 
 /// A backend: where it is, and who has it.
 pub(super) struct Backend<'g, P: Platform> {
@@ -159,7 +159,7 @@ impl<'g, 'd, P: Platform, F: Frontend> Session<'g, 'd, P, F> {
         Self {
             bus,
             driver,
-            own: format!("device/{}/{id}", F::KIND),
+            own: directory_of(F::KIND, id),
             watch: None,
             backend: None,
             phase: Phase::Idle,
@@ -565,11 +565,7 @@ impl<'g, 'd, P: Platform, F: Frontend> Session<'g, 'd, P, F> {
     /// Whether backends of this device keep so much of the guest's memory that no more is
     /// lent to them.
     fn is_hoarding(&self) -> bool {
-        let (grants, owner) = (self.bus.grants(), self.driver.owner());
-        grants.quarantined_of(owner) > MAX_QUARANTINED_PAGES && {
-            grants.release_quarantine();
-            grants.quarantined_of(owner) > MAX_QUARANTINED_PAGES
-        }
+        Lender::new(self.bus.grants(), Owner::named(&self.own)).is_hoarded()
     }
 
     /// Waits until the backend before this one has let go, or this one goes on.
@@ -603,6 +599,11 @@ impl<P: Platform, F: Frontend> Drop for Session<'_, '_, P, F> {
             let _no_answer = written.poll(&mut cx);
         }
     }
+}
+
+/// The directory of a device.
+pub(super) fn directory_of(kind: &str, id: &str) -> String {
+    format!("device/{kind}/{id}")
 }
 
 /// The directory of all backends of a domain, below which `path` is one's: its own, its

@@ -26,6 +26,7 @@ use hypercall_abi::{
 use super::{Error, Flush, Sector, ranges::Held};
 use crate::{
     granted_buf::{Lender, Lent, lend},
+    kept_pages::KeptPages,
     ring_pages::RingPages,
 };
 
@@ -207,6 +208,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub(super) struct Queue<'g, P: Platform> {
     grants: Lender<'g, P>,
+    /// Where pages of callers go who left.
+    kept: Arc<KeptPages<'g, P>>,
     peer: DomId,
     /// Goes up when what was lent before is not to be used again: it is another peer's,
     /// or one that is gone may still use it.
@@ -242,13 +245,19 @@ pub(super) struct Queue<'g, P: Platform> {
 
 impl<'g, P: Platform> Queue<'g, P> {
     /// One without a ring, of so many requests and pages at the most.
-    pub(super) fn new(grants: Lender<'g, P>, handle: u16, depth: u32, most_pages: u32) -> Self {
+    pub(super) fn new(
+        grants: Lender<'g, P>,
+        handle: u16,
+        (depth, most_pages): (u32, u32),
+        kept: Arc<KeptPages<'g, P>>,
+    ) -> Self {
         let slots = (0..depth).map(|_| Slot {
             generation: 0,
             request: None,
         });
         Self {
             grants,
+            kept,
             peer: DomId(0),
             epoch: 0,
             handle,
@@ -400,6 +409,10 @@ impl<'g, P: Platform> Queue<'g, P> {
         if batch.source == Source::Caller {
             // Of a caller who left: as many as there is room for.
             if self.counters.pages.saturating_add(count) > self.most_pages {
+                if !self.is_down && batch.epoch == self.epoch {
+                    batch.pages.retain(|page| !page.is_over());
+                    self.kept.adopt(self.peer, batch.pages);
+                }
                 return;
             }
             self.counters.pages += count;

@@ -449,8 +449,10 @@ impl Blk {
             at += len as u64;
         }
         for (_, used) in pages {
-            if let Some(used) = used {
-                world.release(&used, Access::Write);
+            match used {
+                Some(used) if self.hoards_all => self.hoarded.push(used),
+                Some(used) => world.release(&used, Access::Write),
+                None => {}
             }
         }
         if done {

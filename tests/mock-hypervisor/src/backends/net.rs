@@ -360,7 +360,10 @@ impl Net {
             let page = world.page_of(&used);
             let part = page.and_then(|page| page.get(usize::from(request.offset), len));
             let copied = part.map(|part| part.copy_to(&mut frame.bytes[at..]));
-            world.release(&used, Access::Read);
+            match self.hoards_all {
+                true => self.hoarded.push(used),
+                false => world.release(&used, Access::Read),
+            }
             copied.ok_or(Wrong)?;
         }
         let is_blank = frame.checksum == Checksum::Blank;
