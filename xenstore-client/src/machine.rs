@@ -428,6 +428,13 @@ impl Machine {
             return;
         };
         self.event_bytes -= watch.events.bytes();
+        // Nobody waits for its answer any more.
+        for request in self.requests.values_mut() {
+            if matches!(request.asker, Asker::Watch(watch) if watch == id) {
+                request.asker = Asker::Gone;
+                self.abandoned += 1;
+            }
+        }
         if watch.sent {
             let token = token(id);
             let parts: [&[u8]; 4] = [watch.path.as_bytes(), b"\0", token.as_bytes(), b"\0"];

@@ -16,7 +16,7 @@ use std::{
 use hypercall_abi::io::xs_wire::{XENSTORE_PAYLOAD_MAX, XsMessageType, XsdSockmsg};
 use xenstore_client::{
     Client, ErrorKind, Link, MAX_LIST_BYTES, Renewal, Transport,
-    machine::{MAX_ABANDONED, MAX_ALL_EVENT_BYTES, MAX_EVENT_BYTES, Machine, Repeats},
+    machine::{MAX_ABANDONED, MAX_ALL_EVENT_BYTES, MAX_EVENT_BYTES, Machine, Repeats, Strays},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -267,6 +267,30 @@ fn a_server_that_answers_nothing_ties_up_little() {
     client.reconnect();
     let read = client.wait(once, client.tree().read("x"));
     assert_eq!(read.unwrap(), b"yes");
+}
+
+/// The same of those who share watches and leave: devices that look for their backends.
+#[test]
+fn watches_that_were_left_without_an_answer_are_bounded() {
+    let mut machine = Machine::new();
+    let mut subscribed = 0;
+    let refused = loop {
+        match machine.subscribe(&format!("/local/domain/{subscribed}"), "/x") {
+            Ok(id) => machine.unsubscribe(id),
+            Err(error) => break error,
+        }
+        while machine.output(<[u8]>::len) > 0 {}
+        subscribed += 1;
+        assert!(subscribed <= MAX_ABANDONED, "it never ends");
+    };
+    assert_eq!(refused, ErrorKind::Unanswered);
+    assert_eq!(machine.in_flight(), MAX_ABANDONED);
+    // The first watch and its end are answered, late: there is room again.
+    for (kind, id) in [(XsMessageType::WATCH, 1), (XsMessageType::UNWATCH, 2)] {
+        machine.input(&message(kind, id, b"OK\0"));
+    }
+    assert_eq!(machine.strays(), Strays::default());
+    assert!(machine.subscribe("/local/domain/0", "/x").is_ok());
 }
 
 /// What waits for a watch, and how many bytes that is.
