@@ -222,6 +222,10 @@ pub trait Clock {
 /// Wakes tasks at a time: what a driver needs to pause between two tries without knowing
 /// its kernel's executor and timers.
 ///
+/// Whoever waits for something else, too, may leave before the time has come: a queue that
+/// gives [places](Self::enter) forgets him then; with one that has none, the entry stays
+/// until its time.
+///
 /// It is no part of [`Platform`]: a kernel has tasks, and so a queue of those that wait
 /// for a time; a platform alone has not.
 pub trait Timer: Send + Sync {
@@ -229,11 +233,33 @@ pub trait Timer: Send + Sync {
     /// already. It may be woken earlier, too: whoever waits looks at the clock. The same
     /// task may ask for the same time again and again, and is kept once.
     fn wake_at(&self, deadline_ns: u64, waker: &Waker);
+
+    /// [`wake_at`](Self::wake_at), in a place of the caller's own, which is there until he
+    /// [leaves](Self::leave) it. If he has one, `place`, it is told of the `waker` of now.
+    /// `None`: there are no places, and the waker is woken all the same.
+    fn enter(&self, deadline_ns: u64, place: Option<u64>, waker: &Waker) -> Option<u64> {
+        let _ = place;
+        self.wake_at(deadline_ns, waker);
+        None
+    }
+
+    /// Gives up a place that [`enter`](Self::enter) gave for that time.
+    fn leave(&self, deadline_ns: u64, place: u64) {
+        let _ = (deadline_ns, place);
+    }
 }
 
 impl<T: Timer + ?Sized> Timer for &T {
     fn wake_at(&self, deadline_ns: u64, waker: &Waker) {
         (**self).wake_at(deadline_ns, waker);
+    }
+
+    fn enter(&self, deadline_ns: u64, place: Option<u64>, waker: &Waker) -> Option<u64> {
+        (**self).enter(deadline_ns, place, waker)
+    }
+
+    fn leave(&self, deadline_ns: u64, place: u64) {
+        (**self).leave(deadline_ns, place);
     }
 }
 

@@ -55,6 +55,14 @@ impl Timer for Queue {
     fn wake_at(&self, deadline_ns: u64, waker: &Waker) {
         wake_at(deadline_ns, waker);
     }
+
+    fn enter(&self, deadline_ns: u64, place: Option<u64>, waker: &Waker) -> Option<u64> {
+        Some(queue::enter(deadline_ns, place, waker))
+    }
+
+    fn leave(&self, deadline_ns: u64, place: u64) {
+        queue::leave((deadline_ns, place));
+    }
 }
 
 /// Waits for so long.

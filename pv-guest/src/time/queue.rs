@@ -33,29 +33,44 @@ pub(super) struct Ticket(Key);
 
 impl Ticket {
     pub(super) fn new(at_ns: u64, waker: &Waker) -> Self {
-        Self(QUEUE.lock().add(at_ns, waker))
+        Self((at_ns, enter(at_ns, None, waker)))
     }
 
     /// The task to wake may be another now, and may have been woken already.
     pub(super) fn renew(&self, waker: &Waker) {
-        let before = {
-            let mut queue = QUEUE.lock();
-            match queue.entries.get_mut(&self.0) {
-                Some(old) if old.will_wake(waker) => None,
-                Some(old) => Some(core::mem::replace(old, waker.clone())),
-                None => queue.entries.insert(self.0, waker.clone()),
-            }
-        };
-        // Outside of the lock: it may free memory.
-        drop(before);
+        let (at_ns, number) = self.0;
+        enter(at_ns, Some(number), waker);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let gone = QUEUE.lock().entries.remove(&self.0);
-        drop(gone);
+        leave(self.0);
     }
+}
+
+/// A place until [`leave`], or news of one that there is; says its number.
+pub(super) fn enter(at_ns: u64, number: Option<u64>, waker: &Waker) -> u64 {
+    let mut queue = QUEUE.lock();
+    let Some(number) = number else {
+        return queue.add(at_ns, waker).1;
+    };
+    let key = (at_ns, number);
+    let before = match queue.entries.get_mut(&key) {
+        Some(old) if old.will_wake(waker) => None,
+        Some(old) => Some(core::mem::replace(old, waker.clone())),
+        None => queue.entries.insert(key, waker.clone()),
+    };
+    drop(queue);
+    // Outside of the lock: it may free memory.
+    drop(before);
+    number
+}
+
+/// Gives a place up.
+pub(super) fn leave(key: Key) {
+    let gone = QUEUE.lock().entries.remove(&key);
+    drop(gone);
 }
 
 /// A place that nobody gives up: it ends at its time.

@@ -7,7 +7,7 @@ use core::{
     time::Duration,
 };
 
-use hypercall_abi::platform::Platform;
+use hypercall_abi::platform::{Platform, Timer};
 
 use super::Bus;
 
@@ -23,25 +23,55 @@ impl core::fmt::Display for TimedOut {
 
 impl core::error::Error for TimedOut {}
 
+/// Somebody who waits for a time, and for other things perhaps: his place with the timer
+/// is given up when this is dropped.
+struct Alarm<'g> {
+    timer: &'g dyn Timer,
+    deadline_ns: u64,
+    place: Option<u64>,
+}
+
+impl Alarm<'_> {
+    /// Whether it is time at `now_ns`; if not, the task is woken then.
+    fn poll(&mut self, now_ns: u64, cx: &Context<'_>) -> Poll<()> {
+        if now_ns >= self.deadline_ns {
+            return Poll::Ready(());
+        }
+        self.place = self.timer.enter(self.deadline_ns, self.place, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.timer.leave(self.deadline_ns, place);
+        }
+    }
+}
+
 impl<P: Platform> Bus<'_, P> {
     /// Nanoseconds of the platform's [`Clock`](hypercall_abi::platform::Clock).
     pub fn now_ns(&self) -> u64 {
         self.ports().platform().now_ns()
     }
 
-    /// Whether it is `deadline_ns` already; if not, the task is woken then.
+    /// Whether it is `deadline_ns` already; if not, the task is woken then, whatever it
+    /// does until then. The last time that there is never comes.
     pub fn poll_sleep_until(&self, cx: &Context<'_>, deadline_ns: u64) -> Poll<()> {
         if self.now_ns() >= deadline_ns {
             return Poll::Ready(());
         }
-        self.timer().wake_at(deadline_ns, cx.waker());
+        if deadline_ns != u64::MAX {
+            self.timer().wake_at(deadline_ns, cx.waker());
+        }
         Poll::Pending
     }
 
     /// Waits for so long.
     pub async fn sleep(&self, time: Duration) {
-        let deadline_ns = self.deadline_ns(time);
-        poll_fn(|cx| self.poll_sleep_until(cx, deadline_ns)).await;
+        let mut alarm = self.alarm(time);
+        poll_fn(|cx| alarm.poll(self.now_ns(), cx)).await;
     }
 
     /// Runs `future` for so long at the most, then drops it: also an operation of a
@@ -54,20 +84,23 @@ impl<P: Platform> Bus<'_, P> {
         time: Duration,
         future: F,
     ) -> Result<F::Output, TimedOut> {
-        let deadline_ns = self.deadline_ns(time);
+        let mut alarm = self.alarm(time);
         let mut future = pin!(future);
         poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(value));
             }
-            self.poll_sleep_until(cx, deadline_ns)
-                .map(|()| Err(TimedOut))
+            alarm.poll(self.now_ns(), cx).map(|()| Err(TimedOut))
         })
         .await
     }
 
-    fn deadline_ns(&self, after: Duration) -> u64 {
+    fn alarm(&self, after: Duration) -> Alarm<'_> {
         let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        self.now_ns().saturating_add(after_ns)
+        Alarm {
+            timer: self.timer(),
+            deadline_ns: self.now_ns().saturating_add(after_ns),
+            place: None,
+        }
     }
 }

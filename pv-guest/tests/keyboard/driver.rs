@@ -67,15 +67,22 @@ impl<'g, P: Platform> Keyboard<'g, P> {
     pub(crate) async fn next(&self) -> XenkbdKey {
         poll_fn(|cx| {
             let mut inner = self.lock();
+            inner.wait(cx.waker());
             loop {
-                inner.waiting.push(cx.waker().clone());
                 let Some(line) = &mut inner.line else {
                     return Poll::Pending;
                 };
                 match line.take() {
-                    Ok(Some(key)) => return Poll::Ready(key),
-                    Ok(None) if line.channel.poll_wait(cx).is_pending() => return Poll::Pending,
-                    Ok(None) => {}
+                    Ok(Taken::Key(key)) => return Poll::Ready(key),
+                    Ok(Taken::Nothing) if line.channel.poll_wait(cx).is_pending() => {
+                        return Poll::Pending;
+                    }
+                    Ok(Taken::Nothing) => {}
+                    // Others have their turn.
+                    Ok(Taken::NoKeys) => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     Err(fault) => {
                         inner.request.get_or_insert(Request::Fault(fault));
                         inner.wake();
@@ -98,28 +105,44 @@ impl<P: Platform> Keyboard<'_, P> {
 }
 
 impl<P: Platform> Inner<'_, P> {
+    /// Has `waker` woken when something changes: once, however often its task asks.
+    fn wait(&mut self, waker: &Waker) {
+        if !self.waiting.iter().any(|known| known.will_wake(waker)) {
+            self.waiting.push(waker.clone());
+        }
+    }
+
     fn wake(&mut self) {
         self.waiting.drain(..).for_each(Waker::wake);
     }
 }
 
+/// What was in the page.
+enum Taken {
+    Key(XenkbdKey),
+    /// As many events as a page has, and none of them a key: there may be more.
+    NoKeys,
+    Nothing,
+}
+
 impl<P: Platform> Line<'_, P> {
-    /// The next key in the page. What is no key is left out.
-    fn take(&mut self) -> Result<Option<XenkbdKey>, Fault> {
+    /// The next key in the page. What is no key is left out, but not for as long as the
+    /// backend writes: the task has other things to do.
+    fn take(&mut self) -> Result<Taken, Fault> {
         let page = self.page.peer();
         let index = |offset| page.at::<u32>(offset).ok_or(Fault::Ring);
         let in_prod = index(offset_of!(XenkbdPage, in_prod))?;
         let in_cons = index(offset_of!(XenkbdPage, in_cons))?;
-        loop {
+        let most = XENKBD_IN_RING_LEN as u32;
+        for _ in 0..most {
             let written = in_prod.load_acquire();
             // Copied once, then checked: the backend may write anything.
-            let most = XENKBD_IN_RING_LEN as u32;
             let count = written.check_with(|written| match written.wrapping_sub(self.read) {
                 count if count <= most => Ok(count),
                 _ => Err(Fault::Ring),
             })?;
             if count == 0 {
-                return Ok(None);
+                return Ok(Taken::Nothing);
             }
             let slot = self.read as usize % XENKBD_IN_RING_LEN;
             let offset = XENKBD_IN_RING_OFFS + slot * XENKBD_IN_EVENT_SIZE;
@@ -129,10 +152,11 @@ impl<P: Platform> Line<'_, P> {
             self.read = self.read.wrapping_add(1);
             in_cons.store_release(self.read);
             match XenkbdKey::read_from_prefix(&event) {
-                Ok((key, _)) if key.r#type == XenkbdType::KEY => return Ok(Some(key)),
+                Ok((key, _)) if key.r#type == XenkbdType::KEY => return Ok(Taken::Key(key)),
                 _ => {}
             }
         }
+        Ok(Taken::NoKeys)
     }
 }
 
@@ -180,7 +204,7 @@ impl<P: Platform> Frontend for Keyboard<'_, P> {
 
     fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {
         let mut inner = self.lock();
-        inner.waiting.push(cx.waker().clone());
+        inner.wait(cx.waker());
         inner.request.take().map_or(Poll::Pending, Poll::Ready)
     }
 }

@@ -5,7 +5,17 @@ mod driver;
 #[path = "../kernel/mod.rs"]
 mod kernel;
 
-use std::pin::pin;
+use std::{
+    future::Future as _,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread,
+    time::{Duration, Instant},
+};
 
 use driver::Keyboard;
 use event_channels::{Channel, Choice, Ports, Throttle};
@@ -214,7 +224,7 @@ fn keys_come_from_a_backend_in_another_domain() {
                 host.say(5);
                 host.wait_for(6).await;
                 host.say(6);
-                bus.sleep(std::time::Duration::from_secs(120)).await;
+                bus.sleep(Duration::from_secs(120)).await;
                 assert_eq!(host.front("state"), Some(6));
                 keyboard.reconnect();
                 host.wait_for(1).await;
@@ -230,6 +240,80 @@ fn keys_come_from_a_backend_in_another_domain() {
         });
         main.unwrap().unwrap();
         assert_eq!(front.grants_in_use(), 0);
+    });
+    assert!(matches!(outcome, Outcome::Returned(())), "{outcome:?}");
+}
+
+/// A task's waker, of which the handles are counted.
+struct Task;
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// A driver keeps a waker once, and no poll of it goes on for as long as the backend
+/// writes.
+#[test]
+fn polls_end_and_leave_one_waker() {
+    const STREAM: Duration = Duration::from_secs(5);
+    let xen = Xen::new(Time::Virtual);
+    let [front, back] = [(); 2].map(|()| xen.domain(Config::default()).unwrap());
+    let host = Host::new(&xen, &front, &back);
+    // SAFETY: the page lives as long as the domain.
+    let shared = unsafe { PeerPtr::new(back.shared_info()) };
+    let ports = Ports::new(&back, shared, Choice::Best, Throttle::default()).unwrap();
+    let grants = GrantTable::new(&back, Version::One).unwrap();
+    let outcome = front.run(|front| {
+        let main = kernel::run_until(front, None, async |bus: Bus<'_, _>| {
+            let keyboard = Keyboard::new(bus);
+            let script = async {
+                host.wait_for(3).await;
+                let mut line = Line::connect(&host, front, &grants, &ports);
+                host.say(4);
+                host.wait_for(4).await;
+                let task = Arc::new(Task);
+                let waker = Waker::from(Arc::clone(&task));
+                let mut cx = Context::from_waker(&waker);
+                for code in 0..100 {
+                    line.press(code);
+                    let key = pin!(keyboard.next()).poll(&mut cx);
+                    assert!(matches!(key, Poll::Ready(key) if key.keycode == code));
+                    assert!(pin!(keyboard.next()).poll(&mut cx).is_pending());
+                }
+                // Ours, the waker, and two that are kept: by the driver and by its port.
+                let handles = Arc::strong_count(&task);
+                assert!(handles <= 4, "{handles} handles");
+
+                // No keys, and always some more of them.
+                let page = line.page.page(0).unwrap();
+                let ring = page.get(
+                    XENKBD_IN_RING_OFFS,
+                    XENKBD_IN_RING_LEN * XENKBD_IN_EVENT_SIZE,
+                );
+                ring.unwrap()
+                    .copy_from(&[7; XENKBD_IN_RING_LEN * XENKBD_IN_EVENT_SIZE]);
+                let is_over = AtomicBool::new(false);
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let begun = Instant::now();
+                        while !is_over.load(Ordering::Relaxed) && begun.elapsed() < STREAM {
+                            let read = page.at::<u32>(0).unwrap().load_acquire().trust();
+                            let written = read.wrapping_add(XENKBD_IN_RING_LEN as u32);
+                            page.at::<u32>(4).unwrap().store_release(written);
+                        }
+                    });
+                    let begun = Instant::now();
+                    for _ in 0..1000 {
+                        assert!(pin!(keyboard.next()).poll(&mut cx).is_pending());
+                    }
+                    is_over.store(true, Ordering::Relaxed);
+                    assert!(begun.elapsed() < STREAM, "a poll goes on");
+                });
+            };
+            let (serving, script) = (pin!(bus.serve("0", &keyboard)), pin!(script));
+            assert!(matches!(select(serving, script).await, Either::Right(_)));
+        });
+        main.unwrap().unwrap();
     });
     assert!(matches!(outcome, Outcome::Returned(())), "{outcome:?}");
 }
