@@ -117,7 +117,8 @@ impl<'a, T: ?Sized> PeerPtr<'a, T> {
     /// For all of `'a`, the memory at `place` is mapped, readable, aligned for
     /// `T`, writable if it is ever written through this pointer, and no part of
     /// this program reads or writes it other than through peer pointers and
-    /// atomics, each word in its own size (the fields of `T`).
+    /// atomics, each word in its own size (the fields of `T`, none of which lie one over
+    /// the other as those of a union do).
     pub const unsafe fn new(place: NonNull<T>) -> Self {
         Self {
             place,
@@ -242,29 +243,35 @@ impl<'a, const N: usize> PeerPtr<'a, [u8; N]> {
 macro_rules! peer_field {
     ($ptr:expr, $type:ty, $field:ident) => {{
         let peer: $crate::peer::PeerPtr<'_, $type> = $ptr;
-        $crate::peer::PeerPtr::__field(
-            peer,
-            // SAFETY: `__field` calls this with a pointer to mapped memory of
-            // this type; no reference is made on the way to the field.
-            |place: *mut $type| unsafe { &raw mut (*place).$field },
-        )
+        // SAFETY: the closure leads to a field, by the field's own type; it is called with
+        // a pointer to mapped memory of this type, and makes no reference on the way.
+        unsafe {
+            $crate::peer::PeerPtr::__field(peer, |place: *mut $type| &raw mut (*place).$field)
+        }
     }};
 }
 
 impl<'a, T> PeerPtr<'a, T> {
+    /// The field that `project` leads to. It is public for the macro only: one who could
+    /// call it without a promise could make a word of two others.
+    ///
+    /// ```compile_fail,E0133
+    /// # use hypercall_abi::peer::PeerPtr;
+    /// fn both(words: PeerPtr<'_, [u32; 2]>) -> PeerPtr<'_, u64> {
+    ///     words.__field(|place| place.cast::<u64>())
+    /// }
+    /// ```
+    ///
+    /// # Safety
+    /// `project` makes of a pointer to `T` the pointer to a field of it, which is an `F`.
     #[doc(hidden)]
     #[inline]
-    pub fn __field<F>(self, project: impl FnOnce(*mut T) -> *mut F) -> PeerPtr<'a, F> {
+    pub unsafe fn __field<F>(self, project: impl FnOnce(*mut T) -> *mut F) -> PeerPtr<'a, F> {
         let field = project(self.place.as_ptr());
-        let offset = field.addr().wrapping_sub(self.place.as_ptr().addr());
-        // Not only the macro can call this: a projection out of bounds gives
-        // the start, and is refused below.
-        assert!(
-            offset <= size_of::<T>() && size_of::<F>() <= size_of::<T>() - offset,
-            "a field lies within its structure"
-        );
+        // Those of packed structures are not.
         assert!(field.is_aligned(), "a field is aligned");
-        // SAFETY: the offset lies within the structure.
+        let offset = field.addr().wrapping_sub(self.place.as_ptr().addr());
+        // SAFETY: a field lies within its structure.
         let place = unsafe { self.place.byte_add(offset) }.cast();
         // SAFETY: part of mapped memory is mapped for as long; aligned as seen
         // above.

@@ -78,9 +78,16 @@ pub const fn slots(ring_bytes: usize, slot_bytes: usize) -> usize {
 ///
 /// Source: `DEFINE_XEN_FLEX_RING`, `io/ring.h`.
 pub mod byte_ring {
-    /// Bytes of each direction of a ring of `1 << order` pages.
-    pub const fn len_bytes(order: u32) -> u32 {
-        (4096 << order) / 2
+    /// The largest ring whose bytes have indices of their own.
+    const MOST_ORDER: u32 = 20;
+
+    /// Bytes of each direction of a ring of `1 << order` pages; `None`: more than an index
+    /// of 32 bits tells apart.
+    pub const fn len_bytes(order: u32) -> Option<u32> {
+        if order > MOST_ORDER {
+            return None;
+        }
+        Some((crate::PAGE_SIZE as u32 / 2) << order)
     }
 
     /// The place of the byte with this free-running index.
@@ -104,10 +111,17 @@ pub mod byte_ring {
 
         #[test]
         fn indices_wrap() {
-            assert_eq!(len_bytes(1), 4096);
+            assert_eq!(len_bytes(1), Some(4096));
             assert_eq!(place(4097, 4096), 1);
             assert_eq!(queued(2, u32::MAX, 4096), Some(3));
             assert_eq!(queued(0, 1, 4096), None);
+        }
+
+        #[test]
+        fn rings_have_a_most() {
+            assert_eq!(len_bytes(0), Some(2048));
+            assert_eq!(len_bytes(20), Some(1 << 31));
+            assert_eq!([21, 31, 32, u32::MAX].map(len_bytes), [None; 4]);
         }
     }
 }
