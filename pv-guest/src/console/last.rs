@@ -7,7 +7,13 @@ use core::fmt::{self, Write as _};
 
 use spin::Mutex;
 
-use super::{CONSOLE, Device, output::Written, ring::Broken, ring::ConsoleRing, write_late};
+use super::{
+    CONSOLE, Device, LATE,
+    late::{self, Part},
+    output::Written,
+    ring::{Broken, ConsoleRing},
+    write_late,
+};
 use crate::Current;
 
 /// How often a dying kernel tries to get the console before it uses the other handle.
@@ -46,6 +52,7 @@ impl fmt::Write for LastWords<'_> {
 /// seconds only. Then all of the message goes the emergency way.
 pub(crate) fn print_dying(args: fmt::Arguments<'_>) {
     if in_console(args).or_else(|| by_spare(args)) != Some(Written::Yes) {
+        write_late(&mut Device::None);
         let _infallible: fmt::Result = Device::None.write_fmt(args);
     }
 }
@@ -85,7 +92,14 @@ fn by_spare(args: fmt::Arguments<'_>) -> Option<Written> {
     Some(last_words(ring, args))
 }
 
+/// Writes what was kept, and then the last words.
 fn last_words(ring: &mut ConsoleRing<Current>, args: fmt::Arguments<'_>) -> Written {
+    let mut place = [0; late::PART_BYTES];
+    while let Some(Part::Bytes(len)) = LATE.try_lock().and_then(|mut late| late.take(&mut place)) {
+        if ring.write_dying(place.get(..len).unwrap_or(&[])) != Ok(Written::Yes) {
+            break;
+        }
+    }
     match LastWords(ring).write_fmt(args) {
         Ok(()) => Written::Yes,
         Err(_) => Written::No,
@@ -94,6 +108,7 @@ fn last_words(ring: &mut ConsoleRing<Current>, args: fmt::Arguments<'_>) -> Writ
 
 /// Waits until the daemon has taken everything, for a while.
 pub(crate) fn drain() {
+    super::send_late();
     // Nothing is left to be said by a ring that is broken.
     let drain = |ring: &mut ConsoleRing<Current>| {
         let _broken: Result<(), Broken> = ring.drain();

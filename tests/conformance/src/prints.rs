@@ -51,6 +51,7 @@ pub(crate) struct Deadly;
 
 impl fmt::Display for Deadly {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        println!("prints: before it dies");
         panic!("as the command line wished, within a value")
     }
 }

@@ -690,7 +690,10 @@ pub(crate) const ALL: &[Scenario] = &[
     fault(
         "panic within print",
         "fault=print",
-        &["as the command line wished, within a value"],
+        &[
+            "prints: before it dies",
+            "as the command line wished, within a value",
+        ],
     ),
     Scenario {
         command_line: "prints",
