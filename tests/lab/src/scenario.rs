@@ -341,6 +341,7 @@ pub(crate) const ALL: &[Scenario] = &[
             &[
                 "devices: 5 times opened, closed, taken away and given back",
                 "devices: 0 grants are in use, 0 in quarantine",
+                " ports, 0 are lost",
                 "dom0: vbd, 5 cycles: 0 frontends, 0 backends, 0 devices are left",
                 "dom0: vif, 5 cycles: 0 frontends, 0 backends, 0 devices are left",
                 "dom0: 0 interfaces are left",
@@ -358,6 +359,7 @@ pub(crate) const ALL: &[Scenario] = &[
             &[
                 "devices: 100 times opened, closed, taken away and given back",
                 "devices: 0 grants are in use, 0 in quarantine",
+                " ports, 0 are lost",
                 "dom0: vbd, 100 cycles: 0 frontends, 0 backends, 0 devices are left",
             ],
         )
@@ -373,6 +375,7 @@ pub(crate) const ALL: &[Scenario] = &[
             &[
                 "devices: 100 times opened, closed, taken away and given back",
                 "devices: 0 grants are in use, 0 in quarantine",
+                " ports, 0 are lost",
                 "dom0: vif, 100 cycles: 0 frontends, 0 backends, 0 devices are left",
                 "dom0: 0 interfaces are left",
             ],

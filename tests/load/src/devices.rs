@@ -252,6 +252,7 @@ async fn cycles(bus: Bus<'static>, options: &Options<'_>) -> Result<()> {
     let mut disks = bus.discover("vbd").await.map_err(failed)?;
     let mut nics = bus.discover("vif").await.map_err(failed)?;
     let has = |kind| options.number(kind).unwrap_or(0) > 0;
+    let ports = nics::free_ports(bus).await.len();
     for cycle in 1..=cycles {
         let disk = async {
             match has("disks") {
@@ -283,6 +284,8 @@ async fn cycles(bus: Bus<'static>, options: &Options<'_>) -> Result<()> {
     let quarantined = bus.grants().release_quarantine();
     let used = bus.grants().references() - bus.grants().free_references();
     println!("devices: {used} grants are in use, {quarantined} in quarantine");
+    let lost = ports.saturating_sub(nics::free_ports(bus).await.len());
+    println!("devices: of {ports} ports, {lost} are lost");
     tell(bus, "done").await?;
     // What domain 0 counts is of a guest that is still there.
     await_word(bus, "counted").await

@@ -228,14 +228,20 @@ pub(crate) async fn groups(bus: Bus<'static>) -> Result<()> {
 /// one with one for both.
 const PORTS: usize = 3;
 
-/// Fewer ports than the queues need.
-pub(crate) async fn ports(bus: Bus<'static>) -> Result<()> {
+/// All ports that are free, until they are dropped.
+pub(crate) async fn free_ports(bus: Bus<'static>) -> Vec<Channel<'static, pv_guest::Current>> {
     // The guest's timer takes a port when it is set first.
     bus.sleep(Duration::from_millis(1)).await;
-    let mut others = Vec::new();
+    let mut ports = Vec::new();
     while let Ok(port) = Channel::unbound(bus.ports(), DomId(0)) {
-        others.push(port);
+        ports.push(port);
     }
+    ports
+}
+
+/// Fewer ports than the queues need.
+pub(crate) async fn ports(bus: Bus<'static>) -> Result<()> {
+    let mut others = free_ports(bus).await;
     println!(
         "devices: {} ports are free, {PORTS} are left so",
         others.len()
