@@ -4,6 +4,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::{
     future::Future,
     pin::Pin,
+    sync::atomic::{AtomicU32, Ordering},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -20,6 +21,7 @@ use spin::Mutex;
 use crate::Ring;
 use crate::{
     Error, ErrorKind, Link, Renewal, Transport, Tree,
+    claims::Claims,
     hub::Hub,
     machine::{Machine, RequestId, Strays},
     turns::Turns,
@@ -32,6 +34,11 @@ const CHUNK: usize = 512;
 /// How often a poll looks for bytes, of which it receives [`CHUNK`] each time. Then other
 /// tasks have their turn: a server that always has more cannot keep one task at it.
 const ROUNDS: u32 = 256;
+
+/// After a poll that had no more rounds, so many others receive nothing: one turn of a task
+/// may poll several futures of a client's, and is to end all the same. Each of them is woken
+/// at once.
+const RESTS: u32 = 16;
 
 /// What is left of a poll's rounds.
 #[derive(Debug)]
@@ -58,6 +65,9 @@ pub struct Client<T: Transport> {
     pub(crate) machine: Mutex<Machine>,
     hub: Arc<Hub>,
     pub(crate) turns: Turns,
+    pub(crate) claims: Claims,
+    /// How many polls are still to receive nothing.
+    rests: AtomicU32,
 }
 
 #[cfg(feature = "ring")]
@@ -86,6 +96,8 @@ impl<T: Transport> Client<T> {
             machine: Mutex::new(Machine::new()),
             hub: Arc::default(),
             turns: Turns::default(),
+            claims: Claims::default(),
+            rests: AtomicU32::new(0),
         }
     }
 
@@ -179,6 +191,13 @@ impl<T: Transport> Client<T> {
         }
     }
 
+    /// Whether this poll is to receive nothing: see [`RESTS`].
+    fn rests(&self) -> bool {
+        let (order, less) = (Ordering::Relaxed, |rests: u32| rests.checked_sub(1));
+        // Nearly always it is not.
+        self.rests.load(order) > 0 && self.rests.fetch_update(order, order, less).is_ok()
+    }
+
     /// Looks for something at the machine, for as long as bytes move and the poll's
     /// budget lasts; then listens for more.
     pub(crate) fn poll_machine<R>(
@@ -186,6 +205,13 @@ impl<T: Transport> Client<T> {
         cx: &mut Context<'_>,
         mut look: impl FnMut(&mut Machine, &mut Context<'_>) -> Option<R>,
     ) -> Poll<R> {
+        if self.rests() {
+            let found = look(&mut self.machine.lock(), cx);
+            if found.is_none() {
+                cx.waker().wake_by_ref();
+            }
+            return found.map_or(Poll::Pending, Poll::Ready);
+        }
         let mut budget = Budget::new();
         loop {
             let found = {
@@ -197,6 +223,7 @@ impl<T: Transport> Client<T> {
                 return Poll::Ready(found);
             }
             if budget.is_spent() {
+                self.rests.store(RESTS, Ordering::Relaxed);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -216,8 +243,14 @@ impl<T: Transport> Client<T> {
         tx_id: u32,
         parts: &[&[u8]],
     ) -> Result<Vec<u8>, Error> {
+        self.turns.step(tx_id)?;
         let id = self.machine.lock().request(kind, tx_id, parts)?;
-        Answer { client: self, id }.await.map_err(Error::from)
+        let answer = Answer { client: self, id }.await;
+        if kind != XsMessageType::TRANSACTION_END {
+            // Of a transaction that was ended meanwhile, the server knows nothing.
+            self.turns.step(tx_id)?;
+        }
+        answer.map_err(Error::from)
     }
 
     /// The directory of a domain.
@@ -295,9 +328,9 @@ impl<T: Transport> Client<T> {
 }
 
 /// The future of an answer. Dropping it leaves nothing behind.
-struct Answer<'c, T: Transport> {
-    client: &'c Client<T>,
-    id: RequestId,
+pub(crate) struct Answer<'c, T: Transport> {
+    pub(crate) client: &'c Client<T>,
+    pub(crate) id: RequestId,
 }
 
 impl<T: Transport> Future for Answer<'_, T> {

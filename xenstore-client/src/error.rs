@@ -56,6 +56,10 @@ pub enum ErrorKind {
     /// ([`MAX_ABANDONED`](crate::machine::MAX_ABANDONED)) whose callers did not wait for
     /// it: this one was not sent.
     Unanswered,
+    /// The transaction was ended, because nobody went on with it while others waited for
+    /// their turn ([`Client::end_idle_turns`](crate::Client::end_idle_turns)): nothing of
+    /// it was done.
+    Overtaken,
 }
 
 /// Whether the same request can succeed later without anybody's doing.
@@ -72,7 +76,8 @@ impl ErrorKind {
     ///
     /// Transient are `EAGAIN`, `EBUSY`, `ENOMEM` (of the server), too many open
     /// transactions, [`Conflicts`](Self::Conflicts), [`TimedOut`](Self::TimedOut),
-    /// [`Unanswered`](Self::Unanswered) and [`Disconnected`](Self::Disconnected); the last unless the connection is over
+    /// [`Unanswered`](Self::Unanswered), [`Overtaken`](Self::Overtaken) and
+    /// [`Disconnected`](Self::Disconnected); the last unless the connection is over
     /// ([`Link::Dead`](crate::Link::Dead)), which it does not say.
     pub const fn persistence(self) -> Persistence {
         match self {
@@ -84,7 +89,8 @@ impl ErrorKind {
             | Self::Disconnected
             | Self::TimedOut
             | Self::Unanswered
-            | Self::Conflicts => Persistence::Transient,
+            | Self::Conflicts
+            | Self::Overtaken => Persistence::Transient,
             _ => Persistence::Lasting,
         }
     }
@@ -145,6 +151,7 @@ impl core::fmt::Display for ErrorKind {
             Self::Conflicts => f.write_str("others changed it too often meanwhile"),
             Self::ListTooLong => f.write_str("the store's list of names is too long"),
             Self::Unanswered => f.write_str("the store leaves too many requests unanswered"),
+            Self::Overtaken => f.write_str("the transaction waited too long, others went on"),
         }
     }
 }

@@ -5,6 +5,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod claims;
 mod client;
 mod error;
 mod events;
@@ -21,6 +22,7 @@ mod turns;
 pub mod value;
 mod watch;
 
+pub use claims::Claim;
 pub use client::Client;
 pub use error::{Error, ErrorKind, Persistence};
 pub use path::{Path, PathError};
@@ -34,5 +36,5 @@ pub use transport::ring::Ring;
 pub use transport::stream::Stream;
 pub use transport::{Link, Renewal, Transport};
 pub use tree::{MAX_LIST_BYTES, MAX_NAMES, Tree};
-pub use turns::{InTurn, MAX_IN_TURN};
+pub use turns::{InTurn, MAX_IDLE, MAX_IN_TURN, Turn};
 pub use watch::Watch;

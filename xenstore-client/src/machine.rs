@@ -160,6 +160,18 @@ impl Machine {
         self.requests.values().filter(waits).count()
     }
 
+    /// Whether something that was asked in a transaction waits for its answer.
+    pub(crate) fn is_busy(&self, tx_id: u32) -> bool {
+        let waits = |request: &Request| request.tx_id == tx_id && request.answer.is_none();
+        self.requests.values().any(waits)
+    }
+
+    /// Whether the answer is there, and nobody has taken it.
+    pub(crate) fn is_answered(&self, id: RequestId) -> bool {
+        let request = self.requests.get(&id.0);
+        request.is_some_and(|request| request.answer.is_some())
+    }
+
     /// What the events of all watches take that wait to be taken: no more than
     /// [`MAX_ALL_EVENT_BYTES`].
     pub const fn event_bytes(&self) -> usize {

@@ -26,7 +26,18 @@ impl<'c, T: Transport> core::ops::Deref for Transaction<'c, T> {
     }
 }
 
-impl<T: Transport> Transaction<'_, T> {
+impl<'c, T: Transport> Transaction<'c, T> {
+    /// The one that the server's answer has begun.
+    pub(crate) fn begun(client: &'c Client<T>, answer: &[u8]) -> Result<Self, Error> {
+        let tx_id = value::parse(answer)
+            .filter(|tx_id| *tx_id != 0)
+            .ok_or(ErrorKind::Protocol("a transaction without a number"))?;
+        Ok(Self {
+            tree: Tree::new(client, tx_id),
+            open: true,
+        })
+    }
+
     /// Makes the changes.
     ///
     /// # Errors
@@ -75,13 +86,7 @@ impl<T: Transport> Client<T> {
         let answer = self
             .ask(XsMessageType::TRANSACTION_START, 0, &[b"\0"])
             .await?;
-        let tx_id = value::parse(&answer)
-            .filter(|tx_id| *tx_id != 0)
-            .ok_or(ErrorKind::Protocol("a transaction without a number"))?;
-        Ok(Transaction {
-            tree: Tree::new(self, tx_id),
-            open: true,
-        })
+        Transaction::begun(self, &answer)
     }
 
     /// Runs `change` in a transaction, and again when it met others or when too many

@@ -221,8 +221,23 @@ fn a_server_that_never_stops_leaves_others_their_turn() {
     assert!(this.0.load(Ordering::Relaxed) > 0, "it goes on at once");
     // The first is dropped: what it left there is another's now.
     assert!(other.0.load(Ordering::Relaxed) > 0, "the other is told");
+    // So does a turn that asks for many things: they are polled one after the other.
+    let before = client.transport().received.get();
+    let mut many = (0..8).map(|_| client.tree().read("x")).collect::<Vec<_>>();
+    let told = this.0.load(Ordering::Relaxed);
+    for read in many.drain(..) {
+        let waker = Waker::from(Arc::clone(&this));
+        let polled = pin!(read).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+    }
+    assert_eq!(client.transport().received.get(), before);
+    assert_eq!(
+        this.0.load(Ordering::Relaxed),
+        told + 8,
+        "all of them go on"
+    );
     // What ends without waiting ends, too.
-    let most = Some(Duration::from_nanos(3));
+    let most = Some(Duration::from_nanos(40));
     let late = client.wait(most, client.watch("a"));
     assert_eq!(late.map(|_| ()).unwrap_err().kind, ErrorKind::TimedOut);
     client.reconnect();

@@ -21,8 +21,8 @@ use hypercall_abi::{
 };
 use mock_hypervisor::{Config, Domain, StoreQuotas, Suspend, Time, Xen};
 use xenstore_client::{
-    Access, Client, Error, ErrorKind, Link, MAX_IN_TURN, PathError, Permission, Persistence, Quota,
-    Ring, Subscription, Transport as _, machine::Repeats,
+    Access, Client, Error, ErrorKind, Link, MAX_IDLE, MAX_IN_TURN, PathError, Permission,
+    Persistence, Quota, Ring, Subscription, Transport as _, machine::Repeats,
 };
 
 type Store = Client<Ring<'static, &'static Domain>>;
@@ -792,6 +792,90 @@ async fn yield_now() {
         }
     })
     .await;
+}
+
+/// Holders of turns are not polled any more, after so many looks: those who wait get theirs.
+#[test]
+#[cfg_attr(miri, ignore = "takes too long there")]
+fn transactions_that_nobody_goes_on_with_keep_nobody_waiting() {
+    let second_ns = MAX_IDLE.as_nanos() as u64;
+    let mut overtaken = 0;
+    for looks in 1..6 {
+        let (xen, _domain, store) = alone();
+        xen.set_store_quotas(StoreQuotas {
+            transactions: MAX_IN_TURN,
+            ..StoreQuotas::default()
+        });
+        xen.set_store_latency(1000);
+        let trip = || store.wait(None, store.tree().try_read("data")).unwrap();
+        let change = async |path: String| -> Result<(), Error> {
+            let transaction = store.begin_in_turn().await?;
+            transaction.write_as(&path, 1).await?;
+            transaction.commit().await
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        let held = (0..MAX_IN_TURN).map(|at| Box::pin(change(format!("data/{at}"))));
+        let mut held: Vec<_> = held.collect();
+        let mut outcomes = vec![None; MAX_IN_TURN];
+        for (change, outcome) in held.iter_mut().zip(&mut outcomes) {
+            for _ in 0..looks {
+                if let Poll::Ready(result) = change.as_mut().poll(&mut cx) {
+                    *outcome = Some(result);
+                    break;
+                }
+                trip();
+            }
+        }
+        let mut next = Box::pin(change("data/next".into()));
+        assert!(next.as_mut().poll(&mut cx).is_pending());
+        for now_ns in [1, second_ns] {
+            store.end_idle_turns(now_ns);
+            trip();
+        }
+        let all_wait = outcomes.iter().all(Option::is_none);
+        if all_wait {
+            // Not too early.
+            for _ in 0..5 {
+                assert!(next.as_mut().poll(&mut cx).is_pending());
+                trip();
+            }
+            assert!(xen.store_read("/local/domain/1/data/next").is_err());
+        }
+        store.end_idle_turns(second_ns + 1);
+        store.wait(None, next).unwrap();
+        assert_eq!(xen.store_read("/local/domain/1/data/next").unwrap(), b"1");
+        // Those who go on after all hear what became of theirs.
+        for (at, (change, outcome)) in held.into_iter().zip(outcomes).enumerate() {
+            let outcome = outcome.unwrap_or_else(|| store.wait(None, change));
+            let is_there = xen
+                .store_read(&format!("/local/domain/1/data/{at}"))
+                .is_ok();
+            match outcome {
+                Ok(()) => assert!(is_there),
+                Err(error) => {
+                    assert_eq!(error.kind, ErrorKind::Overtaken);
+                    assert!(!is_there);
+                    overtaken += 1;
+                }
+            }
+        }
+        // All turns are there again.
+        let all = join_all((0..20).map(|at| change(format!("data/again-{at}"))));
+        let all = store.wait(None, async { Ok(all.await) }).unwrap();
+        assert!(all.iter().all(Result::is_ok), "{all:?}");
+    }
+    assert!(overtaken >= 2 * MAX_IN_TURN, "{overtaken}");
+    // One that goes on, however slowly, is not ended.
+    let (_xen, _domain, store) = alone();
+    let slow = async {
+        let transaction = store.begin_in_turn().await?;
+        for second in 0..10 {
+            store.end_idle_turns(1 + second * second_ns);
+            transaction.write_as("data/slow", second).await?;
+        }
+        transaction.commit().await
+    };
+    store.wait(None, slow).unwrap();
 }
 
 #[test]

@@ -18,13 +18,15 @@ use super::{
     geometry::Flushes,
     queue::{MOST_SEGMENTS, NOBODY, Queue},
     ranges::Ranges,
+    waiters::Waiters,
 };
 
 use crate::{
     granted_buf::Lender,
     kept_pages::KeptPages,
     xenbus::{
-        Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop, Trust, Trusted,
+        Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Service, Status, Stop, Trust,
+        Trusted,
     },
 };
 use hypercall_abi::io::blkif::BLKIF_MAX_SEGMENTS_PER_REQUEST;
@@ -60,7 +62,9 @@ pub(super) struct Link {
     connection: u64,
     pub(super) peer: DomId,
     /// Those who wait for it to change.
-    wakers: Vec<Waker>,
+    pub(super) waiters: Waiters,
+    /// Whether somebody looks after the connection.
+    pub(super) service: Service,
 }
 
 /// A disk.
@@ -111,7 +115,8 @@ impl<'g, P: Platform> Core<'g, P> {
                 flushes: Flushes::default(),
                 connection: 0,
                 peer: DomId(0),
-                wakers: Vec::new(),
+                waiters: Waiters::default(),
+                service: Service::GoesOn,
             }),
             next: AtomicU64::new(1),
             requests: Requests::default(),
@@ -130,33 +135,37 @@ impl<'g, P: Platform> Core<'g, P> {
         self.live_queues.load(Ordering::Acquire).max(1)
     }
 
-    /// Asks the bus to connect anew; until it does, requests wait.
+    /// Asks the bus to connect anew; until it does, requests wait. A disk that nobody
+    /// looks after any more stays as it is.
     pub(super) fn begin_again(&self) {
-        self.set_status(Status::Connecting);
-        self.requests.begin_again();
-    }
-
-    /// Has `waker` woken when the status changes.
-    pub(super) fn wait_for_status(link: &mut Link, waker: &Waker) {
-        if !link.wakers.iter().any(|known| known.will_wake(waker)) {
-            link.wakers.push(waker.clone());
+        let mut link = self.link.lock();
+        if link.service == Service::Ended {
+            return;
         }
+        link.status = Status::Connecting;
+        let waiting = link.waiters.take();
+        drop(link);
+        waiting.for_each(Waker::wake);
+        self.requests.begin_again();
     }
 
     /// Wakes one of those who wait for the status; false: nobody does.
     pub(super) fn wake_one(&self) -> bool {
-        let waker = self.link.lock().wakers.pop();
-        waker.map(Waker::wake).is_some()
+        self.link.lock().waiters.wake_one()
     }
 
     fn set_status(&self, status: Status) {
         let mut link = self.link.lock();
         link.status = status;
-        let wakers = core::mem::take(&mut link.wakers);
+        let waiting = link.waiters.take();
         drop(link);
-        for waker in wakers {
-            waker.wake();
-        }
+        waiting.for_each(Waker::wake);
+    }
+
+    /// Nobody looks after the connection any more, and this is how it stays.
+    pub(super) fn end_service(&self, outcome: Result<(), xenstore_client::Error>) {
+        self.link.lock().service = Service::Ended;
+        self.set_status(Status::at_end(outcome));
     }
 
     fn each_queue(&self, mut act: impl FnMut(&mut Queue<'g, P>)) {
@@ -286,7 +295,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
         for queue in self.queues.iter().take(self.live_queues()) {
             let mut queue = queue.lock();
             queue.receive(NOBODY)?;
-            let _another = queue.hand_over(NOBODY);
+            let _another = queue.hand_over(NOBODY, &self.ranges);
             queue.pump()?;
         }
         Ok(())

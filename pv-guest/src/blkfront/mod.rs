@@ -33,27 +33,26 @@ mod ranges;
 mod transfer;
 mod vdev;
 mod volume;
+mod waiters;
 
 use ::core::{
     future::poll_fn,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 use alloc::{string::String, sync::Arc};
 
-use hypercall_abi::{PAGE_SIZE, platform::Platform};
-use spin::Mutex;
-
 use self::{
-    core::{Core, TryAnother, error_of},
+    core::{Core, Link, TryAnother, error_of},
     queue::{Op, SECURE},
     transfer::{From, Into, Nothing, Transfer},
 };
 use crate::{
     Current,
-    xenbus::{Attendant, Bus},
+    xenbus::{Attendant, Bus, Service},
 };
+use hypercall_abi::{PAGE_SIZE, platform::Platform};
 
 pub use crate::xenbus::{Status, Trust};
 pub use error::Error;
@@ -109,8 +108,6 @@ struct Shared<'g, P: Platform> {
     /// Who is woken by the connection: the last who asked.
     leader: AtomicU64,
     next_queue: AtomicUsize,
-    /// Whoever runs [`Disk::serve`].
-    server: Mutex<Option<Waker>>,
 }
 
 /// A disk. Its clones are the same disk.
@@ -133,20 +130,22 @@ impl<P: Platform> ::core::fmt::Debug for Disk<'_, P> {
 
 impl<'g, P: Platform> Disk<'g, P> {
     /// The disk `id`, one of [`Bus::devices`]`("vbd")`. Nothing happens until
-    /// somebody waits for it.
+    /// somebody waits for it. A disk has one driver: while another that was made so (and
+    /// is no clone) has it, this one is [`Broken`](Status::Broken) with
+    /// [`Fault::Taken`](crate::xenbus::Fault::Taken), and [`reconnect`](Self::reconnect)
+    /// tries again. Whoever closes it, or drops the last clone, gives it back.
     pub fn new(bus: Bus<'g, P>, id: impl ::core::convert::Into<String>, config: Config) -> Self {
         let core = Arc::new(Core::new(bus, id.into(), config));
         let served = Arc::clone(&core);
         let serving = async move {
-            // When the store ended, the driver was told so.
-            let _ended = served.bus.serve(&served.id, &*served).await;
+            let outcome = served.bus.serve(&served.id, &*served).await;
+            served.end_service(outcome);
         };
         Self(Arc::new(Shared {
             core,
             attendant: Attendant::new(serving),
             leader: AtomicU64::new(0),
             next_queue: AtomicUsize::new(0),
-            server: Mutex::new(None),
         }))
     }
 
@@ -202,29 +201,11 @@ impl<'g, P: Platform> Disk<'g, P> {
     /// # Errors
     /// [`Error::Broken`], [`Error::Gone`], [`Error::Closed`].
     pub async fn ready(&self) -> Result<Geometry, Error> {
-        let token = self.core().number();
-        let ready = poll_fn(|cx| {
-            loop {
-                self.drive();
-                let mut link = self.core().link.lock();
-                match (link.status, link.geometry) {
-                    (Status::Connected, Some(geometry)) => return Poll::Ready(Ok(geometry)),
-                    (status, _) => {
-                        if let Some(error) = error_of(status) {
-                            return Poll::Ready(Err(error));
-                        }
-                    }
-                }
-                Core::<P>::wait_for_status(&mut link, cx.waker());
-                drop(link);
-                if self.listen(cx, token).is_pending() {
-                    return Poll::Pending;
-                }
-            }
-        });
-        let ready = ready.await;
-        self.leave(token);
-        ready
+        self.wait_until(|link| match (link.status, link.geometry) {
+            (Status::Connected, Some(geometry)) => Some(Ok(geometry)),
+            (status, _) => error_of(status).map(Err),
+        })
+        .await
     }
 
     /// [`ready`](Self::ready), for so long at the most: a backend may never come, or refuse
@@ -240,47 +221,37 @@ impl<'g, P: Platform> Disk<'g, P> {
     /// Waits until the status is another than `known`, and says which: for those
     /// who want to know when a disk that was taken away is there again.
     pub async fn status_change(&self, known: Status) -> Status {
-        let token = self.core().number();
-        let changed = poll_fn(|cx| {
-            loop {
-                self.drive();
-                let mut link = self.core().link.lock();
-                if link.status != known {
-                    return Poll::Ready(link.status);
-                }
-                Core::<P>::wait_for_status(&mut link, cx.waker());
-                drop(link);
-                if self.listen(cx, token).is_pending() {
-                    return Poll::Pending;
-                }
-            }
-        });
-        let changed = changed.await;
-        self.leave(token);
-        changed
+        self.wait_until(|link| (link.status != known).then_some(link.status))
+            .await
     }
 
     /// Looks after the connection while nobody uses the disk: for a task of its
-    /// own. Ends when the disk is closed.
+    /// own. Ends when the disk is closed, or when the connection to the store has ended.
     pub async fn serve(&self) {
-        let token = self.core().number();
+        self.wait_until(|link| (link.service == Service::Ended).then_some(()))
+            .await;
+    }
+
+    /// Waits until `look` finds something, and looks after the connection meanwhile.
+    async fn wait_until<R>(&self, look: impl Fn(&Link) -> Option<R>) -> R {
+        let waiting = self.wait();
         poll_fn(|cx| {
-            *self.0.server.lock() = Some(cx.waker().clone());
-            loop {
-                self.drive();
-                if self.status() == Status::Closed {
-                    return Poll::Ready(());
-                }
-                if self.listen(cx, token).is_pending() {
-                    return Poll::Pending;
-                }
+            self.drive();
+            let mut link = self.core().link.lock();
+            if let Some(found) = look(&link) {
+                return Poll::Ready(found);
             }
+            link.waiters.wait(waiting.token(), cx.waker());
+            drop(link);
+            self.listen(cx, waiting.token());
+            Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// Makes the connection anew, after a backend broke it or for another reason,
-    /// and waits for it. What goes on is done again with the new one.
+    /// and waits for it. What goes on is done again with the new one. A disk that was
+    /// closed stays closed: another [`Disk::new`] begins anew.
     ///
     /// # Errors
     /// As for [`ready`](Self::ready): a backend may break it again.
@@ -305,18 +276,27 @@ impl<'g, P: Platform> Disk<'g, P> {
         self.0.attendant.drive();
     }
 
-    /// Before sleeping: has this task woken when the connection needs work.
-    /// `Ready`: it does.
-    fn listen(&self, cx: &Context<'_>, token: u64) -> Poll<()> {
+    /// Before sleeping: has this task woken when the connection needs work; at once, if
+    /// it does already.
+    fn listen(&self, cx: &Context<'_>, token: u64) {
         self.0.leader.store(token, Ordering::Release);
-        self.0.attendant.poll_news(cx)
+        self.0.attendant.listen(cx);
+    }
+
+    /// Somebody begins to wait.
+    fn wait(&self) -> Waiting<'_, 'g, P> {
+        Waiting {
+            disk: self,
+            token: self.core().number(),
+        }
     }
 
     /// Somebody waits no longer: if it was for others, too, another is to.
     fn leave(&self, token: u64) {
-        let queues = &self.core().queues;
+        let core = self.core();
+        let queues = &core.queues;
         for queue in queues {
-            if !queue.lock().hand_over(token) {
+            if !queue.lock().hand_over(token, &core.ranges) {
                 self.0.attendant.rouse();
             }
         }
@@ -325,12 +305,9 @@ impl<'g, P: Platform> Disk<'g, P> {
             return;
         }
         self.0.leader.store(0, Ordering::Release);
-        if !queues.iter().any(|queue| queue.lock().wake_one())
-            && !self.core().wake_one()
-            && let Some(server) = self.0.server.lock().take()
-        {
-            server.wake();
-        }
+        let _somebody = queues.iter().any(|queue| queue.lock().wake_one())
+            || core.wake_one()
+            || core.ranges.wake_another(token);
     }
 
     // ---- Input and output ----
@@ -480,6 +457,26 @@ impl<'g, P: Platform> Disk<'g, P> {
             1 => 0,
             queues => self.0.next_queue.fetch_add(1, Ordering::Relaxed) % queues,
         }
+    }
+}
+
+/// Somebody who waits for a disk, and leaves it when this is dropped.
+struct Waiting<'d, 'g, P: Platform> {
+    disk: &'d Disk<'g, P>,
+    token: u64,
+}
+
+impl<P: Platform> Waiting<'_, '_, P> {
+    const fn token(&self) -> u64 {
+        self.token
+    }
+}
+
+impl<P: Platform> Drop for Waiting<'_, '_, P> {
+    fn drop(&mut self) {
+        let core = self.disk.core();
+        core.link.lock().waiters.leave(self.token);
+        self.disk.leave(self.token);
     }
 }
 

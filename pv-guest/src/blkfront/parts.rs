@@ -33,7 +33,8 @@ impl<P: Platform> Disk<'_, P> {
     /// Waits until nothing else is written to these sectors that would be lost, or would
     /// be undone; nothing is, until this is dropped.
     async fn hold_as(&self, kind: Kind, sectors: Range<u64>) -> Arc<Held> {
-        let token = self.core().number();
+        let waiting = self.wait();
+        let token = waiting.token();
         let held = self.core().ranges.enter(token, sectors, kind);
         let is_free = poll_fn(|cx| Poll::Ready(held.poll(cx).is_ready())).await;
         if is_free {
@@ -59,7 +60,8 @@ impl<P: Platform> Disk<'_, P> {
                 if held.poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
-                if news.is_pending() && self.listen(cx, token).is_pending() {
+                if news.is_pending() {
+                    self.listen(cx, token);
                     return Poll::Pending;
                 }
             }
@@ -68,7 +70,6 @@ impl<P: Platform> Disk<'_, P> {
             Poll::Pending
         })
         .await;
-        self.leave(token);
         Arc::new(held)
     }
 

@@ -52,6 +52,16 @@ impl Ranges {
             ticket,
         }
     }
+
+    /// Wakes one that waits, other than `ticket`; false: none does.
+    pub(super) fn wake_another(&self, ticket: u64) -> bool {
+        let waker = {
+            let mut all = self.0.lock();
+            let mut others = all.iter_mut().filter(|entry| entry.ticket != ticket);
+            others.find_map(|entry| entry.waker.take())
+        };
+        waker.map(Waker::wake).is_some()
+    }
 }
 
 /// A place in the queue for sectors; dropping it leaves it.

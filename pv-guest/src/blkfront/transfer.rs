@@ -267,10 +267,19 @@ pub(super) struct Transfer<'d, 'g, P: Platform, D: Data<'g, P>> {
     /// What is still to be made into requests: where, and how much.
     rest: SmallVec<[(usize, usize); 1]>,
     result: Result<(), Error>,
+    /// Whether it waits for room, or did when it was polled last.
+    room: Room,
     /// What keeps others from the sectors that are written.
     held: Option<Arc<Held>>,
     /// Pages of the caller's that the backend is not to have any more.
     withdrawn: Withdrawn,
+}
+
+/// Whether there was room for an operation's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    Lacking,
 }
 
 /// Whether an operation is to be done again with pages of the driver's own.
@@ -299,6 +308,7 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
             parts: SmallVec::new(),
             rest: smallvec![(0, len_bytes)],
             result: Ok(()),
+            room: Room::Enough,
             held: None,
             withdrawn: Withdrawn::No,
         }
@@ -395,7 +405,8 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
                 Ok(pages) if room && (!pages.is_empty() || len == 0) => pages,
                 Ok(_) => {
                     self.rest.push((offset, len));
-                    queue.wait_for_room(cx.waker());
+                    self.room = Room::Lacking;
+                    queue.wait_for_room(self.token, cx.waker());
                     return;
                 }
                 Err(error) => {
@@ -416,6 +427,7 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
                 held: self.held.clone(),
             };
             if let Some(id) = queue.submit(wanted, numbers, cx.waker()) {
+                self.room = Room::Enough;
                 self.parts.push(Part {
                     queue: self.queue,
                     id,
@@ -468,10 +480,8 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
         if self.parts.is_empty() && self.rest.is_empty() {
             return Poll::Ready(Poll::Ready(self.result));
         }
-        match disk.listen(cx, self.token) {
-            Poll::Ready(()) => Poll::Pending,
-            Poll::Pending => Poll::Ready(Poll::Pending),
-        }
+        disk.listen(cx, self.token);
+        Poll::Ready(Poll::Pending)
     }
 }
 
@@ -499,6 +509,11 @@ impl<'g, P: Platform, D: Data<'g, P>> Drop for Transfer<'_, 'g, P, D> {
         for part in &self.parts {
             if let Some(queue) = self.disk.core().queues.get(part.queue) {
                 queue.lock().forget(part.id);
+            }
+        }
+        if self.room == Room::Lacking {
+            for queue in &self.disk.core().queues {
+                queue.lock().leave_room(self.token);
             }
         }
         self.disk.leave(self.token);

@@ -20,7 +20,10 @@ use super::{
 use crate::{
     granted_buf::Lender,
     kept_pages::KeptPages,
-    xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Status, Stop, Trusted},
+    xenbus::{
+        Bus, Fault, Frontend, Key, KeyName, Offer, Request, Requests, Service, Status, Stop,
+        Trusted,
+    },
 };
 
 /// What was agreed on.
@@ -36,6 +39,8 @@ pub(super) struct Link {
     pub(super) trusted: Trusted,
     /// Connections that there were.
     pub(super) connections: u64,
+    /// Whether somebody looks after the connection.
+    pub(super) service: Service,
 }
 
 /// Whether the backend said something of groups, or may have.
@@ -93,6 +98,7 @@ impl<'g, P: Platform> Core<'g, P> {
                 groups: Groups::new(),
                 trusted: Trusted::No,
                 connections: 0,
+                service: Service::GoesOn,
             }),
             control: Mutex::new(None),
             requests: Requests::default(),
@@ -120,6 +126,26 @@ impl<'g, P: Platform> Core<'g, P> {
     pub(super) fn set_status(&self, status: Status) {
         self.link.lock().status = status;
         self.waiters.wake_all();
+    }
+
+    /// Asks the bus to connect anew; until it does, packets wait. An interface that nobody
+    /// looks after any more stays as it is.
+    pub(super) fn begin_again(&self) {
+        {
+            let mut link = self.link.lock();
+            if link.service == Service::Ended {
+                return;
+            }
+            link.status = Status::Connecting;
+        }
+        self.waiters.wake_all();
+        self.requests.begin_again();
+    }
+
+    /// Nobody looks after the connection any more, and this is how it stays.
+    pub(super) fn end_service(&self, outcome: Result<(), xenstore_client::Error>) {
+        self.link.lock().service = Service::Ended;
+        self.set_status(Status::at_end(outcome));
     }
 
     /// Tells the backend of groups, as far as there is room, and takes its answers.

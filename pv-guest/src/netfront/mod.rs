@@ -185,13 +185,16 @@ impl<P: Platform> ::core::fmt::Debug for Nic<'_, P> {
 
 impl<'g, P: Platform> Nic<'g, P> {
     /// The interface `id`, one of [`Bus::devices`]`("vif")`. Nothing happens
-    /// until somebody waits for it.
+    /// until somebody waits for it. An interface has one driver: while another that was
+    /// made so (and is no clone) has it, this one is [`Broken`](Status::Broken) with
+    /// [`Fault::Taken`](crate::xenbus::Fault::Taken), and [`reconnect`](Self::reconnect)
+    /// tries again. Whoever closes it, or drops the last clone, gives it back.
     pub fn new(bus: Bus<'g, P>, id: impl Into<String>, config: Config) -> Self {
         let core = Arc::new(Core::new(bus, id.into(), config));
         let served = Arc::clone(&core);
         let serving = async move {
-            // When the store ended, the driver was told so.
-            let _ended = served.bus.serve(&served.id, &*served).await;
+            let outcome = served.bus.serve(&served.id, &*served).await;
+            served.end_service(outcome);
         };
         Self(Arc::new(Shared {
             core,
@@ -272,22 +275,20 @@ impl<'g, P: Platform> Nic<'g, P> {
     }
 
     /// Looks after the connection while nobody uses the interface: for a task of
-    /// its own. Ends when it is closed.
+    /// its own. Ends when it is closed, or when the connection to the store has ended.
     pub async fn serve(&self) {
-        let mut status = self.status();
-        while status != Status::Closed {
-            status = self.status_change(status).await;
-        }
+        let mut poller = self.poller();
+        poll_fn(|cx| poller.poll_end(cx)).await;
     }
 
     /// Makes the connection anew, after a backend broke it or for another reason,
-    /// and waits for it.
+    /// and waits for it. An interface that was closed stays closed: another [`Nic::new`]
+    /// begins anew.
     ///
     /// # Errors
     /// As for [`ready`](Self::ready): a backend may break it again.
     pub async fn reconnect(&self) -> Result<Interface, Error> {
-        self.core().set_status(Status::Connecting);
-        self.core().requests.begin_again();
+        self.core().begin_again();
         self.ready().await
     }
 

@@ -19,7 +19,10 @@ use super::{
     tx::{self, Ended, Pushed, Tx},
     waiters::Place,
 };
-use crate::{Current, xenbus::Fault};
+use crate::{
+    Current,
+    xenbus::{Fault, Service},
+};
 
 /// Somebody who waits for a network interface. Its methods that get a
 /// [`Context`] have that task woken when it is worth while to ask again.
@@ -120,11 +123,12 @@ impl<'g, P: Platform> Poller<'g, P> {
         self.nic.core().live().len()
     }
 
-    /// Before sleeping: `Ready` if something came that is told in the store.
-    fn sleep_to_news(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Before sleeping to what is told in the store: the task is woken at once, if
+    /// something came already.
+    fn sleep_to_news(&self, cx: &Context<'_>) {
         self.flush();
         self.nic.core().waiters.wait(self.place, cx.waker());
-        self.nic.0.attendant.poll_news(cx)
+        self.nic.0.attendant.listen(cx);
     }
 
     /// Before sleeping: `Ready` if something came. It may be something else that the
@@ -143,7 +147,8 @@ impl<'g, P: Platform> Poller<'g, P> {
         let core = self.nic.core();
         // Whoever asks again without sleeping waits for the backend all the same.
         core.bus.ports().tell_on();
-        let mut came = self.sleep_to_news(cx);
+        self.sleep_to_news(cx);
+        let mut came = Poll::Pending;
         let mut bell = Context::from_waker(core.waiters.bell());
         for queue in core.live() {
             if queue.lock().poll_events(&mut bell).is_ready() {
@@ -222,6 +227,23 @@ impl<'g, P: Platform> Poller<'g, P> {
         }
     }
 
+    /// Waits until nobody looks after the connection any more.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let ended = |poller: &Self| poller.nic.core().link.lock().service == Service::Ended;
+        loop {
+            self.nic.0.attendant.drive();
+            if ended(self) {
+                return Poll::Ready(());
+            }
+            if self.sleep(cx).is_pending() && !ended(self) {
+                return Poll::Pending;
+            }
+            if self.is_turn_over(cx) {
+                return Poll::Pending;
+            }
+        }
+    }
+
     /// Waits until the status is another than `known`.
     pub fn poll_status_change(&mut self, cx: &mut Context<'_>, known: Status) -> Poll<Status> {
         loop {
@@ -248,8 +270,8 @@ impl<'g, P: Platform> Poller<'g, P> {
         loop {
             let interface = connected(self);
             // Nothing in the rings changes it.
-            let news = self.sleep_to_news(cx);
-            if news.is_pending() && connected(self) == interface {
+            self.sleep_to_news(cx);
+            if connected(self) == interface {
                 return interface;
             }
             self.nic.core().waiters.wake_others(self.place);

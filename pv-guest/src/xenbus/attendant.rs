@@ -55,39 +55,50 @@ impl<'g> Attendant<'g> {
         }
     }
 
-    /// Does the work, if there is some.
+    /// Does the work, if there is some: once. A connection that has work again at once
+    /// (because its own budget is spent, or because somebody feeds it without end) waits
+    /// for the next time, and other tasks go on meanwhile.
     pub(crate) fn drive(&self) {
-        while self.news.is_there.load(Ordering::Acquire) {
-            let Some(mut serving) = self.serving.try_lock() else {
-                // Another does it, and looks again.
-                return;
-            };
-            self.news.is_there.store(false, Ordering::Release);
-            let waker = Waker::from(Arc::clone(&self.news));
-            let mut cx = Context::from_waker(&waker);
-            let ended = serving
-                .as_mut()
-                .is_some_and(|serving| serving.as_mut().poll(&mut cx).is_ready());
-            if ended {
-                *serving = None;
-            }
+        if !self.news.is_there.load(Ordering::Acquire) {
+            return;
+        }
+        let Some(mut serving) = self.serving.try_lock() else {
+            // Another does it; whoever listens looks again.
+            return;
+        };
+        self.news.is_there.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&self.news));
+        let mut cx = Context::from_waker(&waker);
+        let ended = serving
+            .as_mut()
+            .is_some_and(|serving| serving.as_mut().poll(&mut cx).is_ready());
+        if ended {
+            *serving = None;
         }
     }
 
-    /// Before sleeping: has this task woken when there is work, and no other
-    /// task. `Ready`: there is some.
-    pub(crate) fn poll_news(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Before sleeping: has this task woken when there is work, and no other task. If
+    /// there is some already, it is woken now: it is to return, and to look again in its
+    /// next turn.
+    pub(crate) fn listen(&self, cx: &Context<'_>) {
         self.news.waker.register(cx.waker());
         if self.news.is_there.load(Ordering::Acquire) {
-            return Poll::Ready(());
+            cx.waker().wake_by_ref();
         }
-        Poll::Pending
     }
 
     /// Has somebody look.
     pub(crate) fn rouse(&self) {
         Wake::wake_by_ref(&self.news);
     }
+}
+
+/// Whether the bus looks after a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    GoesOn,
+    /// The device was closed, or the connection to the store ended.
+    Ended,
 }
 
 /// All that a driver may want at once.

@@ -1,9 +1,10 @@
 //! Devices that come and go.
 
 use alloc::{collections::BTreeSet, collections::VecDeque, format, string::String};
+use core::{future::poll_fn, task::Poll};
 
 use hypercall_abi::platform::Platform;
-use xenstore_client::{Error, Ring, Watch, machine::MAX_EVENTS};
+use xenstore_client::{Error, Ring, Subscription};
 
 use super::Bus;
 
@@ -22,9 +23,17 @@ pub enum Change {
 pub struct Discovery<'g, P: Platform> {
     bus: Bus<'g, P>,
     kind: &'static str,
-    watch: Watch<'g, Ring<'g, P>>,
+    watch: Subscription<'g, Ring<'g, P>>,
+    look: Look,
     known: BTreeSet<String>,
     told: VecDeque<Change>,
+}
+
+/// Whether something changed that was not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Due,
+    NotDue,
 }
 
 impl<'g, P: Platform> Bus<'g, P> {
@@ -33,15 +42,27 @@ impl<'g, P: Platform> Bus<'g, P> {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn discover(&self, kind: &'static str) -> Result<Discovery<'g, P>, Error> {
-        let watch = self.store.watch(&format!("device/{kind}")).await?;
+        let watch = self.store.subscribe("device", &format!("device/{kind}"))?;
+        watch.changed().await?;
         Ok(Discovery {
             bus: *self,
             kind,
             watch,
+            look: Look::Due,
             known: BTreeSet::new(),
             told: VecDeque::new(),
         })
     }
+}
+
+/// Lets other tasks go on.
+async fn yield_now() {
+    let mut turn = Poll::Pending;
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        core::mem::replace(&mut turn, Poll::Ready(()))
+    })
+    .await;
 }
 
 impl<'g, P: Platform> Discovery<'g, P> {
@@ -50,7 +71,7 @@ impl<'g, P: Platform> Discovery<'g, P> {
         self.bus
     }
 
-    /// Waits for the next device that comes or goes.
+    /// Waits for the next device that comes or goes. Dropping the future loses none.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -59,15 +80,14 @@ impl<'g, P: Platform> Discovery<'g, P> {
             if let Some(change) = self.told.pop_front() {
                 return Ok(change);
             }
-            self.watch.next().await?;
-            // Of many events, only what is there afterwards matters. As many as can wait:
-            // more may come without end.
-            for _ in 0..MAX_EVENTS {
-                if self.watch.try_next()?.is_none() {
-                    break;
-                }
+            if self.look == Look::NotDue {
+                self.watch.changed().await?;
+                self.look = Look::Due;
+                // There may be news without end, of what is no device.
+                yield_now().await;
             }
             let now: BTreeSet<String> = self.bus.devices(self.kind).await?.into_iter().collect();
+            self.look = Look::NotDue;
             let went = self.known.difference(&now).cloned().map(Change::Went);
             self.told.extend(went);
             let came = now.difference(&self.known).cloned().map(Change::Came);

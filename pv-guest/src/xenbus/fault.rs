@@ -28,6 +28,8 @@ pub enum Fault {
     Refused,
     /// Backends that were let go keep too many of the device's pages.
     Quarantine,
+    /// Another driver of this guest's has the device.
+    Taken,
 }
 
 impl core::fmt::Display for Fault {
@@ -47,6 +49,7 @@ impl core::fmt::Display for Fault {
                  a wrong backend-id is one reason)",
             ),
             Self::Quarantine => f.write_str("earlier backends keep too many of its pages"),
+            Self::Taken => f.write_str("another driver of this guest has the device"),
         }
     }
 }

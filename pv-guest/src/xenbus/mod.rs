@@ -38,7 +38,7 @@ use crate::Current;
 
 pub use crate::granted_buf::MAX_QUARANTINED_PAGES;
 
-pub(crate) use attendant::{Attendant, Requests};
+pub(crate) use attendant::{Attendant, Requests, Service};
 pub use discovery::{Change, Discovery};
 pub use fault::Fault;
 pub use offer::{Key, KeyName, Nodes, Offer, Trust, Trusted};

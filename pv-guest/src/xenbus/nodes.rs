@@ -5,19 +5,22 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::time::Duration;
 
 use futures_util::future::join_all;
 use hypercall_abi::{DomId, Errno, io::xenbus::XenbusState, platform::Platform};
-use xenstore_client::{Error, ErrorKind, InTurn, Ring, value};
+use xenstore_client::{Error, ErrorKind, InTurn, Ring, Turn, value};
 
 use super::{
-    Fault, Frontend, Key, Nodes, Offer,
+    Fault, Frontend, Key, Nodes, Offer, TimedOut,
     handshake::{Online, Seen},
     serve::Session,
 };
 
 /// How often a transaction that meets others is tried before there is a pause.
 const TRIES: u32 = 10;
+/// How often those who wait for a turn look whether others go on with theirs.
+const TURN_LOOK: Duration = Duration::from_millis(250);
 
 /// A device's directory.
 pub(super) struct Found {
@@ -114,10 +117,22 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         Ok(Nodes::new(found))
     }
 
+    /// Waits for a turn to have a transaction. Of those who have one, some may be looked
+    /// after by nobody any more: they do not keep others from theirs.
+    async fn wait_for_turn(&self) -> Turn<'g, Ring<'g, P>> {
+        let store = self.bus.store();
+        loop {
+            match self.bus.timeout(TURN_LOOK, store.turn()).await {
+                Ok(turn) => return turn,
+                Err(TimedOut) => store.end_idle_turns(self.bus.now_ns()),
+            }
+        }
+    }
+
     /// Begins a transaction in which the device is there, as it was when it was looked at;
     /// `None`: it is not. What was taken away is not brought back by a write.
     async fn begin_in_device(&self) -> Result<Option<InTurn<'g, Ring<'g, P>>>, Error> {
-        let transaction = self.bus.store().begin_in_turn().await?;
+        let transaction = self.wait_for_turn().await.begin().await?;
         let tree = **transaction;
         let [backend, state] = ["backend", "state"].map(|name| format!("{}/{name}", self.own));
         let there = tree.try_read(&backend).await?;

@@ -10,7 +10,9 @@ use core::{
 
 use grant_tables::Owner;
 use hypercall_abi::{DomId, io::xenbus::XenbusState, platform::Platform};
-use xenstore_client::{Error, ErrorKind, Link, Persistence, Ring, Subscription, Transport as _};
+use xenstore_client::{
+    Claim, Error, ErrorKind, Link, Persistence, Ring, Subscription, Transport as _,
+};
 
 use crate::granted_buf::Lender;
 
@@ -118,11 +120,19 @@ impl<'g, P: Platform> Bus<'g, P> {
     /// waits for no answer: the store has them when the next request of anybody's is sent,
     /// and not at all if that never happens. [`Request::Close`] ends with both written.
     ///
+    /// A device has one driver: another is told that it is [`Taken`](Fault::Taken), and that
+    /// again each time that it asks for a [reconnection](Request::Reconnect), until the first
+    /// one's future has ended or was dropped.
+    ///
     /// # Errors
     /// Ends when the driver [asked for it](Request::Close), or with an [`Error`]
     /// when the connection to the store ended.
     pub async fn serve<F: Frontend>(&self, id: &str, driver: &F) -> Result<(), Error> {
-        let mut session = Session::new(*self, id, driver);
+        let path = directory_of(F::KIND, id);
+        let Some(_claim) = self.claim(&path, driver).await else {
+            return Ok(());
+        };
+        let mut session = Session::new(*self, path, driver);
         loop {
             if session.is_held() {
                 // Only what the driver wants.
@@ -154,12 +164,36 @@ impl<'g, P: Platform> Bus<'g, P> {
     }
 }
 
+impl<'g, P: Platform> Bus<'g, P> {
+    /// Takes a device for a driver, or tells it that another has it, and waits until it
+    /// asks again. `None`: it has no use for the device any more.
+    async fn claim<F: Frontend>(&self, path: &str, driver: &F) -> Option<Claim<'g, Ring<'g, P>>> {
+        loop {
+            if let Some(claim) = self.store().claim(path) {
+                return Some(claim);
+            }
+            driver.stop(Stop::Broken(Fault::Taken));
+            loop {
+                match poll_fn(|cx| driver.poll_request(cx)).await {
+                    // Of something that it does not have.
+                    Request::Fault(_) => {}
+                    Request::Reconnect => break,
+                    Request::Close => {
+                        driver.stop(Stop::Closed);
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl<'g, 'd, P: Platform, F: Frontend> Session<'g, 'd, P, F> {
-    fn new(bus: Bus<'g, P>, id: &str, driver: &'d F) -> Self {
+    fn new(bus: Bus<'g, P>, own: String, driver: &'d F) -> Self {
         Self {
             bus,
             driver,
-            own: directory_of(F::KIND, id),
+            own,
             watch: None,
             backend: None,
             phase: Phase::Idle,

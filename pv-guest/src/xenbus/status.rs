@@ -1,5 +1,7 @@
 //! How things are between a device and its backend, for those who use it.
 
+use xenstore_client::Error;
+
 use super::{Fault, Stop};
 
 /// How things are between a device and its backend.
@@ -40,6 +42,16 @@ impl core::fmt::Display for Status {
             Self::Broken(fault) => write!(f, "it is out of order: {fault}"),
             Self::Gone => f.write_str("it was taken away"),
             Self::Closed => f.write_str("it was closed"),
+        }
+    }
+}
+
+impl Status {
+    /// What it is for good after [`Bus::serve`](super::Bus::serve) ended so.
+    pub(crate) fn at_end(outcome: Result<(), Error>) -> Self {
+        match outcome {
+            Ok(()) => Self::Closed,
+            Err(error) => Self::Broken(Fault::Store(error.kind)),
         }
     }
 }

@@ -19,7 +19,7 @@ use zerocopy::IntoBytes;
 
 use super::{Id, NOBODY, Op, Owner, Queue, Request, State};
 use crate::{
-    blkfront::{Error, Flush, SECTOR_BYTES},
+    blkfront::{Error, Flush, SECTOR_BYTES, ranges::Ranges},
     granted_buf::lend,
     xenbus::Fault,
 };
@@ -111,8 +111,12 @@ impl<'g, P: Platform> Queue<'g, P> {
     /// Takes the backend's answers, and tells those who wait for them, but for
     /// `token`, who is here and looks next.
     pub(in crate::blkfront) fn receive(&mut self, token: u64) -> Result<(), Fault> {
-        if let Some(line) = &self.line {
-            // What it is for is looked at now: nobody needs to look once more.
+        if let Some(line) = &self.line
+            && line.ring.ready()? > 0
+        {
+            // What it is for is looked at now: nobody needs to look once more. One that
+            // brought nothing is left to `listen`, and is counted there: a backend may
+            // ring for nothing as often as it likes, but answers only what it was asked.
             let _event = line.channel.take();
         }
         loop {
@@ -175,9 +179,10 @@ impl<'g, P: Platform> Queue<'g, P> {
         line.channel.poll_wait(cx)
     }
 
-    /// If `token` is the leader, another of those who wait is to be it. False:
-    /// nobody is, and the bus waits for answers that may still come.
-    pub(in crate::blkfront) fn hand_over(&mut self, token: u64) -> bool {
+    /// `token` waits no longer. If it is the leader, another of those who wait is to be
+    /// it, also of those who wait for `ranges`. False: nobody is, and the bus waits for
+    /// answers that may still come.
+    pub(in crate::blkfront) fn hand_over(&mut self, token: u64, ranges: &Ranges) -> bool {
         // Nobody: it was handed to one who left without looking.
         if self.leader != token && self.leader != NOBODY {
             // It asked to be told of an answer that has been taken meanwhile.
@@ -187,7 +192,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             }
         }
         self.leader = NOBODY;
-        self.wake_one() || !self.is_draining
+        self.wake_one() || ranges.wake_another(token) || !self.is_draining
     }
 
     /// Wakes one of those who wait; false: nobody does.
@@ -198,8 +203,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             .iter_mut()
             .filter_map(|slot| slot.request.as_mut());
         let waker = used.take(requests).find_map(|request| request.waker.take());
-        let waker = waker.or_else(|| self.room_wakers.pop_front());
-        waker.map(Waker::wake).is_some()
+        waker.map(Waker::wake).is_some() || self.room.wake_one()
     }
 }
 

@@ -23,7 +23,7 @@ use hypercall_abi::{
     platform::Platform,
 };
 
-use super::{Error, Flush, Sector, ranges::Held};
+use super::{Error, Flush, Sector, ranges::Held, waiters::Waiters};
 use crate::{
     granted_buf::{Lender, Lent, lend},
     kept_pages::KeptPages,
@@ -231,7 +231,7 @@ pub(super) struct Queue<'g, P: Platform> {
     /// Pages that were lent and may still be.
     most_pages: u32,
     /// Who waits for a free slot or page.
-    room_wakers: VecDeque<Waker>,
+    room: Waiters,
     /// Who looks at the ring when an event comes: see [`Self::listen`].
     leader: u64,
     /// The backend ends: nothing new is sent.
@@ -269,7 +269,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             pool: Vec::new(),
             segment_pool: Vec::new(),
             most_pages,
-            room_wakers: VecDeque::new(),
+            room: Waiters::default(),
             leader: NOBODY,
             is_draining: false,
             is_drained: false,
@@ -332,10 +332,14 @@ impl<'g, P: Platform> Queue<'g, P> {
             order,
         });
         self.waiting.push_back(index);
-        Some(Id {
-            index,
-            generation: slot.generation,
-        })
+        let generation = slot.generation;
+        self.room.leave(token);
+        // One is woken for each request that is over, which may have had room for several.
+        let has_pages = !self.pool.is_empty() || self.counters.pages < self.most_pages;
+        if has_pages && self.has_room() {
+            let _somebody = self.room.wake_one();
+        }
+        Some(Id { index, generation })
     }
 
     fn request(&mut self, id: Id) -> Option<&mut Request<'g, P>> {
@@ -398,9 +402,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             self.give_back(request.batch());
         }
         self.free.push(index);
-        if let Some(waker) = self.room_wakers.pop_front() {
-            waker.wake();
-        }
+        let _somebody = self.room.wake_one();
     }
 
     /// Pages that are not needed any more.
@@ -428,9 +430,16 @@ impl<'g, P: Platform> Queue<'g, P> {
     }
 
     /// Has `waker` woken when there is room for one more request.
-    pub(super) fn wait_for_room(&mut self, waker: &Waker) {
-        if !self.room_wakers.iter().any(|known| known.will_wake(waker)) {
-            self.room_wakers.push_back(waker.clone());
+    pub(super) fn wait_for_room(&mut self, token: u64, waker: &Waker) {
+        self.room.wait(token, waker);
+    }
+
+    /// `token` waits for room no longer. If it was told of some, it has not used it:
+    /// another may.
+    pub(super) fn leave_room(&mut self, token: u64) {
+        self.room.leave(token);
+        if self.has_room() {
+            let _somebody = self.room.wake_one();
         }
     }
 
@@ -444,9 +453,7 @@ impl<'g, P: Platform> Queue<'g, P> {
                 waker.wake();
             }
         }
-        for waker in self.room_wakers.drain(..) {
-            waker.wake();
-        }
+        self.room.take().for_each(Waker::wake);
     }
 }
 
