@@ -15,7 +15,7 @@ use hypercall_abi::{
 };
 use mock_hypervisor::{Config, Domain, Outcome, Time, Xen};
 use pv_guest::console::{
-    output::{DYING_NS, DYING_STALL_NS, STALL_NS, Written},
+    output::{DYING_NS, DYING_STALL_NS, MESSAGE_NS, STALL_NS, Written},
     ring::{Broken, ConsoleRing},
 };
 
@@ -110,7 +110,7 @@ fn with_daemon<T: Send>(
 }
 
 #[test]
-fn a_daemon_that_takes_at_any_pace_gets_everything() {
+fn a_daemon_that_takes_each_message_in_time_gets_everything() {
     for (period_ns, most) in [
         (1_000, 1),
         (SECOND_NS / 10, 13),
@@ -136,6 +136,47 @@ fn a_daemon_that_takes_at_any_pace_gets_everything() {
             all.len()
         );
     }
+}
+
+/// One that takes a byte just before it counts as stopped: a message keeps nobody longer
+/// than a minute, and what follows nobody at all.
+#[test]
+fn a_daemon_that_trickles_keeps_nobody_and_is_told_what_it_lost() {
+    let mut all = text(400);
+    all.truncate(2048);
+    let ((waited, lost), taken) = with_daemon(
+        STALL_NS - SECOND_NS,
+        |page, now_ns| match now_ns < 20 * MESSAGE_NS {
+            true => page.take(1),
+            false => page.take(usize::MAX),
+        },
+        |domain, ring| {
+            ring.write_all(&all).unwrap();
+            assert_eq!(domain.now_ns(), 0);
+            let waited = [(); 10].map(|()| {
+                let begun_ns = domain.now_ns();
+                ring.write_all(&[b'.'; 80]).unwrap();
+                let waited_ns = domain.now_ns() - begun_ns;
+                domain.park(&[], Some(domain.now_ns() + MESSAGE_NS));
+                waited_ns
+            });
+            let lost = ring.lost_bytes();
+            while domain.now_ns() < 21 * MESSAGE_NS {
+                domain.park(&[], Some(domain.now_ns() + MESSAGE_NS));
+            }
+            ring.write_all(b"again\n").unwrap();
+            (waited, lost)
+        },
+    );
+    let (first, others) = waited.split_first().unwrap();
+    assert!(
+        (MESSAGE_NS..MESSAGE_NS + SECOND_NS).contains(first),
+        "{first}"
+    );
+    assert_eq!(others, [0; 9]);
+    assert!((780..800).contains(&lost), "{lost}");
+    let told = format!("\r\n[console: {lost} bytes lost]\r\nagain\n");
+    assert!(taken.ends_with(told.as_bytes()));
 }
 
 #[test]

@@ -83,6 +83,20 @@ fn emergency(bytes: &[u8]) {
 }
 
 impl Device {
+    /// Writes what was kept, and what `write` does: one message, for which a slow daemon is
+    /// waited for only so long.
+    fn message<T>(&mut self, write: impl FnOnce(&mut Self) -> T) -> T {
+        if let Self::Ring(ring) = self {
+            ring.begin_message();
+        }
+        write_late(self);
+        let value = write(self);
+        if let Self::Ring(ring) = self {
+            ring.end_message();
+        }
+        value
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         match self {
             Self::None => emergency(bytes),
@@ -129,17 +143,14 @@ fn send_late() {
         let Some(mut console) = CONSOLE.try_lock() else {
             return;
         };
-        write_late(&mut console);
+        console.message(|_| ());
     }
 }
 
 /// Writes as `write` does: now, or when the console is free.
 fn write_with(write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) {
     let _infallible: fmt::Result = match CONSOLE.try_lock() {
-        Some(mut console) => {
-            write_late(&mut console);
-            write(&mut *console)
-        }
+        Some(mut console) => console.message(|console| write(console)),
         None => write(&mut Kept),
     };
     send_late();
@@ -193,10 +204,7 @@ pub fn print(args: fmt::Arguments<'_>) {
 #[cfg(feature = "embedded-io")]
 fn write_bytes(bytes: &[u8]) {
     match CONSOLE.try_lock() {
-        Some(mut console) => {
-            write_late(&mut console);
-            console.write(bytes);
-        }
+        Some(mut console) => console.message(|console| console.write(bytes)),
         None => LATE.lock().push(bytes),
     }
     send_late();

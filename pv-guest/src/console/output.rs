@@ -1,9 +1,11 @@
 //! Output by a ring whose daemon is slow, or has stopped.
 //!
-//! A daemon that takes bytes, at whatever pace, gets all of them: the guest waits for it.
-//! One that takes nothing for [`STALL_NS`] has stopped: then bytes are dropped and
-//! counted, without waiting any more, until it takes something again. The first thing that
-//! it gets then is how many were lost.
+//! A daemon that takes bytes gets all of them, as long as a message takes it no longer than
+//! [`MESSAGE_NS`]: the guest waits for it. One that takes nothing for [`STALL_NS`] has
+//! stopped: then bytes are dropped and counted, without waiting any more, until it takes
+//! something again. One that is too slow for a message has so much less: it is waited for
+//! again when it has taken half of what is in its ring. The first thing that either gets
+//! then is how many were lost.
 
 use core::fmt::{self, Write as _};
 
@@ -14,7 +16,10 @@ use super::ring::{Broken, ConsoleRing};
 /// How long a daemon may take nothing before output is dropped: longer than one takes to
 /// be started anew, or a busy host to come to it.
 pub const STALL_NS: u64 = 30_000_000_000;
-/// The same for the last words of a kernel, which has another way to say them.
+/// How long a message may take a daemon that takes some of it now and then: who prints
+/// holds the console meanwhile, and upcalls.
+pub const MESSAGE_NS: u64 = 60_000_000_000;
+/// The same as [`STALL_NS`] for the last words of a kernel, which has another way to say them.
 pub const DYING_STALL_NS: u64 = 5_000_000_000;
 /// The longest that a dying kernel waits for room for all of its last words, and once more
 /// for all that is in the ring to be taken.
@@ -32,15 +37,19 @@ const NOTICE_BYTES: usize = 64;
 struct Patience {
     stall_ns: u64,
     all_ns: u64,
+    /// Looks that it gets in all at least.
+    all_looks: u32,
 }
 
 const RUNNING: Patience = Patience {
     stall_ns: STALL_NS,
-    all_ns: u64::MAX,
+    all_ns: MESSAGE_NS,
+    all_looks: MIN_LOOKS,
 };
 const DYING: Patience = Patience {
     stall_ns: DYING_STALL_NS,
     all_ns: DYING_NS,
+    all_looks: 0,
 };
 
 /// A wait for the daemon to take something.
@@ -48,7 +57,9 @@ struct Wait {
     patience: Patience,
     begun_ns: u64,
     moved_ns: u64,
+    /// Since it took something.
     looks: u32,
+    all_looks: u32,
 }
 
 impl Wait {
@@ -58,6 +69,7 @@ impl Wait {
             begun_ns: now_ns,
             moved_ns: now_ns,
             looks: 0,
+            all_looks: 0,
         }
     }
 
@@ -70,11 +82,13 @@ impl Wait {
     /// Whether it has taken nothing for too long; one more look.
     const fn is_over(&mut self, now_ns: u64) -> bool {
         self.looks += 1;
+        self.all_looks = self.all_looks.saturating_add(1);
         let is_late = now_ns.saturating_sub(self.moved_ns) >= self.patience.stall_ns
             && self.looks >= MIN_LOOKS;
         is_late
             || self.looks >= MAX_LOOKS
             || now_ns.saturating_sub(self.begun_ns) >= self.patience.all_ns
+                && self.all_looks >= self.patience.all_looks
     }
 }
 
@@ -83,6 +97,8 @@ impl Wait {
 pub(super) struct Stall {
     state: State,
     lost_bytes: u64,
+    /// When the message began of which pieces are written.
+    message_since_ns: Option<u64>,
     /// When the kernel began to die.
     dying_since_ns: Option<u64>,
 }
@@ -93,6 +109,8 @@ enum State {
     Taking,
     /// It has taken nothing since it was given up.
     Stopped,
+    /// It takes some, too slowly for a message.
+    Trickling,
     /// It has stopped while the kernel was dying: it is not waited for again.
     LeftBehind,
 }
@@ -119,27 +137,50 @@ impl<P: Platform> ConsoleRing<P> {
         self.stall.lost_bytes
     }
 
-    /// Writes everything, however slowly the daemon takes it. If it takes nothing for
-    /// [`STALL_NS`], the rest is dropped and counted, and so is, at once, all that is
-    /// written before it takes something; then it is told how much was lost.
+    /// What is written until [`Self::end_message`] is one message, and waited for no longer
+    /// than one.
+    pub(super) fn begin_message(&mut self) {
+        self.stall.message_since_ns = Some(self.now_ns());
+    }
+
+    /// Each further write is a message of its own.
+    pub(super) const fn end_message(&mut self) {
+        self.stall.message_since_ns = None;
+    }
+
+    /// Writes everything, if the daemon takes it within [`MESSAGE_NS`]. If it does not, or
+    /// takes nothing for [`STALL_NS`], the rest is dropped and counted, and so is, at once,
+    /// all that is written before it takes something (or half of what it has, if it was
+    /// slow); then it is told how much was lost.
     ///
     /// # Errors
     /// The daemon broke the ring.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        if self.stall.state != State::Taking {
-            if self.room()? == 0 {
+        let wanted_room = match self.stall.state {
+            State::Taking => 0,
+            State::Stopped | State::LeftBehind => 1,
+            State::Trickling => self.out_bytes() / 2,
+        };
+        if wanted_room > 0 {
+            if self.room()? < wanted_room {
                 self.stall.lost_bytes = self.stall.lost_bytes.saturating_add(bytes.len() as u64);
                 return Ok(());
             }
             self.stall.state = State::Taking;
         }
-        let told = self.tell_lost()?;
+        let now_ns = self.now_ns();
+        let since_ns = self.stall.message_since_ns.unwrap_or(now_ns);
+        let told = self.tell_lost(since_ns)?;
         let rest = match told {
-            Told::Yes => self.put(bytes, RUNNING)?,
+            Told::Yes => self.put(bytes, self.patience(since_ns))?,
             Told::No => bytes.len(),
         };
         if rest > 0 {
-            self.stall.state = State::Stopped;
+            let is_late = self.patience(since_ns).all_ns == 0;
+            self.stall.state = match is_late {
+                true => State::Trickling,
+                false => State::Stopped,
+            };
             self.stall.lost_bytes = self.stall.lost_bytes.saturating_add(rest as u64);
         }
         Ok(())
@@ -154,7 +195,7 @@ impl<P: Platform> ConsoleRing<P> {
     pub fn write_dying(&mut self, bytes: &[u8]) -> Result<Written, Broken> {
         let is_stopped = match self.stall.state {
             State::LeftBehind => true,
-            State::Stopped => self.room()? == 0,
+            State::Stopped | State::Trickling => self.room()? == 0,
             State::Taking => false,
         };
         if is_stopped {
@@ -182,7 +223,7 @@ impl<P: Platform> ConsoleRing<P> {
         if self.stall.state != State::Taking && self.room()? == 0 {
             return Ok(());
         }
-        self.tell_lost()?;
+        self.tell_lost(self.now_ns())?;
         let mut wait = Wait::new(DYING, self.now_ns());
         let mut before = self.pending_output()?;
         while before > 0 && !wait.is_over(self.now_ns()) {
@@ -215,8 +256,17 @@ impl<P: Platform> ConsoleRing<P> {
         }
     }
 
-    /// Tells the daemon how many bytes it has lost, if any.
-    fn tell_lost(&mut self) -> Result<Told, Broken> {
+    /// What is left of it for a message that began then.
+    fn patience(&self, since_ns: u64) -> Patience {
+        let passed_ns = self.now_ns().saturating_sub(since_ns);
+        Patience {
+            all_ns: RUNNING.all_ns.saturating_sub(passed_ns),
+            ..RUNNING
+        }
+    }
+
+    /// Tells the daemon how many bytes it has lost, if any, in a message that began then.
+    fn tell_lost(&mut self, since_ns: u64) -> Result<Told, Broken> {
         let lost_bytes = core::mem::take(&mut self.stall.lost_bytes);
         if lost_bytes == 0 {
             return Ok(Told::Yes);
@@ -227,7 +277,7 @@ impl<P: Platform> ConsoleRing<P> {
         };
         let _fits = write!(notice, "\r\n[console: {lost_bytes} bytes lost]\r\n");
         let text = notice.bytes.get(..notice.len).unwrap_or(&[]);
-        if self.put(text, RUNNING)? == 0 {
+        if self.put(text, self.patience(since_ns))? == 0 {
             return Ok(Told::Yes);
         }
         self.stall.lost_bytes = lost_bytes;
@@ -264,6 +314,7 @@ mod tests {
             assert!(!wait.is_over(3_600_000_000_000), "{look}");
         }
         assert!(wait.is_over(3_600_000_000_000));
+        let mut wait = Wait::new(RUNNING, 7);
         wait.moved(STALL_NS);
         // A clock that stands.
         let looks = (1..).take_while(|_| !wait.is_over(STALL_NS)).count();

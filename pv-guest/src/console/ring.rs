@@ -146,7 +146,7 @@ impl<P: Platform> ConsoleRing<P> {
         consumer.check_with(|consumer| used(self.written, consumer, size))
     }
 
-    fn out_bytes(&self) -> usize {
+    pub(super) fn out_bytes(&self) -> usize {
         peer_field!(self.page, XenconsInterface, out)
             .as_slice()
             .len_bytes()

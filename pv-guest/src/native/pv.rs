@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     BootInfo, Error, Guest, GuestType, boot_info::RingLocation, console, error::asking,
-    guest::SharedPage,
+    guest::SharedPage, memory::lies_in,
 };
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -162,8 +162,7 @@ fn module(start: &'static StartInfo) -> Result<Option<&'static [u8]>, Error> {
         return Ok(None);
     }
     let room = image::image().end..core::ptr::from_ref(start).addr() as u64;
-    let end = start.mod_start.checked_add(start.mod_len);
-    if start.mod_start < room.start || end.is_none_or(|end| end > room.end) {
+    if !lies_in(&room, start.mod_start, start.mod_len) {
         return Err(Error::StartInfo("the module does not lie behind the image"));
     }
     let place = core::ptr::with_exposed_provenance(start.mod_start as usize);
