@@ -172,7 +172,12 @@ fn a_part_of_a_sector_is_written_though_another_gave_up() {
                 assert!(poll_once(&mut first).0.is_pending());
             }
             let tasks = Tasks::begin([first]).await;
-            let mut leaving = volume.write(Sector(2), &parts).boxed_local();
+            let mut bytes = [0; 4096];
+            let mut leaving = match another_looks {
+                // It looks at the ring for all, and waits for no sector.
+                true => disk.read(Sector(64), &mut bytes).boxed_local(),
+                false => volume.write(Sector(2), &parts).boxed_local(),
+            };
             assert!(poll_once(&mut leaving).0.is_pending());
             // One who looks at the connection looks at no ring.
             let mut changed = disk.status_change(disk.status()).boxed_local();
