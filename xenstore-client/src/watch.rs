@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// A watch: a stream of the paths that changed. The first event comes when it
-/// is set. Dropping it ends it.
+/// is set. Dropping it ends it. One task at a time waits for it: the last that asked is
+/// woken.
 ///
 /// An event says that something at or below the path changed; what, has to be
 /// looked for. Up to [`MAX_EVENTS`](crate::machine::MAX_EVENTS) events and
