@@ -14,7 +14,8 @@
 //!   backend has for good, or the caller gives pages of that kind
 //!   ([`GrantedBuf`](crate::GrantedBuf)). To a backend that is not trusted ([`Trust`]) these are not lent,
 //!   either. What is lent holds zeroes and what the backend is to write, nothing else.
-//!   Dropping a future ends nobody's use of anything.
+//!   Dropping a future ends nobody's use of anything, and keeps no other waiting; one that
+//!   is forgotten (`mem::forget`) waits on, and others may wait for it.
 //! - A write that was answered is done; one that was not is done again when the
 //!   backend comes back, or reported as failed. After [`Disk::flush`], what was
 //!   written before lasts.
