@@ -182,6 +182,8 @@ fn buffers_that_are_left_with_a_backend_have_a_bound() {
         let kept = bus.grants().quarantined();
         let most = MAX_QUARANTINED_PAGES..MAX_QUARANTINED_PAGES + 20;
         assert!(most.contains(&kept), "{kept} pages are kept");
+        let its = bus.grants().quarantined_of(bus.owner_of("vif", "0"));
+        assert_eq!(its, kept, "pages are counted for another");
         // The interface itself goes on, and so does everybody else.
         nic.send(&[&[0x42; 200]], Offload::default()).await.unwrap();
         assert!(Page::new(bus.grants()).is_ok());
