@@ -6,7 +6,7 @@ mod nic;
 #[path = "kernel/tcp.rs"]
 mod tcp;
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, time::Duration};
 
 use futures_util::{FutureExt as _, future::join_all, select_biased};
 use mock_hypervisor::{
@@ -633,6 +633,8 @@ fn a_backend_that_skips_closing() {
             nic.ready().await.unwrap();
             for _ in 0..10 {
                 let before = nic.counters().connections;
+                // One that ends sooner, again and again, is not asked at once.
+                nic.bus().sleep(Duration::from_secs(31)).await;
                 host.xen.nic_mischief(host.id, Mischief::State(6));
                 serve(&nic, 20).await;
                 host.xen.restart_nic(host.id);

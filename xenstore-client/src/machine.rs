@@ -578,6 +578,7 @@ impl Machine {
                     // A server that cannot reset watches still has it, and so does not
                     // fire: what it told of meanwhile is not known.
                     Err(ErrorKind::Server(Errno::EEXIST)) => {
+                        watch.is_set = true;
                         self.event_bytes -= watch.events.bytes();
                         watch.events.collapse(&watch.path);
                         watch.parts.values_mut().for_each(Part::change);

@@ -49,9 +49,95 @@ pub fn parse<V: FromStr>(value: &[u8]) -> Option<V> {
     text(value)?.parse().ok()
 }
 
+/// A value as C's `%i` reads it: `0x` before hexadecimal digits, `0` before octal ones, and
+/// a sign before either; but nothing behind it ([`parse`]).
+///
+/// So Linux reads the number of a backend's domain.
+///
+/// ```
+/// use xenstore_client::value::parse_c_int;
+///
+/// assert_eq!(parse_c_int(b"0x1f\n"), Some(31));
+/// assert_eq!(parse_c_int(b"-0"), Some(0));
+/// assert_eq!(parse_c_int(b"0.0"), None);
+/// ```
+pub fn parse_c_int(value: &[u8]) -> Option<i64> {
+    let text = text(value)?;
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (radix, digits) = match digits.strip_prefix('0') {
+        None | Some("") => (10, digits),
+        Some(octal) => octal
+            .strip_prefix(['x', 'X'])
+            .map_or((8, octal), |digits| (16, digits)),
+    };
+    // No second sign.
+    let is_number = digits.bytes().all(|digit| digit.is_ascii_alphanumeric());
+    let number = i64::from_str_radix(digits, radix).ok();
+    number.filter(|_| is_number).map(|number| sign * number)
+}
+
+/// The decimal digits at a value's beginning as a number, as C's `%u` reads it, whatever is
+/// behind them; `None`: there are none. What is too large is the largest.
+///
+/// ```
+/// use xenstore_client::value::leading_number;
+///
+/// assert_eq!(leading_number(b"0x0"), Some(0));
+/// assert_eq!(leading_number(b"no"), None);
+/// ```
+pub fn leading_number(value: &[u8]) -> Option<u64> {
+    let text = trim(value);
+    let text = text.strip_prefix(b"+").unwrap_or(text);
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(None, |number: Option<u64>, digit| {
+        let number = number.unwrap_or(0).saturating_mul(10);
+        Some(number.saturating_add(u64::from(digit - b'0')))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_as_c_reads_them() {
+        for (value, number) in [
+            (&b"0"[..], Some(0)),
+            (b"00", Some(0)),
+            (b"7\0", Some(7)),
+            (b"+7", Some(7)),
+            (b"-7", Some(-7)),
+            (b"0x10", Some(16)),
+            (b"-0XfF", Some(-255)),
+            (b"010", Some(8)),
+            (b"9223372036854775807", Some(i64::MAX)),
+            (b"9223372036854775808", None),
+            (b"08", None),
+            (b"0x", None),
+            (b"0x-1", None),
+            (b"--1", None),
+            (b"+", None),
+            (b"", None),
+            (b"1.0", None),
+            (b"7 7", None),
+            (b"1f", None),
+        ] {
+            assert_eq!(parse_c_int(value), number, "{value:?}");
+        }
+        for (value, number) in [
+            (&b"0x0"[..], Some(0)),
+            (b" 0.5", Some(0)),
+            (b"+12z", Some(12)),
+            (b"99999999999999999999", Some(u64::MAX)),
+            (b"-1", None),
+            (b"", None),
+        ] {
+            assert_eq!(leading_number(value), number, "{value:?}");
+        }
+    }
 
     #[test]
     fn white_space_and_nuls_are_no_part_of_a_number() {

@@ -353,6 +353,34 @@ fn who_waits_is_woken() {
 }
 
 #[test]
+fn those_who_share_a_watch_that_the_server_still_has_are_told() {
+    let mut machine = Machine::new();
+    let first = machine.subscribe("device", "device/vbd/51712").unwrap();
+    let refuse = |machine: &mut Machine| {
+        for (header, _) in sent(machine) {
+            let error: &[u8] = match header.r#type {
+                XsMessageType::WATCH => b"EEXIST\0",
+                _ => b"ENOSYS\0",
+            };
+            machine.input(&message(XsMessageType::ERROR, header.req_id, error));
+        }
+    };
+    // What changes later is told with an event; what there is already is not.
+    refuse(&mut machine);
+    assert_eq!(machine.take_change(first, noop()), Ok(Some(())));
+    assert_eq!(machine.take_change(first, noop()), Ok(None));
+    // One that comes later waits for no first event, either.
+    let second = machine.subscribe("device", "device/vif/0").unwrap();
+    assert_eq!(machine.take_change(second, noop()), Ok(Some(())));
+    machine.renew_watches();
+    refuse(&mut machine);
+    for part in [first, second] {
+        assert_eq!(machine.take_change(part, noop()), Ok(Some(())));
+        assert_eq!(machine.take_change(part, noop()), Ok(None));
+    }
+}
+
+#[test]
 fn random_input_does_no_harm() {
     // A generator of no quality, the same every time.
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;

@@ -1,10 +1,10 @@
-//! A large packet of TCP as several small ones, for a backend that cannot cut it: the
-//! one that the stack was made for could.
+//! A packet of TCP as several smaller ones, for a backend that cannot cut it or an
+//! interface of a smaller MTU: those that the stack was made for could, and had a larger one.
 
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 
-use super::offload::{IPV4, internet_sum};
+use super::offload::{IPV4, internet_sum, protocol};
 use crate::netfront::ETHERNET_BYTES;
 use crate::netfront::checksum::number;
 
@@ -29,6 +29,15 @@ pub(super) fn segments(
         done += chunk.len();
         Some(segment)
     })
+}
+
+/// The largest payload of TCP that fits into `most_bytes` with the headers of `packet`;
+/// `None`: there is none, or it is no packet of TCP.
+pub(super) fn most_payload(packet: &[u8], most_bytes: usize) -> Option<NonZeroU16> {
+    protocol(packet)?;
+    let (_, headers, _) = parts(packet)?;
+    let room = most_bytes.checked_sub(headers.len())?;
+    NonZeroU16::new(u16::try_from(room).unwrap_or(u16::MAX))
 }
 
 /// Where the header of TCP is, all headers, and the rest.
@@ -110,6 +119,11 @@ mod tests {
                 assert_eq!(one[tcp + 4..tcp + 8], sequence.to_be_bytes());
                 assert_eq!(one[tcp + 13], if index == 3 { 0x19 } else { 0x10 });
             }
+            let most = most_payload(&packet, headers + 1460);
+            assert_eq!(most, Some(size));
+            assert_eq!(most_payload(&packet, headers), None);
+            packet[if is_v4 { IP + 9 } else { IP + 6 }] = 17;
+            assert_eq!(most_payload(&packet, headers + 1460), None);
             for len in 0..headers {
                 assert_eq!(segments(&packet[..len], size).count(), 0);
             }

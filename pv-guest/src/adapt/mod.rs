@@ -4,7 +4,7 @@
 mod block_device;
 #[cfg(feature = "critical-section")]
 mod critical_section;
-#[cfg(feature = "smoltcp")]
+#[cfg(any(feature = "embassy-net", feature = "smoltcp"))]
 mod cut;
 #[cfg(feature = "embassy")]
 pub mod embassy;

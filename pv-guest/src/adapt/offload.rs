@@ -1,12 +1,9 @@
 //! Checksums of TCP and UDP between a network stack that leaves them to others
 //! and a backend that may or may not make them.
 
-#[cfg(feature = "smoltcp")]
-use crate::netfront::Protocol;
-#[cfg(feature = "smoltcp")]
 pub(super) use crate::netfront::checksum::{IPV4, internet_sum};
 use crate::netfront::{
-    Checksum, Features, Offload, Received,
+    Checksum, Features, Offload, Protocol, Received,
     checksum::{Layout, UDP, number},
 };
 
@@ -15,7 +12,6 @@ use crate::netfront::{
 pub(super) const MOST_BYTES: usize = hypercall_abi::io::netif::XEN_NETIF_MAX_TX_SIZE;
 
 /// Which kind of TCP a packet is of, if it is.
-#[cfg(feature = "smoltcp")]
 pub(super) fn protocol(packet: &[u8]) -> Option<Protocol> {
     Layout::of(packet)?.segmented()
 }

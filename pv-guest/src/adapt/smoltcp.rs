@@ -35,6 +35,12 @@ impl<'g, P: Platform> Device<'g, P> {
     /// Waits until the interface is connected: the stack wants to know its
     /// address and its MTU, which are not asked for again.
     ///
+    /// What of them is another after a later connection ([`Nic::interface`] says it), the
+    /// stack does not see: it has to be made anew. Until then packets of TCP that are too long
+    /// for the interface are cut, others are dropped and counted
+    /// ([`tx_dropped`](crate::netfront::Counters::tx_dropped)); packets are sent from the
+    /// address of before, which a backend or a bridge may refuse.
+    ///
     /// # Errors
     /// Those of [`Nic::ready`].
     pub async fn new(nic: &Nic<'g, P>) -> Result<Self, Error> {

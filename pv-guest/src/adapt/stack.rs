@@ -2,17 +2,18 @@
 //! room for packets, by tokens.
 
 use alloc::vec::Vec;
-#[cfg(feature = "smoltcp")]
-use core::num::NonZeroU16;
-use core::task::{Context, Poll};
+use core::{
+    num::NonZeroU16,
+    task::{Context, Poll},
+};
 
 use hypercall_abi::platform::Platform;
 
-use super::offload::{is_right, prepare};
 #[cfg(feature = "smoltcp")]
+use super::offload::{MOST_BYTES, protocol};
 use super::{
-    cut::segments,
-    offload::{MOST_BYTES, protocol},
+    cut::{most_payload, segments},
+    offload::{is_right, prepare},
 };
 #[cfg(feature = "embassy-net")]
 use crate::netfront::Carrier;
@@ -149,8 +150,7 @@ impl<'g, P: Platform> Stack<'g, P> {
     const fn tokens(&mut self) -> (Arrived<'_>, Room<'_, 'g, P>) {
         let room = Room {
             poller: &mut self.poller,
-            #[cfg(feature = "smoltcp")]
-            told: self.interface.features,
+            told: self.interface,
             #[cfg(feature = "smoltcp")]
             cut: None,
         };
@@ -195,65 +195,83 @@ const fn cuts(features: Features) -> bool {
 #[derive(Debug)]
 pub struct Room<'a, 'g, P: Platform> {
     poller: &'a mut Poller<'g, P>,
-    /// What the backend could do when the stack was made.
-    #[cfg(feature = "smoltcp")]
-    told: Features,
+    /// As it was when the stack was made.
+    told: Interface,
     /// What is sent is TCP, and to be cut into segments of so many bytes.
     #[cfg(feature = "smoltcp")]
     pub(super) cut: Option<NonZeroU16>,
 }
 
 impl<P: Platform> Room<'_, '_, P> {
-    fn features(&self) -> Features {
-        let interface = self.poller.nic().interface();
-        interface.map(|it| it.features).unwrap_or_default()
-    }
-
     /// Sends what `fill` writes, a packet without checksums of TCP and UDP.
     pub(super) fn send<R>(self, len_bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        let now = self.poller.nic().interface().unwrap_or(self.told);
+        let most_bytes = usize::from(now.mtu) + ETHERNET_BYTES;
+        let is_smaller = now.mtu < self.told.mtu;
         #[cfg(feature = "smoltcp")]
         if let Some(segment_bytes) = self.cut {
-            return self.send_cut(segment_bytes, len_bytes, fill);
+            let can_less = cuts(self.told.features) && !cuts(now.features);
+            if is_smaller || can_less {
+                let most = (most_bytes, segment_bytes);
+                return self.send_parts(now.features, most, len_bytes, fill);
+            }
+            return self.send_large(now.features, segment_bytes, len_bytes, fill);
         }
-        let features = self.features();
+        if is_smaller && len_bytes > most_bytes {
+            return self.send_parts(now.features, (most_bytes, NonZeroU16::MAX), len_bytes, fill);
+        }
         self.poller.send_with(len_bytes, |packet| {
             let value = fill(packet);
-            (prepare(packet, features), value)
+            (prepare(packet, now.features), value)
         })
     }
-}
 
-#[cfg(feature = "smoltcp")]
-impl<P: Platform> Room<'_, '_, P> {
-    fn send_cut<R>(
+    /// Sends a packet of TCP that the interface of before would have taken as several ones,
+    /// of up to so many bytes with their headers, and so many of them payload. No other
+    /// packet can be cut: it is dropped, and counted.
+    fn send_parts<R>(
         self,
+        features: Features,
+        (most_bytes, most_segment_bytes): (usize, NonZeroU16),
+        len_bytes: usize,
+        fill: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let mut packet = alloc::vec![0; len_bytes];
+        let value = fill(&mut packet);
+        let mut send = |packet: &[u8]| {
+            self.poller.send_with(packet.len(), |bytes| {
+                bytes.copy_from_slice(packet);
+                (prepare(bytes, features), ())
+            });
+        };
+        match most_payload(&packet, most_bytes) {
+            Some(most) => {
+                segments(&packet, most.min(most_segment_bytes)).for_each(|segment| send(&segment));
+            }
+            None => send(&packet),
+        }
+        value
+    }
+
+    /// Sends a packet that the backend cuts.
+    #[cfg(feature = "smoltcp")]
+    fn send_large<R>(
+        self,
+        features: Features,
         segment_bytes: NonZeroU16,
         len_bytes: usize,
         fill: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
-        let features = self.features();
-        if cuts(features) || !cuts(self.told) {
-            return self.poller.send_with(len_bytes, |packet| {
-                let value = fill(packet);
-                let offload = Offload {
-                    segmentation: protocol(packet).map(|protocol| Segmentation {
-                        protocol,
-                        segment_bytes,
-                    }),
-                    ..prepare(packet, features)
-                };
-                (offload, value)
-            });
-        }
-        // The backend of before could do more.
-        let mut packet = alloc::vec![0; len_bytes];
-        let value = fill(&mut packet);
-        for segment in segments(&packet, segment_bytes) {
-            self.poller.send_with(segment.len(), |packet| {
-                packet.copy_from_slice(&segment);
-                (prepare(packet, features), ())
-            });
-        }
-        value
+        self.poller.send_with(len_bytes, |packet| {
+            let value = fill(packet);
+            let offload = Offload {
+                segmentation: protocol(packet).map(|protocol| Segmentation {
+                    protocol,
+                    segment_bytes,
+                }),
+                ..prepare(packet, features)
+            };
+            (offload, value)
+        })
     }
 }

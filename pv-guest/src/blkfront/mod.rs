@@ -262,8 +262,9 @@ impl<'g, P: Platform> Disk<'g, P> {
     }
 
     /// Ends the connection, and tells the backend so: the store says `Closed` when this
-    /// returns, unless the store refuses that for good. Requests that go on fail, whatever
-    /// their backend does: wait for them first.
+    /// returns, unless the store refuses that for good. A refusal that may pass is tried
+    /// again for as long as it lasts ([`Bus::timeout`] bounds that). Requests that go on
+    /// fail, whatever their backend does: wait for them first.
     ///
     /// A disk whose last handle is dropped instead is closed by and by: what is to be
     /// written is sent, but nobody waits for the store's answer.

@@ -114,7 +114,8 @@ pub struct Counters {
     pub tx_packets: u64,
     /// Bytes of them.
     pub tx_bytes: u64,
-    /// Those that it said it had not sent.
+    /// Those that it said it had not sent, and those that it was not given: they were too
+    /// long, or there was no room.
     pub tx_dropped: u64,
     /// Pieces of those that it had when it went away.
     pub tx_lost: u64,
@@ -293,7 +294,9 @@ impl<'g, P: Platform> Nic<'g, P> {
     }
 
     /// Ends the connection, and tells the backend so: the store says `Closed` when this
-    /// returns, unless the store refuses that for good. Whoever waits for packets is told.
+    /// returns, unless the store refuses that for good. A refusal that may pass is tried
+    /// again for as long as it lasts ([`Bus::timeout`] bounds that). Whoever waits for packets
+    /// is told.
     ///
     /// An interface whose last handle is dropped instead is closed by and by: what is to be
     /// written is sent, but nobody waits for the store's answer.

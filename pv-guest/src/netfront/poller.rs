@@ -471,16 +471,18 @@ impl<'g, P: Platform> Poller<'g, P> {
             let Some((offload, _)) = settled else {
                 return Ok(queue.tx.drop_packet());
             };
-            let mut pushed = Pushed::InRing;
-            if queue.is_open() {
-                if let Some(page) = queue.tx.next_page(len_bytes) {
-                    page.copy_from_slice(bytes);
-                    pushed = queue.tx.push_page(len_bytes, offload);
-                } else {
-                    let _dropped = queue.tx.send(&[bytes], offload);
-                }
-                queue.publish()?;
+            if !queue.is_open() {
+                return Ok(queue.tx.drop_packet());
             }
+            let pushed = if let Some(page) = queue.tx.next_page(len_bytes) {
+                page.copy_from_slice(bytes);
+                queue.tx.push_page(len_bytes, offload)
+            } else if let Ok(Some(())) = queue.tx.send(&[bytes], offload) {
+                Pushed::InRing
+            } else {
+                queue.tx.drop_packet()
+            };
+            queue.publish()?;
             Ok(pushed)
         });
         self.large = large;

@@ -2,6 +2,9 @@
 
 use core::time::Duration;
 
+/// How often something may go wrong in a row before that costs a pause.
+const FORGIVEN: u32 = 2;
+
 /// Refusals in a row, and when the next try is due: twice as long after each.
 #[derive(Debug)]
 pub(super) struct Backoff {
@@ -26,6 +29,16 @@ impl Backoff {
         let pause_ns = self.first_ns.saturating_mul(1 << self.failures.min(30));
         self.failures = self.failures.saturating_add(1);
         self.next_ns = now_ns.saturating_add(pause_ns.min(self.max_ns));
+    }
+
+    /// It went wrong, which happens once or twice without anything being wrong: the first
+    /// [`FORGIVEN`] in a row are tried again at once.
+    pub(super) fn fail_lightly(&mut self, now_ns: u64) {
+        if self.failures < FORGIVEN {
+            self.failures += 1;
+        } else {
+            self.fail(now_ns);
+        }
     }
 
     /// It was not refused.
@@ -69,5 +82,17 @@ mod tests {
         assert_eq!(backoff.due_ns(u64::MAX - 1), Some(u64::MAX));
         backoff.reset();
         assert_eq!((backoff.failures(), backoff.due_ns(0)), (0, None));
+    }
+
+    #[test]
+    fn what_happens_once_costs_no_pause() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        for _ in 0..FORGIVEN {
+            backoff.fail_lightly(5);
+            assert_eq!(backoff.due_ns(5), None);
+        }
+        backoff.fail_lightly(5);
+        assert_eq!(backoff.due_ns(5), Some(4_000_000_005));
+        assert_eq!(backoff.failures(), FORGIVEN + 1);
     }
 }

@@ -30,6 +30,60 @@ pub enum Fault {
     Quarantine,
     /// Another driver of this guest's has the device.
     Taken,
+    /// The backend ended soon after it was connected, again and again.
+    Ended,
+    /// The backend has ended and is not to stay: the toolstack takes the device away.
+    TakenAway,
+    /// A node of the device's own directory has a value that it cannot have.
+    Device {
+        /// Its name.
+        key: &'static str,
+        /// Its value.
+        value: Quote,
+    },
+}
+
+/// The beginning of a value, for people to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Quote {
+    bytes: [u8; Self::MAX_BYTES],
+    /// Of the whole value.
+    len_bytes: usize,
+}
+
+impl Quote {
+    /// How much of a value is kept.
+    pub const MAX_BYTES: usize = 24;
+
+    /// Of this value.
+    pub fn new(value: &[u8]) -> Self {
+        let mut bytes = [0; Self::MAX_BYTES];
+        for (kept, byte) in bytes.iter_mut().zip(value) {
+            *kept = *byte;
+        }
+        Self {
+            bytes,
+            len_bytes: value.len(),
+        }
+    }
+}
+
+impl core::fmt::Display for Quote {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let kept = self.bytes.get(..self.len_bytes).unwrap_or(&self.bytes);
+        let more = if self.len_bytes > Self::MAX_BYTES {
+            "..."
+        } else {
+            ""
+        };
+        write!(f, "\"{}{more}\"", kept.escape_ascii())
+    }
+}
+
+impl core::fmt::Debug for Quote {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
 }
 
 impl core::fmt::Display for Fault {
@@ -50,6 +104,13 @@ impl core::fmt::Display for Fault {
             ),
             Self::Quarantine => f.write_str("earlier backends keep too many of its pages"),
             Self::Taken => f.write_str("another driver of this guest has the device"),
+            Self::Ended => f.write_str("the backend ends as soon as it is connected"),
+            Self::TakenAway => f.write_str(
+                "the toolstack takes it away (its backend has ended, and is not to stay)",
+            ),
+            Self::Device { key, value } => {
+                write!(f, "the device's {key}, {value}, makes no sense")
+            }
         }
     }
 }
@@ -71,5 +132,25 @@ impl From<event_channels::Error> for Fault {
 impl From<hypercall_abi::io::ring::Broken> for Fault {
     fn from(_: hypercall_abi::io::ring::Broken) -> Self {
         Self::Ring
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn values_are_quoted_as_far_as_they_are_kept() {
+        for (value, shown) in [
+            (&b""[..], r#""""#),
+            (b"0.0", r#""0.0""#),
+            (b"\xff\n\"", r#""\xff\n\"""#),
+            (&[b'7'; 24], r#""777777777777777777777777""#),
+            (&[b'7'; 25], r#""777777777777777777777777...""#),
+        ] {
+            assert_eq!(Quote::new(value).to_string(), shown);
+        }
     }
 }

@@ -12,15 +12,20 @@
 //! driver that found its backend lying. What is next is decided by one function,
 //! [`handshake::step`].
 
+mod agree;
 mod attendant;
 mod backoff;
 mod discovery;
+mod ending;
 mod fault;
+mod find;
 pub mod handshake;
+mod inbox;
 mod nodes;
 mod offer;
 mod pause;
 mod serve;
+mod session;
 mod status;
 
 use alloc::{format, string::String, vec::Vec};
@@ -40,7 +45,7 @@ pub use crate::granted_buf::MAX_QUARANTINED_PAGES;
 
 pub(crate) use attendant::{Attendant, Requests, Service};
 pub use discovery::{Change, Discovery};
-pub use fault::Fault;
+pub use fault::{Fault, Quote};
 pub use offer::{Key, KeyName, Nodes, Offer, Trust, Trusted};
 pub use pause::TimedOut;
 pub use status::Status;
@@ -111,7 +116,7 @@ impl<'g, P: Platform> Bus<'g, P> {
     /// [`MAX_QUARANTINED_PAGES`] of them that were to be given back, [`serve`](Self::serve)
     /// makes no connection.
     pub fn owner_of(&self, kind: &str, id: &str) -> Owner {
-        Owner::named(&serve::directory_of(kind, id))
+        Owner::named(&session::directory_of(kind, id))
     }
 
     /// The devices of a kind (`vbd`, `vif`) that there are now, by their
@@ -209,9 +214,12 @@ pub trait Frontend {
     /// [`Stop::Lost`] comes as soon as that is so. [`Stop::Broken`] and [`Stop::Closed`]
     /// come after it, when the store has answered that it holds the frontend's state: who
     /// is told by the driver finds in the store what it was told.
+    ///
+    /// [`Stop::Lost`] also comes when there is to be a connection after all: a device that
+    /// was gone is there again, or a backend that was out of order was made anew.
     fn stop(&self, why: Stop);
 
-    /// The connection could not be made, for this reason, so many times in a row: the bus
+    /// The connection could not be made, or ended at once, for this reason, so many times in a row: the bus
     /// tries again after a pause.
     fn retrying(&self, why: Fault, attempts: u32) {
         let _ = (why, attempts);

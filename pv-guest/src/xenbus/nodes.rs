@@ -9,12 +9,12 @@ use core::time::Duration;
 
 use futures_util::future::join_all;
 use hypercall_abi::{DomId, Errno, io::xenbus::XenbusState, platform::Platform};
-use xenstore_client::{Error, ErrorKind, InTurn, Ring, Turn, value};
+use xenstore_client::{Error, ErrorKind, InTurn, Path, Ring, Turn, value};
 
 use super::{
-    Fault, Frontend, Key, Nodes, Offer, TimedOut,
+    Fault, Frontend, Key, Nodes, Offer, Quote, TimedOut,
     handshake::{Online, Seen},
-    serve::Session,
+    session::Session,
 };
 
 /// How often a transaction that meets others is tried before there is a pause.
@@ -24,9 +24,46 @@ const TURN_LOOK: Duration = Duration::from_millis(250);
 
 /// A device's directory.
 pub(super) struct Found {
-    /// Where its backend is, and who has it.
-    pub(super) backend: Option<(String, DomId)>,
+    pub(super) place: Place,
     pub(super) state: Option<XenbusState>,
+}
+
+/// Where a device's backend is.
+pub(super) enum Place {
+    /// There is no such device, or not all of it yet.
+    Nowhere,
+    /// There, and this domain has it.
+    At(String, DomId),
+    /// That cannot be.
+    Nonsense(Fault),
+}
+
+impl Place {
+    fn read(path: Option<Vec<u8>>, domid: Option<Vec<u8>>) -> Self {
+        let nonsense = |key, value: &[u8]| {
+            let value = Quote::new(value);
+            Self::Nonsense(Fault::Device { key, value })
+        };
+        let (Some(path), Some(domid)) = (path, domid) else {
+            return Self::Nowhere;
+        };
+        let Some(text) = value::text(&path).filter(|text| Path::new(text).is_ok()) else {
+            return nonsense("backend", &path);
+        };
+        match value::parse_c_int(&domid).map(u16::try_from) {
+            Some(Ok(domid)) => Self::At(text.into(), DomId(domid)),
+            _ => nonsense("backend-id", &domid),
+        }
+    }
+}
+
+/// What the store has as the frontend's state, if the device is still the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// What was written last.
+    AsSaid,
+    /// Anything: nothing was written, or it is not known whether it was.
+    Anything,
 }
 
 /// What became of what was to be written.
@@ -52,10 +89,8 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
             *place = value?;
         }
         let [path, domid, state] = found;
-        let path = path.as_deref().and_then(value::text).map(String::from);
-        let domid = domid.and_then(|text| value::parse(&text).map(DomId));
         Ok(Found {
-            backend: path.filter(|path| !path.is_empty()).zip(domid),
+            place: Place::read(path, domid),
             state: state.and_then(|text| value::parse(&text).map(XenbusState)),
         })
     }
@@ -131,7 +166,7 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
 
     /// Begins a transaction in which the device is there, as it was when it was looked at;
     /// `None`: it is not. What was taken away is not brought back by a write.
-    async fn begin_in_device(&self) -> Result<Option<InTurn<'g, Ring<'g, P>>>, Error> {
+    async fn begin_in_device(&self, held: Held) -> Result<Option<InTurn<'g, Ring<'g, P>>>, Error> {
         let transaction = self.wait_for_turn().await.begin().await?;
         let tree = **transaction;
         let [backend, state] = ["backend", "state"].map(|name| format!("{}/{name}", self.own));
@@ -140,19 +175,19 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
         let state = state.and_then(|text| value::parse(&text).map(XenbusState));
         let known = self.backend.as_ref().map(|backend| backend.path.as_str());
         let is_same = there.as_deref().and_then(value::text) == known;
-        let is_ours = self.said.is_none() || self.unsaid.is_some() || state == self.said;
+        let is_ours = held == Held::Anything || state == self.said;
         Ok((is_same && is_ours).then_some(transaction))
     }
 
     /// Writes keys and state, and removes all other keys that the protocol has, at once.
-    pub(super) async fn write(&self, keys: &[Key]) -> Result<Written, Error> {
+    pub(super) async fn write(&self, keys: &[Key], held: Held) -> Result<Written, Error> {
         debug_assert!(
             keys.iter().all(|key| is_known::<F>(&key.name)),
             "FRONTEND_KEYS of {} lacks one of {keys:?}",
             F::KIND
         );
         for _ in 0..TRIES {
-            let Some(transaction) = self.begin_in_device().await? else {
+            let Some(transaction) = self.begin_in_device(held).await? else {
                 return Ok(Written::NoDevice);
             };
             let tree = **transaction;
@@ -186,22 +221,23 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
 
     /// Writes the frontend's state, unless the device is not there any more.
     pub(super) async fn say(&mut self, state: XenbusState) -> Result<(), Error> {
-        if self.backend.is_some() {
-            let written = self.put_state(state).await;
-            if written.is_err() {
-                // It may have been written, and is written again.
-                self.unsaid = Some(state);
-            }
-            written?;
+        if self.backend.is_none() {
+            self.unsaid = None;
+            return Ok(());
         }
-        (self.said, self.unsaid) = (Some(state), None);
+        // Until the store answers it may have been written or not, and if that is never known
+        // it is written again.
+        let held = core::mem::replace(&mut self.held, Held::Anything);
+        self.unsaid = Some(state);
+        self.put_state(state, held).await?;
+        (self.said, self.unsaid, self.held) = (Some(state), None, Held::AsSaid);
         Ok(())
     }
 
-    async fn put_state(&self, state: XenbusState) -> Result<(), Error> {
+    async fn put_state(&self, state: XenbusState, held: Held) -> Result<(), Error> {
         let path = format!("{}/state", self.own);
         for _ in 0..TRIES {
-            let Some(transaction) = self.begin_in_device().await? else {
+            let Some(transaction) = self.begin_in_device(held).await? else {
                 // Seen when the device is looked for the next time.
                 return Ok(());
             };

@@ -84,8 +84,9 @@ pub struct Offer {
 /// Whose word a frontend takes for whether its backend is to be trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// The toolstack's (`trusted` in the device's directory): only 0 means no. It is what
-    /// Linux's frontends do unless they are told otherwise (`xen_blkfront.trusted`).
+    /// The toolstack's (`trusted` in the device's directory): only 0 means no, also with
+    /// something behind it. It is what Linux's frontends do unless they are told otherwise
+    /// (`xen_blkfront.trusted`).
     #[default]
     Toolstack,
     /// Nobody's: no backend is trusted.
@@ -107,8 +108,9 @@ impl Trust {
 
     /// Whether the backend of this offer is trusted.
     pub fn of(self, offer: &Offer) -> Trusted {
-        match (self, offer.own.number(Self::KEY)) {
-            (Self::Nobody, _) | (_, Ok(Some(0_u32))) => Trusted::No,
+        let told = offer.own.0.get(Self::KEY);
+        match (self, told.and_then(|value| value::leading_number(value))) {
+            (Self::Nobody, _) | (_, Some(0)) => Trusted::No,
             (Self::Toolstack, _) => Trusted::Yes,
         }
     }
@@ -184,6 +186,27 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), value.to_vec())),
         )
+    }
+
+    #[test]
+    fn only_zero_is_not_to_be_trusted() {
+        for (value, trusted) in [
+            (&b"0"[..], Trusted::No),
+            (b"0\n", Trusted::No),
+            (b"00", Trusted::No),
+            (b"0x0", Trusted::No),
+            (b"1", Trusted::Yes),
+            (b"", Trusted::Yes),
+            (b"no", Trusted::Yes),
+        ] {
+            let offer = Offer {
+                domid: DomId(0),
+                backend: Nodes::default(),
+                own: nodes(&[(Trust::KEY, value)]),
+            };
+            assert_eq!(Trust::Toolstack.of(&offer), trusted, "{value:?}");
+            assert_eq!(Trust::Nobody.of(&offer), Trusted::No);
+        }
     }
 
     #[test]

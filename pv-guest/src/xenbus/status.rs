@@ -11,7 +11,8 @@ pub enum Status {
     /// There is no connection yet, or no longer: whoever needs one waits.
     Connecting,
     /// There is none because of this fault, which may pass; it was met so many times in a
-    /// row. The connection is tried again after a pause, and whoever needs one waits.
+    /// row. The connection, or its end when it is closed, is tried again after a pause, and
+    /// whoever needs one waits.
     Retrying {
         /// Why.
         fault: Fault,
@@ -20,11 +21,12 @@ pub enum Status {
     },
     /// It works.
     Connected,
-    /// The backend misbehaved: nothing works until the connection is made anew.
+    /// The backend misbehaved, or is not to stay: nothing works until the connection is made
+    /// anew.
     Broken(Fault),
     /// There is no such device: nothing works until there is one again.
     Gone,
-    /// It was closed.
+    /// It was closed, and the store says so, unless it refused that for good.
     Closed,
 }
 

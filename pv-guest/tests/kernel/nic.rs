@@ -38,7 +38,7 @@ pub(crate) fn with_nic<T>(
     let tap = xen.tap("xenbr0");
     let host = Host { xen, id, tap };
     let outcome = domain.run(|domain| {
-        let value = kernel::run_until(domain, Some(60_000_000_000), async |bus: Bus<'_, _>| {
+        let value = kernel::run_until(domain, Some(3_000_000_000_000), async |bus: Bus<'_, _>| {
             let ids = bus.devices("vif").await.unwrap();
             assert_eq!(ids, ["0"]);
             main(&host, Nic::new(bus, ids[0].as_str(), wanted)).await

@@ -75,6 +75,8 @@ pub(crate) struct Store {
     latency_ns: u64,
     /// When it looks at what these have asked.
     due_ns: BTreeMap<DomId, u64>,
+    /// So many requests more are refused, for this reason.
+    refused: Option<(u64, StoreError)>,
 }
 
 /// The directory of a domain.
@@ -115,6 +117,13 @@ impl World {
 }
 
 impl Store {
+    /// Why the next request is refused, if it is to be.
+    fn next_refused(&mut self) -> Option<StoreError> {
+        let (left, why) = self.refused.as_mut()?;
+        *left = left.checked_sub(1)?;
+        Some(*why)
+    }
+
     /// A domain is there: it gets its directory.
     pub(crate) fn introduce(&mut self, domid: DomId) {
         let home = home(domid);
@@ -332,6 +341,11 @@ impl Xen {
     /// domain does; at first it answers within the hypercall that notifies it.
     pub fn set_store_latency(&self, latency_ns: u64) {
         self.0.lock().store.latency_ns = latency_ns;
+    }
+
+    /// Refuses the next so many requests of guests.
+    pub fn store_refuse(&self, requests: u64, why: StoreError) {
+        self.0.lock().store.refused = Some((requests, why));
     }
 
     /// How often a domain changed something, in a transaction or not.

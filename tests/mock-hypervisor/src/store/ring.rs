@@ -172,7 +172,8 @@ impl World {
         state.store.take();
         while let Some((header, payload)) = self.store_request(domid) {
             let tx = header.tx_id;
-            let refused = self.store_refuses(header.r#type);
+            let refused = self.store.next_refused();
+            let refused = refused.or_else(|| self.store_refuses(header.r#type));
             let answer = match refused {
                 Some(error) => {
                     if header.r#type == XsMessageType::TRANSACTION_END {

@@ -19,6 +19,8 @@ pub enum StoreError {
     EEXIST,
     /// The transaction met another.
     EAGAIN,
+    /// Not now.
+    EBUSY,
     /// More than a domain may have.
     ENOSPC,
     /// Longer than a message may be.

@@ -1,0 +1,401 @@
+//! The handshake of devices with backends that flap, a store that refuses, and toolstacks
+//! that give and take.
+
+mod kernel;
+
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, select_biased};
+use hypercall_abi::DomId;
+use mock_hypervisor::{
+    Config, DiskConfig, DiskId, Domain, Mischief, NicConfig, Outcome, StoreError, Time, Xen,
+};
+use pv_guest::{
+    blkfront::{self, Disk, Error, Sector, Status},
+    netfront::{self, Nic},
+    xenbus::{Bus, Fault, Quote, TimedOut},
+    xenstore_client::ErrorKind,
+};
+
+/// The first domain of a host.
+const GUEST: DomId = DomId(1);
+const SECOND: Duration = Duration::from_secs(1);
+const DISK: &str = "/local/domain/1/device/vbd/51712";
+const BACKEND: &str = "/local/domain/0/backend/vbd/1/51712";
+
+/// Runs a guest that has a bus, in virtual time.
+fn with_bus<T>(main: impl for<'g> AsyncFnOnce(&Xen, Bus<'g, &'g Domain>) -> T) -> T {
+    let xen = Xen::new(Time::Virtual);
+    let config = Config {
+        memory_mib: 16,
+        ..Config::default()
+    };
+    let domain = xen.domain(config).unwrap();
+    let host = xen.clone();
+    let outcome = domain.run(|domain| {
+        kernel::run_until(domain, None, async |bus: Bus<'_, _>| main(&host, bus).await)
+            .unwrap()
+            .unwrap()
+    });
+    match outcome {
+        Outcome::Returned(value) => value,
+        Outcome::Shutdown(shutdown) => panic!("{shutdown:?}"),
+    }
+}
+
+fn attach(xen: &Xen) -> DiskId {
+    let config = DiskConfig {
+        vdev: 51712,
+        sectors: 64,
+        ..DiskConfig::default()
+    };
+    xen.attach_disk(GUEST, config)
+}
+
+fn disk<'g>(bus: Bus<'g, &'g Domain>) -> Disk<'g, &'g Domain> {
+    Disk::new(bus, "51712", blkfront::Config::default())
+}
+
+fn state(xen: &Xen) -> Option<String> {
+    let value = xen.store_read(&format!("{DISK}/state")).ok()?;
+    Some(String::from_utf8(value).unwrap())
+}
+
+/// Looks after the disk for so long.
+async fn serve(bus: Bus<'_, &Domain>, disk: &Disk<'_, &Domain>, time: Duration) {
+    let _closed = bus.timeout(time, disk.serve()).await;
+}
+
+/// How long it takes until the disk is ready.
+async fn time_to_ready(bus: Bus<'_, &Domain>, disk: &Disk<'_, &Domain>) -> Duration {
+    let begun_ns = bus.now_ns();
+    disk.status_change(Status::Connected).await;
+    disk.ready_within(200 * SECOND).await.unwrap();
+    Duration::from_nanos(bus.now_ns() - begun_ns)
+}
+
+#[test]
+fn a_backend_that_connects_and_ends_is_not_asked_without_end() {
+    with_bus(async |xen, bus| {
+        let id = attach(xen);
+        xen.set_store_latency(100_000);
+        let disk = disk(bus);
+        let before = xen.store_changes(GUEST);
+        let begun_ns = bus.now_ns();
+        let mut ends = 0;
+        let mut why = None;
+        while bus.now_ns() - begun_ns < 120_000_000_000 {
+            serve(bus, &disk, Duration::from_millis(5)).await;
+            if xen.disk_is_connected(id) {
+                xen.restart_disk(id);
+                ends += 1;
+            }
+            if let Status::Retrying { fault, attempts } = disk.status() {
+                why = Some((fault, attempts));
+            }
+        }
+        let changes = xen.store_changes(GUEST) - before;
+        assert!((20..120).contains(&changes), "{changes} writes in 120 s");
+        assert!((4..10).contains(&ends), "{ends} connections");
+        assert_eq!(why, Some((Fault::Ended, ends)));
+
+        // It is better now. What lasts for a while is right, and its next end is no failure.
+        disk.ready_within(100 * SECOND).await.unwrap();
+        serve(bus, &disk, 40 * SECOND).await;
+        for _ in 0..2 {
+            xen.restart_disk(id);
+            let took = time_to_ready(bus, &disk).await;
+            assert!(took < SECOND / 10, "{took:?}");
+        }
+    });
+}
+
+#[test]
+fn a_backend_that_lies_and_begins_anew_is_not_asked_without_end() {
+    with_bus(async |xen, bus| {
+        let id = attach(xen);
+        let disk = disk(bus);
+        let before = xen.store_changes(GUEST);
+        let begun_ns = bus.now_ns();
+        while bus.now_ns() - begun_ns < 120_000_000_000 {
+            serve(bus, &disk, Duration::from_millis(5)).await;
+            if xen.disk_is_connected(id) {
+                xen.disk_mischief(id, Mischief::Answer(77));
+                serve(bus, &disk, Duration::from_millis(5)).await;
+                xen.restart_disk(id);
+            }
+        }
+        let changes = xen.store_changes(GUEST) - before;
+        assert!((20..120).contains(&changes), "{changes} writes in 120 s");
+    });
+}
+
+#[test]
+fn a_watch_that_the_store_has_already_is_told_of_what_there_is() {
+    with_bus(async |xen, bus| {
+        attach(xen);
+        xen.store_refuse(1, StoreError::EEXIST);
+        let disk = disk(bus);
+        disk.ready_within(SECOND).await.unwrap();
+        let closed = bus.timeout(SECOND, disk.close()).await;
+        assert_eq!(closed, Ok(()));
+        assert_eq!(state(xen).as_deref(), Some("6"));
+    });
+}
+
+#[test]
+fn a_disk_is_closed_while_pages_are_waited_for() {
+    for reconnects in [false, true] {
+        with_bus(async |xen, bus| {
+            let config = DiskConfig {
+                vdev: 51712,
+                sectors: 64,
+                latency_ns: 1_000_000_000,
+                ..DiskConfig::default()
+            };
+            let id = xen.attach_disk(GUEST, config);
+            let disk = disk(bus);
+            disk.ready().await.unwrap();
+            xen.disk_mischief(id, Mischief::HoardAll);
+            let writes = async {
+                let _failed = bus
+                    .timeout(20 * SECOND, disk.write(Sector(1), &[1; 512]))
+                    .await;
+            };
+            let closes = async {
+                bus.sleep(SECOND / 20).await;
+                xen.restart_disk(id);
+                bus.sleep(SECOND / 20).await;
+                assert_eq!(disk.status(), Status::Connecting);
+                let begun_ns = bus.now_ns();
+                if reconnects {
+                    // It begins again, and waits again.
+                    let again = bus.timeout(SECOND, disk.reconnect()).await;
+                    assert_eq!(again, Err(TimedOut));
+                }
+                disk.close().await;
+                Duration::from_nanos(bus.now_ns() - begun_ns)
+            };
+            let ((), took) = futures_util::join!(writes, closes);
+            let most = if reconnects { SECOND } else { Duration::ZERO };
+            assert!(took < most + SECOND / 10, "{took:?}");
+            assert_eq!(disk.status(), Status::Closed);
+            assert_eq!(state(xen).as_deref(), Some("6"));
+        });
+    }
+}
+
+#[test]
+fn what_is_there_again_is_not_gone() {
+    with_bus(async |xen, bus| {
+        // The handle was made before its device.
+        let disk = disk(bus);
+        assert_eq!(disk.ready_within(SECOND).await, Err(Error::Gone));
+        for round in 0..2 {
+            let id = attach(xen);
+            // Its backend takes its time.
+            xen.disk_mischief(id, Mischief::State(1));
+            serve(bus, &disk, SECOND).await;
+            assert_eq!(disk.status(), Status::Connecting, "{round}");
+            let ready = disk.ready_within(SECOND).await;
+            assert_eq!(ready, Err(Error::NotReady(Status::Connecting)));
+            let written = async {
+                let written = disk.write(Sector(0), &[1; 512]).await;
+                assert_eq!(written, Ok(()));
+            };
+            let comes = async {
+                bus.sleep(SECOND).await;
+                xen.disk_mischief(id, Mischief::State(2));
+            };
+            futures_util::join!(written, comes);
+            xen.remove_disk(id);
+            serve(bus, &disk, SECOND).await;
+            assert_eq!(disk.status(), Status::Gone, "{round}");
+            // Asked for again, it is still gone.
+            assert_eq!(disk.reconnect().await, Err(Error::Gone));
+        }
+    });
+}
+
+#[test]
+fn an_interface_that_is_there_again_is_not_gone() {
+    with_bus(async |xen, bus| {
+        let nic = Nic::new(bus, "0", netfront::Config::default());
+        assert_eq!(nic.ready_within(SECOND).await, Err(netfront::Error::Gone));
+        let id = xen.attach_nic(GUEST, NicConfig::default());
+        xen.nic_mischief(id, Mischief::State(1));
+        let _closed = bus.timeout(SECOND, nic.serve()).await;
+        assert_eq!(nic.status(), Status::Connecting);
+        xen.nic_mischief(id, Mischief::State(2));
+        nic.ready_within(SECOND).await.unwrap();
+    });
+}
+
+#[test]
+fn another_backend_behind_the_same_id_is_waited_for() {
+    with_bus(async |xen, bus| {
+        attach(xen);
+        let disk = disk(bus);
+        disk.ready().await.unwrap();
+        let other = "/local/domain/0/backend/qdisk/1/51712";
+        for (key, value) in [("state", "1"), ("online", "1")] {
+            let path = format!("{other}/{key}");
+            xen.store_write(&path, value.as_bytes()).unwrap();
+            xen.store_share(&path, DomId(0), &[GUEST]).unwrap();
+        }
+        xen.store_write(&format!("{DISK}/backend"), other.as_bytes())
+            .unwrap();
+        xen.store_write(&format!("{DISK}/state"), b"1").unwrap();
+        serve(bus, &disk, SECOND).await;
+        assert_eq!(disk.status(), Status::Connecting);
+    });
+}
+
+#[test]
+fn a_broken_disk_is_waited_for_when_its_backend_is_made_anew() {
+    with_bus(async |xen, bus| {
+        let id = attach(xen);
+        let disk = disk(bus);
+        disk.ready().await.unwrap();
+        // What it says of its disk cannot be.
+        xen.disk_mischief(id, Mischief::Sectors("none"));
+        serve(bus, &disk, SECOND).await;
+        let broken = Status::Broken(Fault::Value("sectors"));
+        assert_eq!(disk.status(), broken);
+        let other = "/local/domain/0/backend/qdisk/1/51712";
+        xen.store_write(&format!("{other}/state"), b"1").unwrap();
+        xen.store_share(&format!("{other}/state"), DomId(0), &[GUEST])
+            .unwrap();
+        xen.store_write(&format!("{DISK}/backend"), other.as_bytes())
+            .unwrap();
+        serve(bus, &disk, SECOND).await;
+        assert_eq!(disk.status(), Status::Connecting);
+    });
+}
+
+#[test]
+fn a_refusal_of_what_is_to_go_is_told() {
+    with_bus(async |xen, bus| {
+        let id = attach(xen);
+        // The backend cannot serve it, and the toolstack takes it away.
+        xen.store_write(&format!("{DISK}/backend-id"), b"7")
+            .unwrap();
+        xen.store_write(&format!("{BACKEND}/online"), b"0").unwrap();
+        let disk = disk(bus);
+        let going = Error::Broken(Fault::TakenAway);
+        assert_eq!(bus.timeout(60 * SECOND, disk.ready()).await, Ok(Err(going)));
+        assert_eq!(state(xen).as_deref(), Some("6"));
+        assert!(going.to_string().contains("takes it away"), "{going}");
+        // Asked for again, it is so again.
+        let again = bus.timeout(60 * SECOND, disk.reconnect()).await;
+        assert_eq!(again, Ok(Err(going)));
+        xen.remove_disk(id);
+        serve(bus, &disk, SECOND).await;
+        assert_eq!(disk.status(), Status::Gone);
+    });
+}
+
+#[test]
+fn what_is_to_stay_after_all_is_connected() {
+    with_bus(async |xen, bus| {
+        attach(xen);
+        xen.store_write(&format!("{DISK}/backend-id"), b"7")
+            .unwrap();
+        xen.store_write(&format!("{BACKEND}/online"), b"0").unwrap();
+        let disk = disk(bus);
+        let going = Error::Broken(Fault::TakenAway);
+        assert_eq!(disk.ready_within(60 * SECOND).await, Err(going));
+        xen.store_write(&format!("{DISK}/backend-id"), b"0")
+            .unwrap();
+        xen.store_write(&format!("{BACKEND}/online"), b"1").unwrap();
+        serve(bus, &disk, 10 * SECOND).await;
+        assert_eq!(disk.status(), Status::Connected);
+    });
+}
+
+#[test]
+fn closed_is_not_said_before_the_store_says_so() {
+    with_bus(async |xen, bus| {
+        attach(xen);
+        let disk = disk(bus);
+        disk.ready().await.unwrap();
+        serve(bus, &disk, SECOND).await;
+        xen.store_refuse(u64::MAX, StoreError::EBUSY);
+        let closed = bus.timeout(60 * SECOND, disk.close()).await;
+        assert_eq!(closed, Err(TimedOut));
+        let Status::Retrying { fault, .. } = disk.status() else {
+            panic!("{:?}", disk.status());
+        };
+        let busy = ErrorKind::Server(hypercall_abi::Errno::EBUSY);
+        assert_eq!(fault, Fault::Store(busy));
+        assert_eq!(state(xen).as_deref(), Some("4"));
+        xen.store_refuse(0, StoreError::EBUSY);
+        let closed = bus.timeout(3 * SECOND, disk.serve()).await;
+        assert_eq!((closed, disk.status()), (Ok(()), Status::Closed));
+        assert_eq!(state(xen).as_deref(), Some("6"));
+    });
+}
+
+#[test]
+fn broken_is_not_said_before_the_store_says_so() {
+    with_bus(async |xen, bus| {
+        let id = attach(xen);
+        xen.set_store_latency(1_000_000);
+        let disk = disk(bus);
+        disk.ready().await.unwrap();
+        serve(bus, &disk, SECOND).await;
+        xen.disk_mischief(id, Mischief::Answer(77));
+        xen.store_refuse(40, StoreError::EBUSY);
+        let mut looked = 0;
+        while !matches!(disk.status(), Status::Broken(_)) {
+            assert!(looked < 100_000, "{:?}", disk.status());
+            looked += 1;
+            let mut sector = [0; 512];
+            select_biased! {
+                _ = disk.read(Sector(0), &mut sector).fuse() => {}
+                () = kernel::pause().fuse() => {}
+            }
+        }
+        assert_eq!(state(xen).as_deref(), Some("5"));
+    });
+}
+
+#[test]
+fn a_device_whose_keys_make_no_sense_says_which() {
+    for (key, value, is_right) in [
+        ("backend-id", "0x0", true),
+        ("backend-id", "-0", true),
+        ("backend-id", "00\n", true),
+        ("backend-id", "0.0", false),
+        ("backend-id", "-1", false),
+        ("backend-id", "65536", false),
+        ("backend-id", "", false),
+        ("backend", "", false),
+        ("backend", "//", false),
+        ("backend", "a b", false),
+    ] {
+        with_bus(async |xen, bus| {
+            attach(xen);
+            let path = format!("{DISK}/{key}");
+            let right = xen.store_read(&path).unwrap();
+            xen.store_write(&path, value.as_bytes()).unwrap();
+            let disk = disk(bus);
+            let ready = disk.ready_within(SECOND).await;
+            if is_right {
+                assert!(ready.is_ok(), "{key} {value:?}: {ready:?}");
+                return;
+            }
+            let quote = Quote::new(value.as_bytes());
+            let fault = Fault::Device { key, value: quote };
+            assert_eq!(ready, Err(Error::Broken(fault)));
+            let text = fault.to_string();
+            assert!(text.contains(key) && text.contains(&format!("{value:?}")));
+            let told = xen.store_read("/local/domain/1/error/device/vbd/51712/error");
+            assert_eq!(told, Ok(text.into_bytes()));
+            // The toolstack puts it right, and nobody has to ask for it.
+            xen.store_write(&path, &right).unwrap();
+            serve(bus, &disk, SECOND).await;
+            assert_eq!(disk.status(), Status::Connected, "{key} {value:?}");
+        });
+    }
+}
