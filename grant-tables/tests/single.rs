@@ -186,3 +186,11 @@ assert_not_impl_any!(Granted<'static, Domain, PeerWrites>: Clone, Copy);
 assert_not_impl_any!(Borrowed<'static, Domain, ReadWrite>: Clone, Copy);
 assert_not_impl_any!(grant_tables::Forwarded<'static, Domain>: Clone, Copy);
 assert_not_impl_any!(GrantTable<&'static Domain>: Clone, Copy);
+assert_not_impl_any!(grant_tables::Reserved<'static, Domain>: Clone, Copy);
+// What is copied is borrowed: its target for as long as the copy, by one.
+assert_impl_all!(grant_tables::CopyFrom<'static>: Send, Sync);
+assert_not_impl_any!(grant_tables::CopyFrom<'static>: Clone, Copy);
+// A grant that could not be ended goes where the grant does.
+assert_impl_all!(grant_tables::InUse<Granted<'static, Domain, PeerWrites>>: Send, Sync);
+assert_not_impl_any!(grant_tables::InUse<Granted<'static, OneThread, PeerWrites>>: Send, Sync);
+assert_not_impl_any!(grant_tables::InUse<Granted<'static, Domain, PeerWrites>>: Clone, Copy);

@@ -102,8 +102,13 @@ impl Errno {
 
     fn line_of(self, text: &'static str) -> Option<&'static str> {
         let index = Self::ALL.iter().position(|errno| *errno == self)?;
-        let line = text.as_bytes().split(|byte| *byte == b'\n').nth(index)?;
-        str::from_utf8(line).ok()
+        let bytes = text.as_bytes();
+        let mut ends = (0..bytes.len()).filter(|at| bytes.get(*at) == Some(&b'\n'));
+        let start = match index.checked_sub(1) {
+            Some(before) => ends.nth(before)? + 1,
+            None => 0,
+        };
+        text.get(start..ends.next().unwrap_or(bytes.len()))
     }
 }
 
@@ -159,16 +164,31 @@ errnos! {
 
 impl core::fmt::Debug for Errno {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        use core::fmt::Write as _;
+
         match self.name() {
             Some(name) => f.write_str(name),
-            None => write!(f, "Errno({})", u32::from(self.number())),
+            None => {
+                // By hand: all that knows numbers is a thousand bytes of an image.
+                f.write_str("Errno(")?;
+                let number = self.number();
+                for unit in [1_000, 100, 10, 1] {
+                    if number >= unit {
+                        f.write_char(char::from(b'0' + (number / unit % 10) as u8))?;
+                    }
+                }
+                f.write_str(")")
+            }
         }
     }
 }
 
 impl core::fmt::Display for Errno {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{} ({:?})", self.description(), self)
+        f.write_str(self.description())?;
+        f.write_str(" (")?;
+        core::fmt::Debug::fmt(self, f)?;
+        f.write_str(")")
     }
 }
 

@@ -313,6 +313,11 @@ impl<T> Untrusted<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use static_assertions::assert_not_impl_any;
+
+    // What was read is the reader's, and goes where its type does.
+    assert_not_impl_any!(Untrusted<*mut u8>: Send, Sync);
+    assert_not_impl_any!(crate::platform::Singletons: Clone, Copy);
 
     #[test]
     fn a_word_is_read_once_and_checked() {

@@ -104,7 +104,7 @@ pub struct Version {
 impl core::fmt::Display for Version {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         // An image with words for one size of numbers is smaller.
-        let (major, minor) = (u32::from(self.major), u32::from(self.minor));
+        let (major, minor) = (u64::from(self.major), u64::from(self.minor));
         write!(f, "{major}.{minor}")
     }
 }
@@ -114,9 +114,14 @@ impl core::fmt::Display for Version {
 pub struct Text<const N: usize>([u8; N]);
 
 impl<const N: usize> Text<N> {
+    /// The bytes up to the zero one.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.split(|byte| *byte == 0).next().unwrap_or(&[])
+    }
+
     /// The text up to its zero byte, and no further than it is UTF-8.
     pub fn as_str(&self) -> &str {
-        let bytes = self.0.split(|byte| *byte == 0).next().unwrap_or(&[]);
+        let bytes = self.as_bytes();
         match core::str::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => bytes

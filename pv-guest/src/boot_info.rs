@@ -38,6 +38,12 @@ impl GuestType {
     }
 }
 
+impl core::fmt::Display for GuestType {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// A ring that the toolstack set up: its page and its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingLocation {

@@ -11,6 +11,8 @@ use hypercall_abi::{
     xen::{SharedInfo, VcpuTimeInfo},
 };
 
+use crate::number::Decimal;
+
 /// What a guest's clock reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -67,7 +69,9 @@ impl fmt::Display for TscRate {
             RateSource::Nominal => "the processor's nominal rate",
             RateSource::Assumed => "assumed: nothing says it",
         };
-        write!(f, "{} kHz, {source}", self.khz)
+        Decimal(self.khz).fmt(f)?;
+        f.write_str(" kHz, ")?;
+        f.write_str(source)
     }
 }
 

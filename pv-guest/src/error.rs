@@ -80,15 +80,21 @@ pub enum Error {
 impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::StartInfo(what) => write!(f, "bad start information: {what}"),
-            Self::MemoryMap(error) => write!(f, "bad start information: {error}"),
-            Self::OutOfMemory(what) => write!(f, "not enough memory for {what}"),
-            Self::Hypercall { what, errno } => write!(f, "cannot {what}: {errno}"),
+            Self::StartInfo(what) => say(f, &["bad start information: ", what]),
+            Self::MemoryMap(error) => {
+                f.write_str("bad start information: ")?;
+                error.fmt(f)
+            }
+            Self::OutOfMemory(what) => say(f, &["not enough memory for ", what]),
+            Self::Hypercall { what, errno } => {
+                say(f, &["cannot ", what, ": "])?;
+                errno.fmt(f)
+            }
             Self::Console(error) => error.fmt(f),
             Self::Events(error) => error.show(f),
             Self::Grants(error) => error.show(f),
             Self::EndOfInput => f.write_str("the input ended"),
-            Self::NotSupported(what) => write!(f, "{what} is not available on this platform"),
+            Self::NotSupported(what) => say(f, &[what, " is not available on this platform"]),
             Self::Failed(what) => f.write_str(what),
         }
     }
@@ -136,6 +142,13 @@ impl From<core::fmt::Error> for Error {
     fn from(_: core::fmt::Error) -> Self {
         Self::Failed("the console takes no output")
     }
+}
+
+/// Writes some texts as they are: without what `{}` has for widths and precisions, which
+/// is a thousand bytes of an image.
+#[inline(never)]
+pub(crate) fn say(f: &mut core::fmt::Formatter<'_>, texts: &[&str]) -> core::fmt::Result {
+    texts.iter().try_for_each(|text| f.write_str(text))
 }
 
 /// Names what was asked of the hypervisor.

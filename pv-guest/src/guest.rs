@@ -1,6 +1,6 @@
 //! The guest, as it sees itself.
 
-use core::ptr::NonNull;
+use core::{fmt::Write as _, ptr::NonNull};
 
 use event_channels::{Choice, PortRef, Ports};
 use grant_tables::{GrantTable, Version};
@@ -16,6 +16,7 @@ use hypercall_abi::{
     version::{self, Text},
     xen::SharedInfo,
 };
+use spin::Once;
 
 use crate::{
     BootInfo, Current, Delivery, Error, GuestType,
@@ -24,6 +25,7 @@ use crate::{
     console::{self, ring::ConsoleRing},
     error::asking,
     events, grants,
+    number::Decimal,
 };
 
 /// The page that Xen and this guest share.
@@ -45,10 +47,16 @@ impl core::fmt::Display for HypervisorInfo {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(self.name)?;
         if let Some(version) = self.version {
-            write!(f, " {version}")?;
+            let (major, minor) = (u64::from(version.major), u64::from(version.minor));
+            write!(f, " {}.{}", Decimal(major), Decimal(minor))?;
         }
-        if let Some(extra) = &self.extraversion {
-            write!(f, "{extra}")?;
+        // ASCII, as whoever built Xen has typed it.
+        for byte in self.extraversion.iter().flat_map(|text| text.as_bytes()) {
+            f.write_char(if byte.is_ascii() {
+                char::from(*byte)
+            } else {
+                '?'
+            })?;
         }
         Ok(())
     }
@@ -62,25 +70,37 @@ const MAX_VCPUS: u32 = 512;
 pub struct Guest<P: Platform = Current> {
     platform: P,
     info: BootInfo,
-    text: &'static str,
+    text: Once<&'static str>,
     started_ns: u64,
-    shared: Option<SharedPage>,
+    own: Option<Own>,
+}
+
+/// What a boot of this crate's has found and set apart: memory that safe functions of
+/// the guest use. [`BootInfo`] has the same numbers, but anyone may make one.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    shared: SharedPage,
+    #[cfg(feature = "alloc")]
+    store: Option<RingLocation>,
 }
 
 impl<P: Platform> Guest<P> {
     /// The guest of a kernel that brought its own boot: `platform` is its
     /// memory, clock and trap, `info` what its loader handed over. Nothing is
-    /// set up, and nothing allocated but room for the text of a command line that
-    /// is no UTF-8.
+    /// set up or allocated.
+    ///
+    /// The places in `info` are told and not used: such a kernel makes its
+    /// [`Ports`], [`GrantTable`] and store client itself, as only it knows whose
+    /// those pages are; [`Guest::ports`], [`Guest::store`] and [`Guest::bus`] are
+    /// [`Error::NotSupported`].
     pub fn adopt(platform: P, info: BootInfo) -> Self {
         let started_ns = platform.now_ns();
-        let text = info.command_line.into_text(&platform);
         Self {
             platform,
-            text,
+            text: Once::new(),
             info,
             started_ns,
-            shared: None,
+            own: None,
         }
     }
 
@@ -93,7 +113,7 @@ impl<P: Platform> Guest<P> {
     /// or a critical section) they stay so, by the byte `evtchn_upcall_mask` of the
     /// first vCPU; and the words of ports belong to their [`Ports`].
     pub unsafe fn shared_info(&self) -> Option<PeerPtr<'static, SharedInfo>> {
-        self.shared.map(|page| page.0)
+        self.own.map(|own| own.shared.0)
     }
 
     /// The world beneath.
@@ -112,9 +132,11 @@ impl<P: Platform> Guest<P> {
     }
 
     /// The command line as a text. What is no UTF-8 in it is U+FFFD; its bytes,
-    /// and whether it may be cut, are in [`Guest::boot_info`].
-    pub const fn command_line(&self) -> &'static str {
+    /// and whether it may be cut, are in [`Guest::boot_info`]. Such a text takes memory
+    /// at the first call, for good.
+    pub fn command_line(&self) -> &'static str {
         self.text
+            .call_once(|| self.info.command_line.into_text(&self.platform))
     }
 
     /// The modules that came with the kernel.
@@ -229,8 +251,8 @@ impl Guest {
         choice: Choice,
         delivery: Delivery,
     ) -> Result<&'static Ports<Current>, Error> {
-        let shared = self.shared.ok_or(Error::NotSupported("event channels"))?;
-        events::start(shared.0, choice, delivery)
+        let own = self.own.ok_or(Error::NotSupported("event channels"))?;
+        events::start(own.shared.0, choice, delivery)
     }
 
     /// The guest's connection to the store, made at the first call.
@@ -240,7 +262,10 @@ impl Guest {
     #[cfg(feature = "alloc")]
     pub fn store(&self) -> Result<&'static crate::Store, Error> {
         let _ports = self.ports()?;
-        crate::store::start(self.boot_info().store)
+        let location = self.own.and_then(|own| own.store);
+        let location = location.ok_or(Error::NotSupported("the store"))?;
+        // SAFETY: a boot of this crate's has set it apart (`adopt_with_rings`).
+        unsafe { crate::store::start(location) }
     }
 
     /// The guest's devices, with all that their drivers need.
@@ -273,19 +298,30 @@ impl Guest {
         grants::start(version)
     }
 
-    /// [`Guest::adopt`], and makes the guest's console the kernel's.
-    pub(crate) fn adopt_with_console(
+    /// [`Guest::adopt`] of a domain whose pages are known, and makes its console the
+    /// kernel's.
+    ///
+    /// # Safety
+    /// `shared` is this domain's, and the rings of `info` are where its toolstack has
+    /// put them: whole pages that nothing else of this guest uses.
+    pub(crate) unsafe fn adopt_with_rings(
         platform: Current,
         info: BootInfo,
-        shared: Option<SharedPage>,
+        shared: SharedPage,
     ) -> Result<Self, Error> {
         if let Some(location) = info.console {
-            let ring = console_ring(platform, location, shared)
+            // SAFETY: the caller's promise.
+            let ring = unsafe { console_ring(platform, location, Some(shared)) }
                 .ok_or(Error::StartInfo("the console's page is not memory"))?;
             console::set(console::Device::Ring(ring));
         }
-        Ok(Self {
+        let own = Own {
             shared,
+            #[cfg(feature = "alloc")]
+            store: info.store,
+        };
+        Ok(Self {
+            own: Some(own),
             ..Self::adopt(platform, info)
         })
     }
@@ -311,14 +347,18 @@ pub(crate) unsafe fn place_shared_info(
 }
 
 /// The console's ring at a place that the toolstack told.
-pub(crate) fn console_ring(
+///
+/// # Safety
+/// The page there is shared with the console's daemon, and nothing else of this guest
+/// uses it.
+pub(crate) unsafe fn console_ring(
     platform: Current,
     location: RingLocation,
     shared: Option<SharedPage>,
 ) -> Option<ConsoleRing<Current>> {
     let page: NonNull<XenconsInterface> = Pages::page_of(&platform, location.gfn)?.cast();
-    // SAFETY: a whole page of the guest's, mapped for good, which the
-    // toolstack shares with the console's daemon and nobody else uses.
+    // SAFETY: a whole page of the guest's, mapped for good; the rest is the
+    // caller's promise.
     let page = unsafe { PeerPtr::new(page) };
     let port = PortRef::new(location.port, shared.map(|page| page.0));
     Some(ConsoleRing::new(platform, page, port))
@@ -345,4 +385,40 @@ fn processors() -> u32 {
         }
     }
     1
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::memory::MemoryMap;
+    use hypercall_abi::{Mfn, PAGE_SIZE, Port, xen::StartInfo};
+    use mock_hypervisor::{Config, Domain};
+    use std::boxed::Box;
+    use zerocopy::FromZeros;
+
+    /// Whoever can make a [`BootInfo`] can name any page in it.
+    #[test]
+    fn an_adopted_guest_writes_nowhere() {
+        let domain: &'static Domain = Box::leak(Box::new(Domain::new(Config::default()).unwrap()));
+        let page = domain.alloc(1).unwrap();
+        let gfn = Pages::gfn_of(domain, page).unwrap();
+        let mut start = StartInfo::new_zeroed();
+        start.magic[..14].copy_from_slice(b"xen-3.0-x86_64");
+        start.nr_pages = 1024;
+        (start.console.mfn, start.console.evtchn) = (Mfn(gfn.0), Port(1));
+        (start.store_mfn, start.store_evtchn) = (Mfn(gfn.0), Port(2));
+        let map = Box::leak(Box::new(MemoryMap::empty()));
+        let mut info = BootInfo::from_pv(Box::leak(Box::new(start)), None, map).unwrap();
+        info.store = info.console;
+        let guest: Guest = Guest::adopt(domain, info);
+        assert_eq!(guest.boot_info().store.unwrap().gfn, gfn);
+        assert!(matches!(guest.ports(), Err(Error::NotSupported(_))));
+        assert!(matches!(guest.store(), Err(Error::NotSupported(_))));
+        assert!(matches!(guest.bus(), Err(Error::NotSupported(_))));
+        crate::println!("nobody's console");
+        // SAFETY: nobody else has the page.
+        let bytes = unsafe { page.cast::<[u8; PAGE_SIZE]>().read() };
+        assert_eq!(bytes, [0; PAGE_SIZE]);
+    }
 }

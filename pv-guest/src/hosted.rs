@@ -18,7 +18,7 @@ use crate::{
     boot_info::{RingLocation, StartInfoPlace},
     console,
     guest::{SharedPage, console_ring, place_shared_info},
-    memory::boot_map,
+    memory::{boot_map, taken::Taken},
     power,
     sync::Upcalls,
     trap::{Frame, Outcome, Report, handle},
@@ -55,15 +55,16 @@ pub unsafe fn start(
     let start: &'static StartInfo = std::boxed::Box::leak(std::boxed::Box::new(start));
     // SAFETY: the caller's promise; the shared page is used as peer memory.
     let shared = unsafe { PeerPtr::new(shared_info) };
+    let mut taken = Taken::new();
+    if let Some(paddr) = platform.gfn_of(start_info.cast()).and_then(Gfn::address) {
+        taken.push(paddr, PAGE_SIZE as u64);
+    }
     if start.magic.starts_with(START_INFO_MAGIC_PREFIX) && start.console.mfn.0 != 0 {
-        // Whatever else is wrong can then be told.
         let location = RingLocation {
             gfn: start.console.mfn.into(),
             port: start.console.evtchn,
         };
-        if let Some(ring) = console_ring(platform, location, None) {
-            console::set(console::Device::Ring(ring));
-        }
+        early_console(platform, Some(location), &taken);
     }
     let place = StartInfoPlace(start_info.as_ptr().expose_provenance());
     let adopted = boot_map()
@@ -72,7 +73,7 @@ pub unsafe fn start(
             info.start_info = Some(place);
             info
         })
-        .and_then(|info| Guest::adopt_with_console(platform, info, Some(SharedPage(shared))));
+        .and_then(|info| adopt(platform, info, taken, shared));
     crate::entry::finish(adopted.and_then(main))
 }
 
@@ -89,10 +90,6 @@ pub unsafe fn start_pvh(platform: Current, paddr: u64, main: fn(Guest) -> Result
 fn adopt_pvh(platform: Current, paddr: u64) -> Result<Guest, Error> {
     const PAGE: u64 = PAGE_SIZE as u64;
     let console = RingLocation::of_console(&platform);
-    if let Some(ring) = console.and_then(|location| console_ring(platform, location, None)) {
-        // Whatever else is wrong can then be told.
-        console::set(console::Device::Ring(ring));
-    }
     let memory = |paddr: u64, len_bytes: usize| {
         let first = paddr / PAGE;
         let page = Pages::page_of(&platform, Gfn(first))?;
@@ -112,6 +109,9 @@ fn adopt_pvh(platform: Current, paddr: u64) -> Result<Guest, Error> {
         // and nobody writes it.
         Some(unsafe { core::slice::from_raw_parts(start.as_ptr(), len_bytes) })
     };
+    let mut taken = Taken::new();
+    taken.push_pvh(paddr, &memory);
+    early_console(platform, console, &taken);
     let mut info = BootInfo::from_pvh(paddr, &memory, GuestType::Pvh, boot_map()?, u64::MAX)?;
     info.console = console;
     info.store = RingLocation::of_store(&platform);
@@ -123,7 +123,30 @@ fn adopt_pvh(platform: Current, paddr: u64) -> Result<Guest, Error> {
     unsafe { place_shared_info(&platform, gfn) }?;
     // SAFETY: mapped for good, and used as peer memory.
     let shared = unsafe { PeerPtr::new(page.cast()) };
-    Guest::adopt_with_console(platform, info, Some(SharedPage(shared)))
+    adopt(platform, info, taken, shared)
+}
+
+/// Makes the console work before the rest of what the loader says is believed.
+fn early_console(platform: Current, location: Option<RingLocation>, taken: &Taken) {
+    let paddr = |location: &RingLocation| location.gfn.address();
+    let free = location.filter(|at| paddr(at).is_some_and(|paddr| !taken.has(paddr)));
+    // SAFETY: nothing else is known to lie there, and this process has no other pages of
+    // the domain's.
+    if let Some(ring) = free.and_then(|at| unsafe { console_ring(platform, at, None) }) {
+        console::set(console::Device::Ring(ring));
+    }
+}
+
+fn adopt(
+    platform: Current,
+    info: BootInfo,
+    mut taken: Taken,
+    shared: PeerPtr<'static, SharedInfo>,
+) -> Result<Guest, Error> {
+    taken.push_rings([info.console, info.store], |ring| Ok(ring.gfn.address()))?;
+    // SAFETY: those who call this have the page of this domain's; rings are where the
+    // toolstack says, where nothing else lies; the host's platform keeps them.
+    unsafe { Guest::adopt_with_rings(platform, info, SharedPage(shared)) }
 }
 
 /// What the host calls at an upcall.

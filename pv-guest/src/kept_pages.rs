@@ -140,3 +140,17 @@ impl<'g, P: Platform> Home<'g, P> {
         self.kept.give_back(self.connection, pages);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mock_hypervisor::Domain;
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+    type Platform = &'static Domain;
+
+    assert_impl_all!(KeptPages<'static, Platform>: Send, Sync);
+    assert_impl_all!(Lent<'static, Platform>: Send, Sync);
+    assert_not_impl_any!(KeptPages<'static, Platform>: Clone, Copy);
+    assert_not_impl_any!(Lent<'static, Platform>: Clone, Copy);
+}

@@ -29,9 +29,12 @@ pub mod memory;
 pub mod native;
 #[cfg(feature = "alloc")]
 pub mod netfront;
+mod number;
 pub mod power;
 #[cfg(feature = "alloc")]
 mod ring_pages;
+#[cfg(any(test, target_os = "none"))]
+mod set_once;
 #[cfg(feature = "alloc")]
 mod store;
 pub mod sync;

@@ -42,3 +42,18 @@ impl<P: Platform> RingMemory for RingPages<'_, P> {
         self.0.get(index).map(Granted::peer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hypercall_abi::io::ring::FrontRing;
+    use mock_hypervisor::Domain;
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+    type Platform = &'static Domain;
+
+    // A driver's task may run on any thread; the pages are one owner's.
+    assert_impl_all!(RingPages<'static, Platform>: Send, Sync);
+    assert_impl_all!(FrontRing<RingPages<'static, Platform>, 64>: Send, Sync);
+    assert_not_impl_any!(RingPages<'static, Platform>: Clone, Copy);
+}

@@ -13,14 +13,17 @@ pub type Store = Client<Ring<'static, Current>>;
 static STORE: Once<Store> = Once::new();
 
 /// Connects, once. The ports are set up.
-pub(crate) fn start(location: Option<RingLocation>) -> Result<&'static Store, Error> {
+///
+/// # Safety
+/// The page at `location` is shared with the store, and nothing else of this guest uses
+/// it.
+pub(crate) unsafe fn start(location: RingLocation) -> Result<&'static Store, Error> {
     STORE.try_call_once(|| {
-        let none = Error::NotSupported("the store");
-        let (location, ports) = location.zip(events::get()).ok_or(none)?;
+        let ports = events::get().ok_or(Error::NotSupported("the store"))?;
         let page = Pages::page_of(&crate::current(), location.gfn)
             .ok_or(Error::StartInfo("the store's page is not memory"))?;
-        // SAFETY: a whole page of the guest's, mapped for good, which the
-        // toolstack shares with the store and nobody else uses.
+        // SAFETY: a whole page of the guest's, mapped for good; the rest is the
+        // caller's promise.
         let page: PeerPtr<'static, XenstoreDomainInterface> = unsafe { PeerPtr::new(page.cast()) };
         let channel = Channel::adopt(ports, location.port)?;
         Ok(Client::new(Ring::new(page, channel)))

@@ -81,9 +81,11 @@ impl Moment {
 pub(crate) fn between(first: Moment, last: Moment) -> Option<TscRate> {
     let timer_ticks = u64::from(first.timer.checked_sub(last.timer)?);
     let tsc_ticks = last.middle().checked_sub(first.middle())?;
-    let khz = u128::from(tsc_ticks) * u128::from(TIMER_HZ);
-    let khz = khz.checked_div(u128::from(timer_ticks) * 1_000)?;
-    plausible(u64::try_from(khz).ok()?, RateSource::IntervalTimer)
+    let khz = tsc_ticks.checked_mul(TIMER_HZ)?;
+    plausible(
+        khz.checked_div(timer_ticks * 1_000)?,
+        RateSource::IntervalTimer,
+    )
 }
 
 #[cfg(test)]

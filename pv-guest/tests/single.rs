@@ -10,9 +10,13 @@ use pv_guest::{
     blkfront::{Disk, Volume},
     console::ring::ConsoleRing,
     executor::Executor,
+    memory::{FrameAllocator, MemoryMap},
     netfront::{Nic, Poller},
+    power::Watchdog,
     sync::{RawUpcallMutex, UpcallMutex},
-    xenbus::Bus,
+    time::Sleep,
+    trap::Report,
+    xenbus::{Bus, Discovery},
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -36,6 +40,24 @@ assert_impl_all!(Poller<'static, Platform>: Send);
 assert_not_impl_any!(Poller<'static, Platform>: Clone, Copy);
 assert_not_impl_any!(ConsoleRing<Platform>: Clone, Copy);
 assert_not_impl_any!(Guest: Clone, Copy);
+
+assert_impl_all!(Discovery<'static, Platform>: Send, Sync);
+assert_not_impl_any!(Discovery<'static, Platform>: Clone, Copy);
+assert_not_impl_any!(Store: Clone, Copy);
+
+// Whoever has frames to give out is one.
+assert_impl_all!(FrameAllocator<'static>: Send);
+assert_not_impl_any!(FrameAllocator<'static>: Clone, Copy);
+assert_impl_all!(MemoryMap: Send, Sync);
+assert_impl_all!(Report<'static>: Send, Sync);
+
+// A watchdog is fed where its platform may be used.
+assert_impl_all!(Watchdog<Platform>: Send, Sync);
+assert_not_impl_any!(Watchdog<Platform>: Clone, Copy);
+
+// A sleep is in the queue once.
+assert_impl_all!(Sleep: Send);
+assert_not_impl_any!(Sleep: Clone, Copy);
 
 // Holds of upcalls are counted for one vCPU: a guard ends on the one that took it.
 assert_not_impl_any!(MutexGuard<'static, RawUpcallMutex, u32>: Send);

@@ -9,7 +9,7 @@ entry!(main);
 fn main(guest: Guest) -> Result<(), Error> {
     println!(
         "hello from {} on {}",
-        guest.guest_type().name(),
+        guest.guest_type(),
         guest.hypervisor()
     );
     Ok(())

@@ -8,7 +8,7 @@ use core::fmt::{self, Write as _};
 use spin::Mutex;
 
 use super::{
-    CONSOLE, Device, LATE,
+    CONSOLE, Device, LATE, Terminal,
     late::{self, Part},
     output::Written,
     ring::{Broken, ConsoleRing},
@@ -36,24 +36,12 @@ pub(super) fn set(ring: &ConsoleRing<Current>) {
     SPARE.lock().ring = Some(ring.again());
 }
 
-/// A ring as a dying kernel writes to it; an error: its daemon has stopped.
-struct LastWords<'r>(&'r mut ConsoleRing<Current>);
-
-impl fmt::Write for LastWords<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        super::for_terminal(text, |bytes| match self.0.write_dying(bytes) {
-            Ok(Written::Yes) => Ok(()),
-            Ok(Written::No) | Err(_) => Err(fmt::Error),
-        })
-    }
-}
-
 /// Output of a kernel that cannot go on: a daemon that takes nothing is waited for a few
 /// seconds only. Then all of the message goes the emergency way.
 pub(crate) fn print_dying(args: fmt::Arguments<'_>) {
     if in_console(args).or_else(|| by_spare(args)) != Some(Written::Yes) {
         write_late(&mut Device::None);
-        let _infallible: fmt::Result = Device::None.write_fmt(args);
+        write_all(&mut Device::None, args);
     }
 }
 
@@ -69,7 +57,7 @@ fn in_console(args: fmt::Arguments<'_>) -> Option<Written> {
                 Device::Ring(ring) => last_words(ring, args),
                 other => {
                     write_late(other);
-                    let _infallible: fmt::Result = other.write_fmt(args);
+                    write_all(other, args);
                     Written::Yes
                 }
             });
@@ -92,7 +80,12 @@ fn by_spare(args: fmt::Arguments<'_>) -> Option<Written> {
     Some(last_words(ring, args))
 }
 
+fn write_all(device: &mut Device, args: fmt::Arguments<'_>) {
+    let _infallible: fmt::Result = Terminal::Device(device).write_fmt(args);
+}
+
 /// Writes what was kept, and then the last words.
+#[inline(never)]
 fn last_words(ring: &mut ConsoleRing<Current>, args: fmt::Arguments<'_>) -> Written {
     let mut place = [0; late::PART_BYTES];
     while let Some(Part::Bytes(len)) = LATE.try_lock().and_then(|mut late| late.take(&mut place)) {
@@ -100,7 +93,7 @@ fn last_words(ring: &mut ConsoleRing<Current>, args: fmt::Arguments<'_>) -> Writ
             break;
         }
     }
-    match LastWords(ring).write_fmt(args) {
+    match Terminal::LastWords(ring).write_fmt(args) {
         Ok(()) => Written::Yes,
         Err(_) => Written::No,
     }

@@ -61,10 +61,15 @@ impl Late {
             return (lost_bytes > 0).then_some(Part::Lost(lost_bytes));
         }
         let taken = self.len.min(PART_BYTES);
-        for (to, from) in place.iter_mut().zip(&self.bytes[..]).take(taken) {
+        for (to, from) in place.iter_mut().zip(&self.bytes).take(taken) {
             *to = *from;
         }
-        self.bytes.copy_within(taken.., 0);
+        for at in taken..self.len {
+            let byte = self.bytes.get(at).copied().unwrap_or_default();
+            if let Some(place) = self.bytes.get_mut(at - taken) {
+                *place = byte;
+            }
+        }
         self.len -= taken;
         Some(Part::Bytes(taken))
     }

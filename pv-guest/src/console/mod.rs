@@ -27,6 +27,7 @@ use spin::Mutex;
 use crate::{Current, Error, sync::UpcallMutex};
 use hypercall_abi::platform::Clock;
 use late::{Late, Part};
+use output::Written;
 use ring::ConsoleRing;
 
 #[cfg(feature = "log")]
@@ -55,6 +56,7 @@ static CONSOLE: Mutex<Device> = Mutex::new(Device::None);
 static LATE: UpcallMutex<Late> = UpcallMutex::new(Late::new());
 
 /// Makes `device` the kernel's console.
+#[inline(never)]
 pub(crate) fn set(device: Device) {
     if let Device::Ring(ring) = &device {
         last::set(ring);
@@ -129,8 +131,7 @@ fn write_late(console: &mut Device) {
         match part {
             Some(Part::Bytes(len)) => console.write(place.get(..len).unwrap_or(&[])),
             Some(Part::Lost(lost_bytes)) => {
-                let _infallible: fmt::Result =
-                    writeln!(console, "\n[console: {lost_bytes} bytes lost]");
+                output::notice(lost_bytes, &mut |part| console.write(part));
             }
             None => return,
         }
@@ -148,50 +149,59 @@ fn send_late() {
 }
 
 /// Writes as `write` does: now, or when the console is free.
-fn write_with(write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result) {
+fn write_with(write: impl FnOnce(&mut Terminal<'_>) -> fmt::Result) {
     let _infallible: fmt::Result = match CONSOLE.try_lock() {
-        Some(mut console) => console.message(|console| write(console)),
-        None => write(&mut Kept),
+        Some(mut console) => console.message(|console| write(&mut Terminal::Device(console))),
+        None => write(&mut Terminal::Kept),
     };
     send_late();
 }
 
-/// Text that is kept until the console is free.
-struct Kept;
-
-impl fmt::Write for Kept {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for_terminal(text, |bytes| {
-            LATE.lock().push(bytes);
-            Ok(())
-        })
-    }
+/// Where text goes: one type for all, since what writes formatted text to a type is code
+/// of its own for each.
+enum Terminal<'d> {
+    /// A device that takes all.
+    Device(&'d mut Device),
+    /// The ring of a kernel that dies. An error: its daemon has stopped.
+    LastWords(&'d mut ConsoleRing<Current>),
+    /// What is kept until the console is free.
+    Kept,
 }
 
-/// Hands text on in pieces, as a terminal wants it.
-fn for_terminal(text: &str, mut write: impl FnMut(&[u8]) -> fmt::Result) -> fmt::Result {
-    // It wants both characters; a Linux process has one in between.
-    if cfg!(not(target_os = "none")) {
-        return write(text.as_bytes());
-    }
-    for line in text.split_inclusive('\n') {
-        match line.strip_suffix('\n') {
-            Some(line) => {
-                write(line.as_bytes())?;
-                write(b"\r\n")?;
-            }
-            None => write(line.as_bytes())?,
+impl Terminal<'_> {
+    fn put(&mut self, bytes: &[u8]) -> fmt::Result {
+        match self {
+            Self::Device(device) => device.write(bytes),
+            Self::LastWords(ring) => match ring.write_dying(bytes) {
+                Ok(Written::Yes) => {}
+                Ok(Written::No) | Err(_) => return Err(fmt::Error),
+            },
+            Self::Kept => LATE.lock().push(bytes),
         }
+        Ok(())
     }
-    Ok(())
 }
 
-impl fmt::Write for Device {
+impl fmt::Write for Terminal<'_> {
+    /// A line's end is two characters for a terminal; a Linux process has one in between
+    /// that knows.
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for_terminal(text, |bytes| {
-            self.write(bytes);
-            Ok(())
-        })
+        let mut rest = text.as_bytes();
+        if cfg!(not(target_os = "none")) {
+            return self.put(rest);
+        }
+        while !rest.is_empty() {
+            let end = rest.iter().position(|byte| *byte == b'\n');
+            let (line, behind) = rest
+                .split_at_checked(end.unwrap_or(rest.len()))
+                .unwrap_or((rest, &[]));
+            self.put(line)?;
+            rest = behind.get(1..).unwrap_or(&[]);
+            if end.is_some() {
+                self.put(b"\r\n")?;
+            }
+        }
+        Ok(())
     }
 }
 

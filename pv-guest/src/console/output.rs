@@ -7,11 +7,10 @@
 //! again when it has taken half of what is in its ring. The first thing that either gets
 //! then is how many were lost.
 
-use core::fmt::{self, Write as _};
-
 use hypercall_abi::platform::Platform;
 
 use super::ring::{Broken, ConsoleRing};
+use crate::number::{Base, digits};
 
 /// How long a daemon may take nothing before output is dropped: longer than one takes to
 /// be started anew, or a busy host to come to it.
@@ -28,9 +27,6 @@ pub const DYING_NS: u64 = 60_000_000_000;
 const MIN_LOOKS: u32 = 100;
 /// Looks that it gets at most, where no clock goes on or it notifies without end.
 const MAX_LOOKS: u32 = 1 << 20;
-
-/// A message about lost bytes, at its longest.
-const NOTICE_BYTES: usize = 64;
 
 /// How long a daemon is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -113,22 +109,6 @@ enum State {
     Trickling,
     /// It has stopped while the kernel was dying: it is not waited for again.
     LeftBehind,
-}
-
-/// Text of a bounded length.
-struct Notice {
-    bytes: [u8; NOTICE_BYTES],
-    len: usize,
-}
-
-impl fmt::Write for Notice {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.len + text.len();
-        let place = self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?;
-        place.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
-    }
 }
 
 impl<P: Platform> ConsoleRing<P> {
@@ -271,18 +251,31 @@ impl<P: Platform> ConsoleRing<P> {
         if lost_bytes == 0 {
             return Ok(Told::Yes);
         }
-        let mut notice = Notice {
-            bytes: [0; NOTICE_BYTES],
-            len: 0,
-        };
-        let _fits = write!(notice, "\r\n[console: {lost_bytes} bytes lost]\r\n");
-        let text = notice.bytes.get(..notice.len).unwrap_or(&[]);
-        if self.put(text, self.patience(since_ns))? == 0 {
-            return Ok(Told::Yes);
+        let mut told = Ok(Told::Yes);
+        notice(lost_bytes, &mut |part| {
+            if told == Ok(Told::Yes) {
+                told = self
+                    .put(part, self.patience(since_ns))
+                    .map(|left| match left {
+                        0 => Told::Yes,
+                        _ => Told::No,
+                    });
+            }
+        });
+        if told == Ok(Told::No) {
+            self.stall.lost_bytes = lost_bytes;
         }
-        self.stall.lost_bytes = lost_bytes;
-        Ok(Told::No)
+        told
     }
+}
+
+/// What is said of lost bytes, in parts.
+#[inline(never)]
+pub(super) fn notice(lost_bytes: u64, say: &mut dyn FnMut(&[u8])) {
+    let (digits, start) = digits(lost_bytes, Base::Ten, 1);
+    say(b"\r\n[console: ");
+    say(digits.get(start..).unwrap_or(&[]));
+    say(b" bytes lost]\r\n");
 }
 
 /// Whether the last words are in the ring.
@@ -327,14 +320,5 @@ mod tests {
             wait.moved(now_ns);
         }
         assert_eq!(now_ns, DYING_NS);
-    }
-
-    #[test]
-    fn a_notice_fits() {
-        let mut notice = Notice {
-            bytes: [0; NOTICE_BYTES],
-            len: 0,
-        };
-        assert!(write!(notice, "\r\n[console: {} bytes lost]\r\n", u64::MAX).is_ok());
     }
 }

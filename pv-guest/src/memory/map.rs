@@ -4,6 +4,10 @@
 //! becomes a sorted list without overlaps, in which the more careful meaning
 //! of a byte wins: memory that any entry reserves is not used.
 
+use core::cmp::Ordering;
+
+use crate::number::{Decimal, Hex};
+
 /// What a range of memory is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MemoryKind {
@@ -56,8 +60,8 @@ pub struct MemoryMap {
 pub enum MapError {
     /// It has more than [`CAPACITY`] entries.
     TooLong,
-    /// An entry ends before it starts, or beyond 2^64.
-    BadEntry(MemoryRegion),
+    /// The entry that starts at this address ends before it.
+    BadEntry(u64),
     /// No entry is usable memory.
     NoMemory,
 }
@@ -65,12 +69,17 @@ pub enum MapError {
 impl core::fmt::Display for MapError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::TooLong => write!(f, "the memory map has more than {CAPACITY} entries"),
-            Self::BadEntry(r) => write!(
-                f,
-                "the memory map has an entry from {:#x} to {:#x}",
-                r.start, r.end
-            ),
+            Self::TooLong => {
+                let most = Decimal(CAPACITY as u64);
+                write!(f, "the memory map has more than {most} entries")
+            }
+            Self::BadEntry(start) => {
+                let start = Hex(*start, 1);
+                write!(
+                    f,
+                    "the memory map has an entry at {start} that ends before it"
+                )
+            }
             Self::NoMemory => f.write_str("the memory map has no usable memory"),
         }
     }
@@ -104,66 +113,76 @@ impl MemoryMap {
     pub fn set(&mut self, entries: impl IntoIterator<Item = MemoryRegion>) -> Result<(), MapError> {
         let mut raw = Self::empty();
         for entry in entries {
-            if entry.end < entry.start {
-                return Err(MapError::BadEntry(entry));
-            }
-            if entry.end > entry.start {
-                raw.push(entry)?;
-            }
+            raw.add(entry)?;
         }
+        self.put_in_order(raw.regions())
+    }
+
+    fn add(&mut self, entry: MemoryRegion) -> Result<(), MapError> {
+        match entry.end.cmp(&entry.start) {
+            Ordering::Less => Err(MapError::BadEntry(entry.start)),
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => self.push(entry),
+        }
+    }
+
+    /// Walks the borders of all entries from low to high; between two borders
+    /// the most careful kind of those that cover the stretch wins.
+    fn put_in_order(&mut self, raw: &[MemoryRegion]) -> Result<(), MapError> {
         self.len = 0;
-        self.flatten(&raw)?;
+        let mut start = 0;
+        loop {
+            // Plain loops: this runs once, and its size counts.
+            let mut end = start;
+            for region in raw {
+                for border in [region.start, region.end] {
+                    if border > start && (end == start || border < end) {
+                        end = border;
+                    }
+                }
+            }
+            if end == start {
+                break;
+            }
+            let mut kind = None;
+            for region in raw {
+                if region.start <= start && region.end >= end {
+                    kind = kind.max(Some(region.kind));
+                }
+            }
+            if let Some(kind) = kind {
+                self.push_merging(MemoryRegion { start, end, kind })?;
+            }
+            start = end;
+        }
         match self.ram_bytes() {
             0 => Err(MapError::NoMemory),
             _ => Ok(()),
         }
     }
 
-    /// Walks the borders of all entries from low to high; between two borders
-    /// the most careful kind of those that cover the stretch wins.
-    fn flatten(&mut self, raw: &Self) -> Result<(), MapError> {
-        let mut at = 0;
-        while let Some(next) = raw
-            .iter()
-            .flat_map(|r| [r.start, r.end])
-            .filter(|border| *border > at)
-            .min()
-        {
-            let kind = raw
-                .iter()
-                .filter(|r| r.start <= at && r.end >= next)
-                .map(|r| r.kind)
-                .max();
-            if let Some(kind) = kind {
-                self.push_merging(MemoryRegion {
-                    start: at,
-                    end: next,
-                    kind,
-                })?;
-            }
-            at = next;
-        }
-        Ok(())
-    }
-
     /// Takes usable memory away from the top until no more than `limit_bytes` are left:
     /// what lies above is in no region then.
     pub fn limit_ram(&mut self, limit_bytes: u64) {
         let mut left = limit_bytes & !(hypercall_abi::PAGE_SIZE as u64 - 1);
-        let mut raw = Self::empty();
-        for region in self.iter() {
+        let mut kept = 0;
+        for index in 0..self.len {
+            let Some(region) = self.regions.get_mut(index) else {
+                break;
+            };
             let mut region = *region;
             if region.kind == MemoryKind::Ram {
                 region.end = region.end.min(region.start.saturating_add(left));
                 left = left.saturating_sub(region.len_bytes());
             }
-            // As many as there were.
-            let _room: Result<(), MapError> = raw.push(region);
+            if region.len_bytes() > 0
+                && let Some(slot) = self.regions.get_mut(kept)
+            {
+                *slot = region;
+                kept += 1;
+            }
         }
-        self.len = 0;
-        for region in raw.iter().filter(|region| region.len_bytes() > 0) {
-            let _room: Result<(), MapError> = self.push(*region);
-        }
+        self.len = kept;
     }
 
     fn push(&mut self, region: MemoryRegion) -> Result<(), MapError> {
@@ -187,22 +206,19 @@ impl MemoryMap {
         }
     }
 
+    #[inline(never)]
+    fn regions(&self) -> &[MemoryRegion] {
+        self.regions.get(..self.len).unwrap_or(&[])
+    }
+
     /// The regions from low to high.
     pub fn iter(&self) -> impl Iterator<Item = &MemoryRegion> + Clone {
-        self.regions.iter().take(self.len)
+        self.regions().iter()
     }
 
     /// The usable regions from low to high, cut down to whole pages.
     pub fn ram(&self) -> impl Iterator<Item = MemoryRegion> + Clone + '_ {
-        const PAGE: u64 = hypercall_abi::PAGE_SIZE as u64;
-        self.iter()
-            .filter(|r| r.kind == MemoryKind::Ram)
-            .map(|r| MemoryRegion {
-                start: r.start.checked_next_multiple_of(PAGE).unwrap_or(r.end),
-                end: r.end & !(PAGE - 1),
-                ..*r
-            })
-            .filter(|r| r.start < r.end)
+        self.iter().filter_map(whole_pages)
     }
 
     /// How many bytes of usable memory there are, in whole pages.
@@ -215,6 +231,16 @@ impl MemoryMap {
     pub fn ram_end(&self) -> u64 {
         self.ram().map(|r| r.end).max().unwrap_or(0)
     }
+}
+
+/// The whole pages of a usable region.
+#[inline(never)]
+fn whole_pages(region: &MemoryRegion) -> Option<MemoryRegion> {
+    const PAGE: u64 = hypercall_abi::PAGE_SIZE as u64;
+    let start = region.start.checked_next_multiple_of(PAGE)?;
+    let end = region.end & !(PAGE - 1);
+    let kind = region.kind;
+    (kind == MemoryKind::Ram && start < end).then_some(MemoryRegion { start, end, kind })
 }
 
 impl core::fmt::Debug for MemoryMap {
@@ -303,7 +329,7 @@ mod tests {
         let bad = region(2, 1, Ram);
         assert_eq!(
             MemoryMap::from_entries([bad]).unwrap_err(),
-            MapError::BadEntry(bad)
+            MapError::BadEntry(2)
         );
         let many = (0..200).map(|i| region(i * 0x2000, i * 0x2000 + 0x1000, Ram));
         assert_eq!(

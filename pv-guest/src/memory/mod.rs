@@ -4,6 +4,7 @@ pub mod frames;
 pub mod map;
 #[cfg(any(target_os = "none", test))]
 pub(crate) mod tables;
+pub(crate) mod taken;
 
 #[cfg(all(feature = "heap", target_os = "none"))]
 pub mod heap;

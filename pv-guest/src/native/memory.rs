@@ -3,12 +3,12 @@
 use core::{ptr::NonNull, slice};
 
 use hypercall_abi::{PAGE_SIZE, Pfn};
-use spin::Once;
 
 use super::image::VIRT_BASE;
 use crate::{
     Error,
-    memory::{FrameAllocator, MemoryMap},
+    memory::{FrameAllocator, MemoryMap, taken::Taken},
+    set_once::SetOnce,
     sync::UpcallMutex,
 };
 
@@ -16,11 +16,11 @@ static FRAMES: UpcallMutex<Option<FrameAllocator<'static>>> = UpcallMutex::new(N
 
 /// Frees pages that nobody uses any more, and says whether there were any. Called when
 /// memory is out; a function, so that a guest that lends nothing has none of it.
-static RECLAIM: Once<fn() -> bool> = Once::new();
+static RECLAIM: SetOnce<fn() -> bool> = SetOnce::new();
 
 /// Says where to look for pages when memory is out.
 pub(crate) fn reclaim_by(reclaim: fn() -> bool) {
-    RECLAIM.call_once(|| reclaim);
+    RECLAIM.set(reclaim);
 }
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -38,15 +38,12 @@ pub(crate) const fn physical_of(virt: u64) -> Option<u64> {
 /// Makes the allocator over all of `map` but what is in `taken` (physical
 /// addresses). Its bitmap lies in memory below `mapped_end`, which is mapped
 /// already.
-pub(crate) fn init(
-    map: &MemoryMap,
-    taken: &[core::ops::Range<u64>],
-    mapped_end: u64,
-) -> Result<(), Error> {
+pub(crate) fn init(map: &MemoryMap, taken: &Taken, mapped_end: u64) -> Result<(), Error> {
     let end = Pfn(map.ram_end() / PAGE);
     let words = FrameAllocator::words_for(end);
     let pages = (words * size_of::<u64>()).div_ceil(PAGE_SIZE) as u64;
-    let bitmap = find_room(map, taken, mapped_end, pages * PAGE)
+    let bitmap = taken
+        .find_room(map, mapped_end, pages * PAGE)
         .ok_or(Error::OutOfMemory("the frame bitmap"))?;
     let start = core::ptr::with_exposed_provenance_mut::<u64>(virtual_of(bitmap) as usize);
     // SAFETY: mapped memory of this guest's that nothing else uses.
@@ -55,32 +52,12 @@ pub(crate) fn init(
     for region in map.ram() {
         frames.add(Pfn(region.start / PAGE), Pfn(region.end / PAGE));
     }
-    for range in taken {
+    for range in taken.ranges() {
         frames.reserve(Pfn(range.start / PAGE), Pfn(range.end.div_ceil(PAGE)));
     }
     frames.reserve(Pfn(bitmap / PAGE), Pfn(bitmap / PAGE + pages));
     *FRAMES.lock() = Some(frames);
     Ok(())
-}
-
-/// The lowest `len` bytes of memory that nothing has.
-fn find_room(
-    map: &MemoryMap,
-    taken: &[core::ops::Range<u64>],
-    mapped_end: u64,
-    len: u64,
-) -> Option<u64> {
-    map.ram().find_map(|region| {
-        let mut at = region.start;
-        // Jump behind what is in the way until nothing is.
-        while let Some(obstacle) = taken
-            .iter()
-            .find(|range| range.start < at + len && at < range.end)
-        {
-            at = obstacle.end.next_multiple_of(PAGE);
-        }
-        (at + len <= region.end.min(mapped_end)).then_some(at)
-    })
 }
 
 fn take(count: usize) -> Option<Pfn> {

@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use hypercall_abi::xen::console_io;
 
-use crate::{Error, Guest, GuestType, clock::ClockSource};
+use crate::{Error, Guest, GuestType, clock::ClockSource, number::Decimal};
 
 pub(crate) use machine::off as machine_off;
 pub use platform::Native;
@@ -96,9 +96,26 @@ fn run(guest: Result<Guest, Error>) -> ! {
     crate::entry::finish(result)
 }
 
+/// What a panic says of itself.
+struct Panic<'i>(&'i core::panic::PanicInfo<'i>);
+
+impl core::fmt::Display for Panic<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("panicked at ")?;
+        if let Some(place) = self.0.location() {
+            f.write_str(place.file())?;
+            let (line, column) = (u64::from(place.line()), u64::from(place.column()));
+            write!(f, ":{}:{}", Decimal(line), Decimal(column))?;
+        }
+        f.write_str(":\n")?;
+        self.0.message().fmt(f)?;
+        f.write_str("\n")
+    }
+}
+
 /// What the panic handler of `entry!` does.
 pub fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    crate::console::print_dying(format_args!("FATAL: {info}\n"));
+    crate::console::print_dying(format_args!("FATAL: {}", Panic(info)));
     traps::print_backtrace(traps::here());
     crate::power::crash()
 }

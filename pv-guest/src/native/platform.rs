@@ -10,10 +10,9 @@ use hypercall_abi::{
     sched, trap,
     xen::{SharedInfo, VcpuInfo},
 };
-use spin::Once;
 
 use super::{guest_type, memory, pv, pvh, timer, tsc, upcalls, window};
-use crate::{GuestType, clock, sync};
+use crate::{GuestType, clock, set_once::SetOnce, sync};
 
 /// The platform of the kernel that this image is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,19 +21,19 @@ pub struct Native;
 const _: () = assert!(size_of::<Native>() == 0);
 
 /// The shared page, once it is mapped.
-static SHARED_INFO: Once<PeerPtr<'static, SharedInfo>> = Once::new();
+static SHARED_INFO: SetOnce<PeerPtr<'static, SharedInfo>> = SetOnce::new();
 /// What is taken of this domain.
 static SINGLETONS: Singletons = Singletons::new();
 static LATEST: clock::Monotonic = clock::Monotonic::new();
 
 /// Tells where the shared page is.
 pub(super) fn set_shared_info(page: PeerPtr<'static, SharedInfo>) {
-    SHARED_INFO.call_once(|| page);
+    SHARED_INFO.set(page);
 }
 
 /// Where Xen keeps a vCPU's words, once they are there.
 pub(super) fn vcpu_info(vcpu: VcpuId) -> Option<PeerPtr<'static, VcpuInfo>> {
-    peer_field!(*SHARED_INFO.get()?, SharedInfo, vcpu_info).get(vcpu.0 as usize)
+    peer_field!(SHARED_INFO.get()?, SharedInfo, vcpu_info).get(vcpu.0 as usize)
 }
 
 // SAFETY: `trap::Native` keeps the contract.
@@ -138,12 +137,16 @@ impl Park for Native {
 
     fn idle(&self, deadline_ns: Option<u64>, has_work: &dyn Fn() -> bool) {
         let before = sync::hold();
-        // A caller who holds them back relies on that; so does an upcall.
-        let may_open =
-            sync::is_only_hold() && (before == sync::Upcalls::Open || !upcalls::are_set_up());
         if !has_work() {
+            // Asked now: whoever was asked for work may keep a lock. A caller who holds
+            // upcalls back relies on that; so does an upcall.
+            let may_open =
+                sync::is_only_hold() && (before == sync::Upcalls::Open || !upcalls::are_set_up());
             if may_open {
-                sync::suspend_hold(|| timer::sleep(deadline_ns));
+                // SAFETY: nobody on this vCPU holds them back: this function has the only
+                // hold, and is not called in an upcall. Others' vCPUs take none of this
+                // crate's locks (`vcpu::up` is unsafe).
+                sync::suspend_hold(|| unsafe { timer::sleep(deadline_ns) });
             } else {
                 timer::doze(deadline_ns);
             }
@@ -156,7 +159,7 @@ impl Clock for Native {
     fn now_ns(&self) -> u64 {
         match SHARED_INFO.get() {
             Some(page) => {
-                let vcpus = peer_field!(*page, SharedInfo, vcpu_info);
+                let vcpus = peer_field!(page, SharedInfo, vcpu_info);
                 vcpus.get(0).map_or(0, |vcpu| {
                     let time = peer_field!(vcpu, VcpuInfo, time);
                     LATEST.at_least(clock::system_time_ns(time, tsc::read))
@@ -168,7 +171,7 @@ impl Clock for Native {
 
     fn wall_clock_ns(&self) -> Option<u64> {
         let page = SHARED_INFO.get()?;
-        Some(clock::boot_wall_clock_ns(*page).saturating_add(self.now_ns()))
+        Some(clock::boot_wall_clock_ns(page).saturating_add(self.now_ns()))
     }
 }
 
@@ -177,7 +180,7 @@ pub(super) fn pv_cr2() -> u64 {
     use hypercall_abi::xen::ArchVcpuInfo;
     SHARED_INFO
         .get()
-        .and_then(|page| peer_field!(*page, SharedInfo, vcpu_info).get(0))
+        .and_then(|page| peer_field!(page, SharedInfo, vcpu_info).get(0))
         .map_or(0, |vcpu| {
             let arch = peer_field!(vcpu, VcpuInfo, arch);
             peer_field!(arch, ArchVcpuInfo, cr2).load().trust()

@@ -26,8 +26,10 @@ use super::{
     memory, platform, set_guest_type, traps, window,
 };
 use crate::{
-    BootInfo, Error, Guest, GuestType, boot_info::RingLocation, console, error::asking,
-    guest::SharedPage, memory::lies_in,
+    BootInfo, Error, Guest, GuestType, console,
+    error::asking,
+    guest::SharedPage,
+    memory::{lies_in, taken::Taken},
 };
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -101,12 +103,13 @@ fn start_of(start_info: usize) -> Result<&'static StartInfo, Error> {
     };
     M2P.store(m2p, Ordering::Relaxed);
     NR_MFNS.store(nr_mfns, Ordering::Relaxed);
-    early_console(start);
+    early_console(start, &taken_by_builder(start));
     Ok(start)
 }
 
 fn boot(start_info: usize) -> Result<Guest, Error> {
     let start = start_of(start_info)?;
+    let mut taken = taken_by_builder(start);
     let info = BootInfo::from_pv(start, module(start)?, crate::memory::boot_map()?)?;
     learn_frames(start)?;
     let shared = map_shared_info(start)?;
@@ -130,28 +133,42 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
     NO_EXECUTE_BIT.store(tables.no_execute, Ordering::Relaxed);
     window::place_behind(ram_end);
     let image_start = image::image().start - image::VIRT_BASE;
-    let mut taken = [image_start..used_end, 0..0, 0..0];
-    for (ring, slot) in [info.console, info.store]
-        .iter()
-        .zip(taken.iter_mut().skip(1))
-    {
-        // Nobody else's, wherever the toolstack has put it.
-        *slot = ring_page(*ring)?;
-    }
+    taken.push(boot_end, used_end.saturating_sub(boot_end));
+    taken.push_rings([info.console, info.store], |ring| {
+        let page = page_of(ring.gfn);
+        Ok(page.and_then(|page| memory::physical_of(page.addr().get() as u64)))
+    })?;
+    // With all that lies between.
+    taken.push(image_start, used_end.saturating_sub(image_start));
     memory::init(info.memory_map, &taken, info.memory_map.ram_end())?;
-    Guest::adopt_with_console(Native, info, Some(shared))
+    // SAFETY: Xen told where the shared page is; rings are where it says, and `taken`
+    // keeps their pages from all other use.
+    unsafe { Guest::adopt_with_rings(Native, info, shared) }
 }
 
-/// The physical addresses of a ring's page, if there is one.
-fn ring_page(location: Option<RingLocation>) -> Result<Range<u64>, Error> {
-    let Some(page) = location.and_then(|location| page_of(location.gfn)) else {
-        return Ok(0..0);
-    };
-    let virt = page.addr().get() as u64;
-    match memory::physical_of(virt) {
-        Some(paddr) if !image::image().contains(&virt) => Ok(paddr..paddr + PAGE),
-        _ => Err(Error::StartInfo("a ring's page lies in the image")),
+/// What the domain builder has placed, but for rings. Addresses that are wrong are found
+/// later.
+#[inline(never)]
+fn taken_by_builder(start: &StartInfo) -> Taken {
+    let mut taken = Taken::new();
+    let image = image::image();
+    let place = core::ptr::from_ref(start).addr() as u64;
+    for (virt, len_bytes) in [
+        (image.start, image.end - image.start),
+        (place, PAGE),
+        (start.mod_start, start.mod_len),
+        (start.mfn_list, start.nr_pages.saturating_mul(8)),
+        // The page after the tables is the stack that Xen gave us.
+        (
+            start.pt_base,
+            start.nr_pt_frames.saturating_add(1).saturating_mul(PAGE),
+        ),
+    ] {
+        if let Some(paddr) = memory::physical_of(virt) {
+            taken.push(paddr, len_bytes);
+        }
     }
+    taken
 }
 
 /// What came with the kernel: behind the image and before the start information,
@@ -188,7 +205,7 @@ fn no_execute() -> u64 {
 const MOST_BEHIND_BYTES: u64 = 4 * PAGE;
 
 /// Makes the console work before the rest of `start` is believed.
-fn early_console(start: &StartInfo) {
+fn early_console(start: &StartInfo, taken: &Taken) {
     let mfn = start.console.mfn.0;
     if !start.magic.starts_with(START_INFO_MAGIC_PREFIX)
         || mfn == 0
@@ -200,7 +217,8 @@ fn early_console(start: &StartInfo) {
     let virt = memory::virtual_of(pfn.saturating_mul(PAGE));
     // The domain builder puts the page right behind start_info, mapped.
     let behind = virt.checked_sub(core::ptr::from_ref(start).addr() as u64);
-    if behind.is_none_or(|bytes| bytes > MOST_BEHIND_BYTES) {
+    let is_taken = memory::physical_of(virt).is_none_or(|paddr| taken.has(paddr));
+    if is_taken || behind.is_none_or(|bytes| bytes > MOST_BEHIND_BYTES) {
         return;
     }
     if let Some(page) = NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize)) {
@@ -274,6 +292,21 @@ fn map_shared_info(start: &StartInfo) -> Result<SharedPage, Error> {
     Ok(SharedPage(shared))
 }
 
+/// Has Xen change entries of page tables.
+fn update(updates: &[MmuUpdate]) -> Result<(), Error> {
+    let mut done = 0;
+    // SAFETY: `Tables` only maps free memory, or takes away what the image does not use
+    // (writing code and constants, running data).
+    unsafe { mmu_update(&Native, updates, &mut done) }.map_err(asking("update page tables"))
+}
+
+const fn update_of(entry_maddr: u64, value: u64) -> MmuUpdate {
+    MmuUpdate {
+        ptr: entry_maddr | MMU_NORMAL_PT_UPDATE,
+        val: value,
+    }
+}
+
 /// Updates of page tables, handed to Xen a batch at a time.
 struct Batch {
     updates: [MmuUpdate; Self::MOST],
@@ -295,10 +328,7 @@ impl Batch {
             self.flush()?;
         }
         if let Some(slot) = self.updates.get_mut(self.len) {
-            *slot = MmuUpdate {
-                ptr: entry_maddr | MMU_NORMAL_PT_UPDATE,
-                val: value,
-            };
+            *slot = update_of(entry_maddr, value);
             self.len += 1;
         }
         Ok(())
@@ -306,15 +336,11 @@ impl Batch {
 
     fn flush(&mut self) -> Result<(), Error> {
         let updates = self.updates.get(..self.len).unwrap_or(&[]);
-        if !updates.is_empty() {
-            let mut done = 0;
-            // SAFETY: `Tables` only maps free memory, or takes away what the
-            // image does not use (writing code and constants, running data).
-            unsafe { mmu_update(&Native, updates, &mut done) }
-                .map_err(asking("update page tables"))?;
-        }
         self.len = 0;
-        Ok(())
+        match updates {
+            [] => Ok(()),
+            updates => update(updates),
+        }
     }
 }
 
@@ -441,9 +467,7 @@ impl Tables {
             if level == 1 {
                 // The rest of a table that exists.
                 let gfn = gfn_of(mapped_end / PAGE).ok_or(Error::OutOfMemory("frames"))?;
-                let mut batch = Batch::new();
-                batch.push(maddr, (gfn.0 * PAGE) | self.bits(Access::Write))?;
-                batch.flush()?;
+                update(&[update_of(maddr, (gfn.0 * PAGE) | self.bits(Access::Write))])?;
                 mapped_end += PAGE;
                 continue;
             }
@@ -494,8 +518,6 @@ impl Tables {
         // SAFETY: a page that from now on only Xen writes.
         unsafe { update_va_mapping(&Native, virt, read_only, Flush::Page) }
             .map_err(asking("protect a page table"))?;
-        let mut batch = Batch::new();
-        batch.push(entry_maddr, (gfn.0 * PAGE) | TABLE)?;
-        batch.flush()
+        update(&[update_of(entry_maddr, (gfn.0 * PAGE) | TABLE)])
     }
 }

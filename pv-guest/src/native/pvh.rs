@@ -5,12 +5,10 @@ use core::{ops::Range, ptr::NonNull, slice};
 use hypercall_abi::{
     Gfn, PAGE_SIZE,
     arch_x86::cpuid::Cpuid,
-    hvm::{HvmMemmapTableEntry, HvmModlistEntry, HvmStartInfo},
     memory::current_reservation,
     peer::PeerPtr,
     trap::{self, Instruction},
 };
-use zerocopy::FromBytes;
 
 use super::{
     Native,
@@ -25,6 +23,7 @@ use crate::{
     clock::RateSource,
     console::{self, Device},
     guest::{SharedPage, place_shared_info},
+    memory::taken::Taken,
     println,
     sync::UpcallMutex,
 };
@@ -58,6 +57,11 @@ pub(super) extern "C" fn start(start_info_paddr: u64) -> ! {
 }
 
 fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
+    let physical = |paddr: u64, len: usize| boot_bytes(paddr, len);
+    let mut taken = Taken::new();
+    let image = image::image();
+    taken.push(image.start - image::VIRT_BASE, image.end - image.start);
+    taken.push_pvh(paddr, &physical);
     let console = match guest_type {
         GuestType::Bare => {
             console::set(Device::Serial);
@@ -70,14 +74,13 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
             None
         }
         _ => {
-            let location = early_console();
+            let location = early_console(&taken);
             if location.is_none() && serial::is_there() {
                 console::set(Device::Serial);
             }
             location
         }
     };
-    let physical = |paddr: u64, len: usize| boot_bytes(paddr, len);
     let limit_bytes = match guest_type {
         GuestType::Pvh => populated_bytes(),
         _ => u64::MAX,
@@ -93,19 +96,19 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
     if guest_type == GuestType::Pvh {
         info.store = RingLocation::of_store(&Native);
     }
-    let mut taken = Taken::by_loader(paddr);
-    for ring in [info.console, info.store].into_iter().flatten() {
-        // Nobody else's, also where the toolstack has put it into memory.
-        taken.push(ring_paddr(ring)?, PAGE);
-    }
-    memory::init(info.memory_map, taken.ranges(), BOOT_MAPPED)?;
-    map_memory(&info)?;
+    let by_loader = taken.ranges().len();
+    taken.push_rings([info.console, info.store], ring_paddr)?;
+    memory::init(info.memory_map, &taken, BOOT_MAPPED)?;
+    let rings = taken.ranges().get(by_loader..).unwrap_or(&[]);
+    map_memory(&info, rings)?;
     window::place_behind(info.memory_map.ram_end());
     if guest_type == GuestType::Bare {
         return Ok(Guest::adopt(Native, info));
     }
     let shared = map_shared_info()?;
-    Guest::adopt_with_console(Native, info, Some(shared))
+    // SAFETY: the page was made for it; rings are where Xen says, and `taken` keeps
+    // their pages from all other use.
+    unsafe { Guest::adopt_with_rings(Native, info, shared) }
 }
 
 /// How much memory is there. Where the toolstack has configured less than the map says
@@ -132,22 +135,21 @@ fn boot_bytes(paddr: u64, len: usize) -> Option<&'static [u8]> {
 }
 
 /// The physical address of a ring's page.
-fn ring_paddr(location: RingLocation) -> Result<u64, Error> {
-    let paddr = location.gfn.address().filter(|paddr| *paddr < 1 << 46);
-    let paddr = paddr.ok_or(Error::StartInfo("a ring's page has an absurd frame"))?;
-    if image::image().contains(&memory::virtual_of(paddr)) {
-        return Err(Error::StartInfo("a ring's page lies in the image"));
+fn ring_paddr(location: RingLocation) -> Result<Option<u64>, Error> {
+    match location.gfn.address() {
+        Some(paddr) if paddr < 1 << 46 => Ok(Some(paddr)),
+        _ => Err(Error::StartInfo("a ring's page has an absurd frame")),
     }
-    Ok(paddr)
 }
 
 /// Makes Xen's console work before anything else does, if the boot tables map
 /// its page: it lies below 4 GiB.
-fn early_console() -> Option<RingLocation> {
+fn early_console(taken: &Taken) -> Option<RingLocation> {
     let location = RingLocation::of_console(&Native)?;
     let reachable = ring_paddr(location)
         .ok()
-        .filter(|at| at + PAGE <= BOOT_MAPPED);
+        .flatten()
+        .filter(|at| at + PAGE <= BOOT_MAPPED && !taken.has(*at));
     let virt = reachable.map_or(0, memory::virtual_of);
     if let Some(page) = NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize)) {
         // SAFETY: mapped by entry.S (and again later, at the same address), and
@@ -161,70 +163,11 @@ fn early_console() -> Option<RingLocation> {
     Some(location)
 }
 
-/// What the allocator must not give away.
-struct Taken {
-    ranges: [Range<u64>; Self::MOST],
-    len: usize,
-}
-
-impl Taken {
-    const MOST: usize = 24;
-
-    fn push(&mut self, start: u64, len_bytes: u64) {
-        if let Some(slot) = self.ranges.get_mut(self.len) {
-            let end = start.saturating_add(len_bytes);
-            *slot = start & !(PAGE - 1)..end.checked_next_multiple_of(PAGE).unwrap_or(end);
-            self.len += 1;
-        }
-    }
-
-    fn ranges(&self) -> &[Range<u64>] {
-        self.ranges.get(..self.len).unwrap_or(&[])
-    }
-
-    /// The image, and what the loader placed: `BootInfo` has checked it.
-    fn by_loader(paddr: u64) -> Self {
-        let mut taken = Self {
-            ranges: [const { 0..0 }; Self::MOST],
-            len: 0,
-        };
-        let image = image::image();
-        taken.push(image.start - image::VIRT_BASE, image.end - image.start);
-        taken.push(paddr, size_of::<HvmStartInfo>() as u64);
-        let Some(start) = read::<HvmStartInfo>(paddr) else {
-            return taken;
-        };
-        taken.push(
-            start.memmap_paddr,
-            u64::from(start.memmap_entries) * size_of::<HvmMemmapTableEntry>() as u64,
-        );
-        if start.cmdline_paddr != 0 {
-            taken.push(start.cmdline_paddr, PAGE);
-        }
-        let entry_bytes = size_of::<HvmModlistEntry>() as u64;
-        for i in 0..u64::from(start.nr_modules).min(16) {
-            let at = start.modlist_paddr.saturating_add(i * entry_bytes);
-            if i == 0 {
-                taken.push(at, u64::from(start.nr_modules).min(16) * entry_bytes);
-            }
-            if let Some(module) = read::<HvmModlistEntry>(at) {
-                taken.push(module.paddr, module.size);
-            }
-        }
-        taken
-    }
-}
-
-fn read<T: FromBytes>(paddr: u64) -> Option<T> {
-    T::read_from_bytes(boot_bytes(paddr, size_of::<T>())?).ok()
-}
-
 /// Replaces the boot tables by ones that map all memory, and no more.
-fn map_memory(info: &BootInfo) -> Result<(), Error> {
+fn map_memory(info: &BootInfo, rings: &[Range<u64>]) -> Result<(), Error> {
     let mut tables = paging::map_all(info.memory_map)?;
-    for ring in [info.console, info.store].into_iter().flatten() {
-        let paddr = ring_paddr(ring)?;
-        tables.map(paddr..paddr + PAGE, Access::Write)?;
+    for ring in rings {
+        tables.map(ring.clone(), Access::Write)?;
     }
     // Firmware may keep it outside of memory.
     let line = info.command_line.as_bytes().as_ptr_range();

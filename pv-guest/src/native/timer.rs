@@ -28,7 +28,10 @@ static ARMED_NS: AtomicU64 = AtomicU64::new(0);
 
 /// Sleeps until an event or `deadline_ns`. Upcalls are held back; where there is
 /// no other way, they come in the sleep.
-pub(super) fn sleep(deadline_ns: Option<u64>) {
+///
+/// # Safety
+/// As for [`upcalls::sleep`].
+pub(super) unsafe fn sleep(deadline_ns: Option<u64>) {
     // Xen's time has a sign: later is never.
     let deadline_ns = deadline_ns.filter(|deadline| *deadline <= i64::MAX as u64);
     if deadline_ns.is_some_and(|deadline| Native.now_ns() >= deadline) {
@@ -43,9 +46,11 @@ pub(super) fn sleep(deadline_ns: Option<u64>) {
         ports.tell();
     }
     match guest_type() {
-        Some(GuestType::Bare) => sleep_bare(deadline_ns),
+        // SAFETY: the caller's promise.
+        Some(GuestType::Bare) => unsafe { sleep_bare(deadline_ns) },
         _ if !upcalls::are_set_up() || !arm(deadline_ns) => doze(deadline_ns),
-        _ => upcalls::sleep(),
+        // SAFETY: as above.
+        _ => unsafe { upcalls::sleep() },
     }
 }
 
@@ -101,7 +106,9 @@ fn calibrate() -> Option<u64> {
     Some((ticks.saturating_mul(1_000) / waited_us).max(1))
 }
 
-fn sleep_bare(deadline_ns: Option<u64>) {
+/// # Safety
+/// As for [`upcalls::sleep`].
+unsafe fn sleep_bare(deadline_ns: Option<u64>) {
     let Some(per_ms) = APIC_TICKS_PER_MS.call_once(calibrate) else {
         core::hint::spin_loop();
         return;
@@ -112,5 +119,6 @@ fn sleep_bare(deadline_ns: Option<u64>) {
     });
     let ticks = u128::from(rest_ns) * u128::from(*per_ms) / 1_000_000;
     apic::set_timer(u32::try_from(ticks).unwrap_or(u32::MAX));
-    upcalls::sleep();
+    // SAFETY: the caller's promise.
+    unsafe { upcalls::sleep() };
 }

@@ -3,6 +3,10 @@
 
     .macro SAVE_AND_HANDLE exit
     pushq %rdi
+    movl 8(%rsp), %edi                  // the vector: into the upper half of the error code
+    movl %edi, 20(%rsp)
+    popq %rdi
+    movq %rdi, (%rsp)                   // in its place
     pushq %rsi
     pushq %rdx
     pushq %rcx
@@ -67,25 +71,27 @@ pv_guest_trap_exit:
     syscall
     ud2
 
-// 35 pairs of 16 bytes (the last three are interrupts): Xen's PV entry at 0, the processor's at +3. Xen pushes
+// 35 pairs of 12 bytes (the last three are interrupts): Xen's PV entry at 0, the processor's at +3. Xen pushes
 // rcx and r11 below the processor's frame. Vectors 8, 10..14, 17, 21, 29 and 30
-// come with an error code, of 32 bits; the others get a zero. The vector goes
-// into its upper half.
+// come with an error code, of 32 bits; the others get a zero.
     .balign 16
     .globl pv_guest_trap_stubs
 pv_guest_trap_stubs:
     .set vector, 0
     .rept 35
-    .balign 16
     .set this, vector
     popq %rcx
     popq %r11
     .if this == 8 || (this >= 10 && this <= 14) || this == 17 || this == 21 || this == 29 || this == 30
+    .set padding, 2
     .else
+    .set padding, 0
     pushq $0
     .endif
-    movb $this, 4(%rsp)
-    jmp pv_guest_trap_common
+    pushq $this
+    .byte 0xe9                          // jmp, of one length for all
+    .long pv_guest_trap_common - . - 4
+    .skip padding, 0xcc
     .set vector, vector + 1
     .endr
     .text

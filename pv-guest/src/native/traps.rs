@@ -17,7 +17,9 @@ use x86::{
 
 use super::{Native, image, platform, upcalls};
 use crate::{
-    GuestType, console, power,
+    GuestType, console,
+    number::{Decimal, Hex},
+    power,
     trap::{Frame, Outcome, Report, handle},
 };
 
@@ -36,7 +38,7 @@ unsafe extern "C" {
 }
 
 /// Bytes from one stub pair to the next, and from Xen's to the processor's.
-const STUB_BYTES: u64 = 16;
+const STUB_BYTES: u64 = 12;
 const HARDWARE_STUB: u64 = 3;
 /// Those of exceptions.
 const VECTORS: usize = 32;
@@ -197,9 +199,9 @@ const MAX_DEPTH: usize = 32;
 pub(super) fn print_backtrace((rip, rbp): (u64, u64)) {
     let text = image::text();
     let stacks = image::stacks();
-    console::print_dying(format_args!("backtrace:\n  #0 {rip:#x}\n"));
+    console::print_dying(format_args!("backtrace:\n  #0 {}\n", Hex(rip, 1)));
     let mut frame = rbp;
-    for depth in 1..MAX_DEPTH {
+    for depth in 1..MAX_DEPTH as u64 {
         // A frame is two words: the caller's frame, and where to return.
         let on_stack = stacks
             .iter()
@@ -213,7 +215,7 @@ pub(super) fn print_backtrace((rip, rbp): (u64, u64)) {
         if !text.contains(&back) {
             break;
         }
-        console::print_dying(format_args!("  #{depth} {back:#x}\n"));
+        console::print_dying(format_args!("  #{} {}\n", Decimal(depth), Hex(back, 1)));
         if caller <= frame {
             break;
         }

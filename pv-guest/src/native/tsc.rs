@@ -1,11 +1,11 @@
 //! The time stamp counter, and its rate on a machine that does not tell.
 
 use hypercall_abi::arch_x86::cpuid::Cpuid;
-use spin::Once;
 use x86::io::{inb, outb};
 
 use crate::{
     clock::TscRate,
+    set_once::SetOnce,
     tsc_rate::{self, Moment},
 };
 
@@ -19,8 +19,17 @@ pub(crate) fn read() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// The rate on a plain machine, and the counter at its start.
-static RATE: Once<(TscRate, u64)> = Once::new();
+/// The clock of a plain machine.
+#[derive(Clone, Copy)]
+struct Start {
+    rate: TscRate,
+    /// The counter then.
+    tsc: u64,
+    /// Nanoseconds in a tick, times 2^32: a division for each look would cost more.
+    ns_per_tick: u64,
+}
+
+static START: SetOnce<Start> = SetOnce::new();
 
 /// The timer's second channel, its mode register, and its gate and output.
 const TIMER: u16 = 0x42;
@@ -39,20 +48,22 @@ const MAX_STILL: usize = 10_000;
 /// Finds the counter's rate: as CPUID says it, else by the interval timer, else by what
 /// the processor is called.
 pub(crate) fn calibrate() {
-    RATE.call_once(|| {
-        let start = read();
-        let leaf = |number| Cpuid::PLAIN.leaf(number, 0);
-        let measured = || (0..TRIES).find_map(|_| measure());
-        let rate = tsc_rate::by_cpuid(leaf)
-            .or_else(measured)
-            .unwrap_or_else(|| tsc_rate::nominal(leaf));
-        (rate, start)
+    let tsc = read();
+    let leaf = |number| Cpuid::PLAIN.leaf(number, 0);
+    let measured = || (0..TRIES).find_map(|_| measure());
+    let rate = tsc_rate::by_cpuid(leaf)
+        .or_else(measured)
+        .unwrap_or_else(|| tsc_rate::nominal(leaf));
+    START.set(Start {
+        rate,
+        tsc,
+        ns_per_tick: (1_000_000 << 32) / rate.khz.max(1),
     });
 }
 
 /// The rate, on a plain machine.
 pub(crate) fn rate() -> Option<TscRate> {
-    RATE.get().map(|(rate, _)| *rate)
+    START.get().map(|start| start.rate)
 }
 
 /// Compares the counter with the timer.
@@ -115,9 +126,8 @@ fn look() -> Moment {
 
 /// Nanoseconds since [`calibrate`]; zero before it.
 pub(crate) fn since_start_ns() -> u64 {
-    let Some((rate, start)) = RATE.get() else {
-        return 0;
-    };
-    let ticks = read().saturating_sub(*start);
-    (u128::from(ticks) * 1_000_000 / u128::from(rate.khz.max(1))) as u64
+    START.get().map_or(0, |start| {
+        let ticks = read().saturating_sub(start.tsc);
+        ((u128::from(ticks) * u128::from(start.ns_per_tick)) >> 32) as u64
+    })
 }

@@ -174,15 +174,19 @@ fn upcall() {
 }
 
 /// Lets upcalls through and sleeps until one comes. To be called with upcalls
-/// masked, by way of [`sync::suspend_hold`].
-pub(super) fn sleep() {
+/// masked.
+///
+/// # Safety
+/// By way of [`sync::suspend_hold`]: no code on this vCPU relies on upcalls being held
+/// back meanwhile.
+pub(super) unsafe fn sleep() {
     if guest_type() == Some(GuestType::Pv) {
-        // SAFETY: those who call this hold no lock, and expect upcalls.
+        // SAFETY: the caller's promise.
         let _ended = unsafe { hypercall_abi::sched::block(&Native) };
         return;
     }
     // SAFETY: the processor takes no interrupt between these two, and wakes by
-    // the next one, for which there is a handler.
+    // the next one, for which there is a handler; nobody relies on its absence.
     unsafe { core::arch::asm!("sti", "hlt", options(nomem, nostack)) };
 }
 

@@ -7,8 +7,15 @@ use core::{
     sync::atomic::{AtomicPtr, AtomicU64, Ordering},
 };
 
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::{
+    error::say,
+    number::{Decimal, Hex},
+};
+
 /// The registers at an exception, in the order in which they lie on the stack.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, IntoBytes, Immutable)]
 #[repr(C)]
 #[expect(missing_docs, reason = "the fields are the registers of their names")]
 pub struct Frame {
@@ -141,13 +148,16 @@ const NAMES: &str = "\
     security exception";
 
 fn name(vector: u32) -> &'static str {
-    NAMES
-        .as_bytes()
-        .split(|byte| *byte == b'\n')
-        .nth(vector as usize)
-        .and_then(|name| str::from_utf8(name).ok())
-        .filter(|name| !name.is_empty())
-        .unwrap_or("reserved exception")
+    let mut ends = NAMES.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+    let start = match vector.checked_sub(1) {
+        Some(before) => ends.nth(before as usize).map(|(end, _)| end + 1),
+        None => Some(0),
+    };
+    let end = ends.next().map_or(NAMES.len(), |(end, _)| end);
+    match start.and_then(|start| NAMES.get(start..end)) {
+        None | Some("") => "reserved exception",
+        Some(name) => name,
+    }
 }
 
 /// What there is to say about a fatal exception.
@@ -177,12 +187,24 @@ impl Report<'_> {
     }
 }
 
+/// The registers in the order of a report (`flg`: rflags), and which words of a frame
+/// they are.
+const REGISTERS: &str = "rip cs  flg rsp ss  rbp rax rbx rcx rdx rsi rdi r8  r9  r10 r11 r12 \
+                         r13 r14 r15 ";
+const WORDS: [u8; 20] = [
+    16, CS, 18, 19, 20, 4, 10, 5, 11, 12, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0,
+];
+const CS: u8 = 17;
+
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { frame, cr2, .. } = self;
         let name = name(frame.vector);
         if self.stack_overflowed() {
-            writeln!(f, "FATAL: stack overflow ({name} in the guard page)")?;
+            say(
+                f,
+                &["FATAL: stack overflow (", name, " in the guard page)\n"],
+            )?;
         } else if frame.vector == PAGE_FAULT {
             let access = match (frame.error_code & 0x10 != 0, frame.error_code & 2 != 0) {
                 (true, _) => "execute",
@@ -194,51 +216,31 @@ impl fmt::Display for Report<'_> {
             } else {
                 "does not allow it"
             };
-            writeln!(f, "FATAL: page fault: {access} at {cr2:#x}, which {why}")?;
+            say(f, &["FATAL: page fault: ", access])?;
+            write!(f, " at {}", Hex(*cr2, 1))?;
+            say(f, &[", which ", why, "\n"])?;
         } else {
-            writeln!(f, "FATAL: {name}")?;
+            say(f, &["FATAL: ", name, "\n"])?;
         }
         writeln!(
             f,
-            "vector {} error {:#x} cr2 {cr2:#018x}",
-            frame.vector, frame.error_code
+            "vector {} error {} cr2 {}",
+            Decimal(frame.vector.into()),
+            Hex(frame.error_code.into(), 1),
+            Hex(*cr2, 16)
         )?;
-        writeln!(
-            f,
-            "rip {:#018x} cs {:#06x} rflags {:#010x}",
-            frame.rip,
+        let words = frame.as_bytes();
+        for (index, word) in WORDS.iter().enumerate() {
+            f.write_str(REGISTERS.get(index * 4..index * 4 + 4).unwrap_or(""))?;
+            let bytes = words.get(usize::from(*word) * 8..);
+            let value = bytes.and_then(|bytes| bytes.first_chunk());
+            let value = u64::from_ne_bytes(value.copied().unwrap_or_default());
             // Above the selector Xen keeps its event mask.
-            frame.cs & 0xffff,
-            frame.rflags
-        )?;
-        writeln!(
-            f,
-            "rsp {:#018x} ss {:#06x} rbp {:#018x}",
-            frame.rsp, frame.ss, frame.rbp
-        )?;
-        let rows = [
-            ["rax", "rbx", "rcx"],
-            ["rdx", "rsi", "rdi"],
-            ["r8 ", "r9 ", "r10"],
-            ["r11", "r12", "r13"],
-            ["r14", "r15", ""],
-        ];
-        let values = [
-            [frame.rax, frame.rbx, frame.rcx],
-            [frame.rdx, frame.rsi, frame.rdi],
-            [frame.r8, frame.r9, frame.r10],
-            [frame.r11, frame.r12, frame.r13],
-            [frame.r14, frame.r15, 0],
-        ];
-        for (names, values) in rows.iter().zip(values) {
-            for (name, value) in names.iter().zip(values) {
-                if !name.is_empty() {
-                    write!(f, "{name} {value:#018x} ")?;
-                }
-            }
-            writeln!(f)?;
+            let value = if *word == CS { value & 0xffff } else { value };
+            Hex(value, 16).fmt(f)?;
+            f.write_str(if index % 3 == 2 { "\n" } else { " " })?;
         }
-        Ok(())
+        f.write_str("\n")
     }
 }
 
@@ -268,6 +270,69 @@ mod tests {
         let text = report(frame, 0);
         assert!(text.starts_with("FATAL: page fault: write at 0x0, which is not mapped\n"));
         assert!(text.contains("rip 0x0000000040100000"));
+    }
+
+    #[test]
+    fn each_register_has_its_value() {
+        let frame = Frame {
+            rip: 0x16,
+            cs: 0xff_0000_e033,
+            rflags: 0x18,
+            rsp: 0x19,
+            ss: 0x20,
+            rbp: 0x4,
+            rax: 0x10,
+            rbx: 0x5,
+            rcx: 0x11,
+            rdx: 0x12,
+            rsi: 0x13,
+            rdi: 0x14,
+            r8: 0x98,
+            r9: 0x99,
+            r10: 0x9a,
+            r11: 0x9b,
+            r12: 0x9c,
+            r13: 0x9d,
+            r14: 0x9e,
+            r15: 0x9f,
+            vector: 13,
+            error_code: 0x1b,
+        };
+        let text = report(frame, 0x77);
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("FATAL: general protection fault"));
+        let first = lines.next();
+        assert_eq!(first, Some("vector 13 error 0x1b cr2 0x0000000000000077"));
+        let words: std::vec::Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+        let value = |name: &str| {
+            let at = words.iter().position(|word| *word == name).unwrap();
+            u64::from_str_radix(words[at + 1].trim_start_matches("0x"), 16).unwrap()
+        };
+        for (name, expected) in [
+            ("rip", frame.rip),
+            ("cs", 0xe033),
+            ("flg", frame.rflags),
+            ("rsp", frame.rsp),
+            ("ss", frame.ss),
+            ("rbp", frame.rbp),
+            ("rax", frame.rax),
+            ("rbx", frame.rbx),
+            ("rcx", frame.rcx),
+            ("rdx", frame.rdx),
+            ("rsi", frame.rsi),
+            ("rdi", frame.rdi),
+            ("r8", frame.r8),
+            ("r9", frame.r9),
+            ("r10", frame.r10),
+            ("r11", frame.r11),
+            ("r12", frame.r12),
+            ("r13", frame.r13),
+            ("r14", frame.r14),
+            ("r15", frame.r15),
+        ] {
+            assert_eq!(value(name), expected, "{name}");
+        }
+        assert_eq!(words.len(), 40);
     }
 
     #[test]

@@ -145,6 +145,44 @@ spoil_pvh_\kind:
     vmmcall
     movl %edi, %ebx
     jmp pv_guest_pvh_entry
+
+// The console's ring is a page of something else: one of the image's that is writable;
+// the command line's, which is moved there, as a guest cannot move the ring.
+    PV ring
+    leaq boot_witness(%rip), %rcx
+    subq $0x40000000, %rcx
+    shrq $12, %rcx
+    movq 104(%rsi), %rax                // the frame list
+    movq (%rax,%rcx,8), %rax
+    movq %rax, 72(%rsi)
+    jmp pv_guest_pv_entry
+    PVH ring
+    movl %ebx, %edi
+    movl $0x40000000, %eax
+    cpuid
+    cmpl $0x566e6558, %ebx              // "XenV"
+    movl %edi, %ebx
+    jne pv_guest_pvh_entry
+    movl $(ring_parameter - 0x40000000), %ecx
+    movl $1, %ebx                       // HVMOP_get_param
+    movl $34, %eax                      // __HYPERVISOR_hvm_op
+    vmmcall
+    movl %edi, %ebx
+    movl ring_parameter - 0x40000000 + 8, %eax
+    shll $12, %eax
+    movl %eax, 24(%ebx)                 // cmdline_paddr
+    movl $0, 28(%ebx)
+    jmp pv_guest_pvh_entry
+
+// The console's ring is memory that nothing uses: the last page, where there is a list.
+    PV free
+    movq 32(%rsi), %rcx                 // nr_pages
+    movq 104(%rsi), %rax
+    movq -8(%rax,%rcx,8), %rax
+    movq %rax, 72(%rsi)
+    jmp pv_guest_pv_entry
+    PVH free
+    jmp pv_guest_pvh_entry
     .code64
 
     .section .data.spoil, "awR"
@@ -152,6 +190,10 @@ spoil_pvh_\kind:
     .globl boot_witness
 boot_witness:
     .skip 160
+ring_parameter:                         // struct xen_hvm_param
+    .word 0x7ff0, 0                     // DOMID_SELF
+    .long 17                            // HVM_PARAM_CONSOLE_PFN
+    .quad 0
 
     .section .rodata.spoil, "aR"
     .balign 8

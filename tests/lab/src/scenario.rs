@@ -132,6 +132,13 @@ const MOCKS_AND_XENS: &[Platform] = &[
     Platform::XenPv,
     Platform::XenPvh,
 ];
+const MOCKS_AND_XENS_OF_BOTH_KINDS: &[Platform] = &[
+    Platform::User,
+    Platform::Mock,
+    Platform::MockPvh,
+    Platform::XenPv,
+    Platform::XenPvh,
+];
 const XENS: &[Platform] = &[Platform::XenPv, Platform::XenPvh];
 
 /// All of them.
@@ -774,6 +781,23 @@ pub(crate) const ALL: &[Scenario] = &[
         ..spoilt("no console", Spoil::Console, &[" 0 failed"])
     },
     Scenario {
+        only_on: MOCKS_AND_XENS_OF_BOTH_KINDS,
+        // There is no console to say it, and the guest ends at once: one that used the
+        // page would wait there for a daemon.
+        mute_on: MOCKS_AND_XENS_OF_BOTH_KINDS,
+        timeout_s: 20,
+        ..spoilt("a ring over something else", Spoil::Ring, &[])
+    },
+    Scenario {
+        // Its output lies where nobody takes it.
+        ended: Expected::Shutdown(0),
+        command_line: "only=the_pages_of_rings",
+        only_on: &[Platform::User, Platform::XenPv],
+        mute_on: &[Platform::User, Platform::XenPv],
+        timeout_s: 120,
+        ..spoilt("a ring in memory", Spoil::Free, &[])
+    },
+    Scenario {
         command_line: "fault=loop",
         ended: Expected::TimedOut,
         timeout_s: 3,
@@ -807,9 +831,8 @@ pub(crate) const ALL: &[Scenario] = &[
 impl Scenario {
     /// Whether there is anything to run there.
     pub(crate) fn is_for(&self, platform: Platform) -> bool {
-        // One mock is enough: they differ in what claims are about.
-        platform != Platform::MockPvh
-            && (self.only_on.is_empty() || self.only_on.contains(&platform))
+        // One mock is enough, unless it is named: they differ in what claims are about.
+        self.only_on.contains(&platform) || self.only_on.is_empty() && platform != Platform::MockPvh
     }
 
     /// Runs it, and says what was wrong.

@@ -2,19 +2,53 @@
 
 use std::{fs, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::{
     exit::Ended,
     guest::{self, Build},
     job::{Job, Platform},
+    matrix::Column,
     run::run,
     say::say,
 };
 
 /// The most memory that is tried.
 const MOST_MIB: u32 = 64;
+
+/// The smallest guest is no larger than this, for all platforms in one image.
+const MOST_BYTES: u64 = 34 << 10;
+/// The least memory in which it boots.
+const LEAST_MIB: [(Platform, u32); 3] = [
+    (Platform::XenPv, 4),
+    (Platform::XenPvh, 2),
+    (Platform::Qemu, 2),
+];
+
+/// That the smallest guest is as small as it was, and boots in as little memory.
+pub(crate) fn check(column: Column) -> Result<()> {
+    const GUEST: &str = "hello";
+    let bytes = stripped_bytes(&fs::read(guest::build(GUEST, Build::Kernel)?)?)?;
+    ensure!(
+        bytes <= MOST_BYTES,
+        "{GUEST} has {bytes} bytes, more than {MOST_BYTES}: `nm --size-sort` says of what"
+    );
+    for (platform, memory_mib) in LEAST_MIB {
+        if platform == column.platform {
+            let job = Job {
+                xen: column.xen,
+                ..job_of(GUEST, platform, memory_mib)
+            };
+            let ended = run(&job)?.ended;
+            ensure!(
+                ended == Ended::Shutdown(0),
+                "{GUEST} ends in {memory_mib} MiB by {ended}"
+            );
+        }
+    }
+    Ok(())
+}
 
 /// Prints the sizes.
 pub(crate) fn report(guest: &str) -> Result<u8> {
@@ -40,15 +74,18 @@ fn stripped_bytes(kernel: &[u8]) -> Result<u64> {
         .context("the image has no segments")
 }
 
+fn job_of(guest: &str, platform: Platform, memory_mib: u32) -> Job {
+    Job {
+        memory_mib,
+        timeout: Duration::from_secs(15),
+        ..Job::new(guest, platform)
+    }
+}
+
 /// The least memory with which a guest powers off, found by running it.
 fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
     let boots = |memory_mib| -> Result<bool> {
-        let job = Job {
-            memory_mib,
-            timeout: Duration::from_secs(15),
-            ..Job::new(guest, platform)
-        };
-        Ok(run(&job)?.ended == Ended::Shutdown(0))
+        Ok(run(&job_of(guest, platform, memory_mib))?.ended == Ended::Shutdown(0))
     };
     if !boots(MOST_MIB)? {
         bail!(

@@ -22,6 +22,10 @@ pub(crate) enum Spoil {
     Overlap,
     /// There is no console.
     Console,
+    /// The console's ring is a page that has another use.
+    Ring,
+    /// The console's ring is a page of memory that nothing uses (PV only).
+    Free,
     /// Nothing is: the guest notes the registers that it starts with.
     Witness,
 }
@@ -36,6 +40,8 @@ impl Spoil {
             Self::Absurd => "absurd",
             Self::Overlap => "overlap",
             Self::Console => "console",
+            Self::Ring => "ring",
+            Self::Free => "free",
             Self::Witness => "witness",
         }
     }

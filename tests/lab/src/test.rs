@@ -12,7 +12,7 @@ use crate::{
     report::{self, Form},
     reset, same,
     say::say,
-    scenario, silence, surroundings, tools, words,
+    scenario, silence, size, surroundings, tools, words,
 };
 
 /// The host's own tests: all libraries, and what is not among them.
@@ -45,6 +45,7 @@ const COLUMN_TESTS: &[ColumnTest] = &[
         |platform| platform == Platform::Qemu,
         reset::check,
     ),
+    ("smallest guest", Platform::boots_kernels, size::check),
     ("odd command lines", Platform::is_xen, words::check),
     (
         "nobody reads the console for 8 s",

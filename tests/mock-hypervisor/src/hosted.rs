@@ -7,7 +7,7 @@
 //! `PV_GUEST_TYPE` (`pv` or `pvh`), `PV_GUEST_CMDLINE`, `PV_GUEST_MEMORY_MIB` and
 //! `PV_GUEST_VCPUS` say what the domain is given; `PV_GUEST_DISKS` are files for its
 //! disks, separated by commas, each with `:ro` behind it if it is read-only; `PV_GUEST_SPOIL` is
-//! `magic`, `nothing`, `short`, `absurd` or `console` to spoil what its start information
+//! `magic`, `nothing`, `short`, `absurd`, `console` or `ring` to spoil what its start information
 //! says. The exit status is 0 for a power-off, else 64 and the reason of the shutdown
 //! (crash: 67), or 70 for a reason that has no name.
 
@@ -18,8 +18,9 @@ use std::{
 
 use hypercall_abi::{
     Mfn, Port, VcpuId,
+    hvm::HvmParam,
     io::blkif::VdiskInfo,
-    platform::Platform,
+    platform::{Pages, Platform},
     sched::ShutdownReason,
     xen::{SharedInfo, StartInfo},
 };
@@ -255,10 +256,18 @@ pub(crate) fn suspend_on_request(domain: &Domain) {
 
 /// Spoils what the guest is told at its start.
 fn spoil(domain: &Domain, kind: &str) {
+    let place = domain.start_info();
     if domain.is_pvh() {
+        if kind == "ring" {
+            // The store's page.
+            let mut state = domain.lock();
+            let store = state.params.get(&HvmParam::STORE_PFN.0).copied();
+            state
+                .params
+                .insert(HvmParam::CONSOLE_PFN.0, store.unwrap_or(0));
+        }
         return;
     }
-    let place = domain.start_info();
     // SAFETY: the guest, who alone looks there, has not started.
     let start = unsafe { &mut *place.as_ptr() };
     match kind {
@@ -269,6 +278,10 @@ fn spoil(domain: &Domain, kind: &str) {
         "console" => {
             start.console.mfn = Mfn(0);
             start.console.evtchn = Port(0);
+        }
+        "ring" => {
+            let own = domain.gfn_of(place.cast());
+            start.console.mfn = own.map_or(Mfn(0), |gfn| Mfn(gfn.0));
         }
         // A PV guest has no map whose ranges could overlap.
         _ => {}

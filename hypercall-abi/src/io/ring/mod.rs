@@ -130,8 +130,18 @@ pub mod byte_ring {
 mod tests {
     use core::ptr::NonNull;
 
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+
     use super::*;
     use crate::{PAGE_SIZE, peer::PeerSlice};
+
+    // An end of a ring goes where its memory does, and there is one of it.
+    assert_impl_all!(FrontRing<PeerSlice<'static>, 8>: Send, Sync);
+    assert_impl_all!(BackRing<PeerSlice<'static>, 8>: Send, Sync);
+    assert_not_impl_any!(FrontRing<NonNull<u8>, 8>: Send, Sync);
+    assert_not_impl_any!(BackRing<NonNull<u8>, 8>: Send, Sync);
+    assert_not_impl_any!(FrontRing<PeerSlice<'static>, 8>: Clone, Copy);
+    assert_not_impl_any!(BackRing<PeerSlice<'static>, 8>: Clone, Copy);
 
     #[repr(align(4096))]
     struct Page([u8; PAGE_SIZE]);

@@ -2,6 +2,8 @@
 //!
 //! Registers are those that an entry of `spoil.S` noted.
 
+use core::ptr::NonNull;
+
 use hypercall_abi::{
     Gfn, PAGE_SIZE, Port,
     event_channel::{self, ChannelStatus},
@@ -38,6 +40,7 @@ pub(super) const GROUP: Group = Group {
         on_pvh(special_pages_are_no_memory): "hvm/params.h: HVM_PARAM_CONSOLE_PFN",
         on_pv(upcalls_are_held_back_at_the_start): "xen.h: vcpu_info, evtchn_upcall_mask",
         on_xen(the_console_and_the_store_have_ports): "xen.h: start_info; hvm/params.h",
+        on_xen(the_pages_of_rings_are_given_to_nobody): "xen.h: start_info, console and store_mfn",
         everywhere(memory_has_an_order): "hvm/start_info.h: hvm_memmap_table_entry",
         everywhere(the_command_line_is_a_text): "xen.h: start_info, cmd_line",
         everywhere(fresh_memory_can_be_used_to_its_end): "xen.h: start-of-day memory layout, 6",
@@ -157,7 +160,7 @@ fn there_is_room_behind_the_stack(guest: &Guest) -> Verdict {
 fn the_tables_are_those_of_the_register(guest: &Guest) -> Verdict {
     let (witness, (_, start)) = (witness()?, start_info(guest)?);
     let table = core::ptr::with_exposed_provenance_mut(start.pt_base as usize);
-    let table = core::ptr::NonNull::new(table).ok_or("they are at 0")?;
+    let table = NonNull::new(table).ok_or("they are at 0")?;
     let gfn = guest.platform().gfn_of(table).ok_or("they are no memory")?;
     same(witness.cr3 & !(PAGE - 1), gfn.0 * PAGE)
 }
@@ -187,7 +190,7 @@ fn each_page_has_a_frame_of_its_own(guest: &Guest) -> Verdict {
     let platform = guest.platform();
     for index in 0..4 {
         let place = core::ptr::with_exposed_provenance_mut(address as usize + index * PAGE_SIZE);
-        let page = core::ptr::NonNull::new(place).ok_or("a page at 0")?;
+        let page = NonNull::new(place).ok_or("a page at 0")?;
         let gfn = platform.gfn_of(page).ok_or("a page without a frame")?;
         same(platform.page_of(gfn), Some(page))?;
     }
@@ -339,6 +342,30 @@ fn the_console_and_the_store_have_ports(guest: &Guest) -> Verdict {
         )?;
     }
     Ok(())
+}
+
+/// Of all the memory that can be had, no page is a ring's.
+fn the_pages_of_rings_are_given_to_nobody(guest: &Guest) -> Verdict {
+    let platform = guest.platform();
+    let info = guest.boot_info();
+    let rings = [info.console, info.store].map(|ring| ring.map(|ring| ring.gfn));
+    let mut given = 0;
+    // Each page leads to the one before: there is no memory for anything else.
+    let mut last: Option<NonNull<u8>> = None;
+    while let Some(page) = platform.alloc(1) {
+        let frame = platform.gfn_of(page);
+        given += u32::from(frame.is_some() && rings.contains(&frame));
+        // SAFETY: a fresh page that nobody else has.
+        unsafe { page.cast().write(last) };
+        last = Some(page);
+    }
+    while let Some(page) = last {
+        // SAFETY: written above.
+        last = unsafe { page.cast().read() };
+        // SAFETY: allocated above, and used by nobody.
+        unsafe { platform.free(page, 1) };
+    }
+    same(given, 0)
 }
 
 /// Ranges in a row, none in another.
