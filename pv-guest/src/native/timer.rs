@@ -20,8 +20,8 @@ const LOOK_AGAIN_NS: u64 = 1_000_000;
 /// How long the APIC's timer is compared with the clock.
 const CALIBRATION_NS: u64 = 10_000_000;
 
-/// Xen's timer, if its interrupt could be had.
-static TIMER: Once<Option<Channel<'static, Native>>> = Once::new();
+/// Xen's timer, once its interrupt could be had: while all ports are taken it cannot.
+static TIMER: Once<Channel<'static, Native>> = Once::new();
 
 /// When it rings, if it has not yet.
 static ARMED_NS: AtomicU64 = AtomicU64::new(0);
@@ -67,8 +67,11 @@ fn arm(deadline_ns: Option<u64>) -> bool {
     let Some(deadline) = deadline_ns else {
         return true;
     };
-    let timer = TIMER.call_once(|| Channel::virq(events::get()?, Virq::TIMER, VcpuId(0)).ok());
-    let Some(timer) = timer else {
+    let Some(ports) = events::get() else {
+        return false;
+    };
+    let timer = TIMER.try_call_once(|| Channel::virq(ports, Virq::TIMER, VcpuId(0)));
+    let Ok(timer) = timer else {
         return false;
     };
     let has_rung = timer.take();

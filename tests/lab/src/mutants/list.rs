@@ -407,4 +407,31 @@ mod tests {
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
+
+    #[test]
+    fn the_table_names_claims_that_there_are() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let sources = text_of(&root.join("tests/conformance/src"));
+        let table = std::fs::read_to_string(root.join("docs/MUTANTS.md")).unwrap();
+        let names = table.split('`').skip(1).step_by(2);
+        let missing: Vec<&str> = names
+            .filter(|name| name.contains("::"))
+            .filter(|name| {
+                let claim = name.rsplit("::").next().unwrap_or(name);
+                !sources.contains(claim.split('(').next().unwrap_or(claim))
+            })
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    /// All files below a folder, one after the other.
+    fn text_of(folder: &Path) -> String {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let texts = paths.map(|path| match path.is_dir() {
+            true => text_of(&path),
+            false => std::fs::read_to_string(&path).unwrap(),
+        });
+        texts.collect()
+    }
 }
