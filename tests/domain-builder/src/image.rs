@@ -125,7 +125,9 @@ fn place(
     let bad = |what| Refused::BadSegment(what, paddr);
     let (file_offset, file_bytes) = (load.in_file.start, load.in_file.bytes);
     if file_bytes > load.memory_bytes {
-        return Err(bad("has more bytes in the file than in memory"));
+        return Err(bad(
+            "has more bytes in the file than in memory: link the kernel again, or copy it again",
+        ));
     }
     if file_offset
         .checked_add(file_bytes)
@@ -139,7 +141,9 @@ fn place(
     let end = start
         .checked_add(load.memory_bytes)
         .and_then(|end| end.checked_add(virt_base))
-        .ok_or(bad("ends behind all addresses"))?;
+        .ok_or(bad(
+            "ends behind all addresses: are its address and VIRT_BASE right?",
+        ))?;
     if end > crate::FIRST_FORBIDDEN_ADDRESS {
         return Err(Refused::TooHigh(start.wrapping_add(virt_base)));
     }

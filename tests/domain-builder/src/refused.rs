@@ -113,8 +113,8 @@ impl fmt::Display for Refused {
                  run it on xen-pvh, or take the ! away",
             ),
             Self::OffsetWithoutBase => f.write_str(
-                "it has the note PADDR_OFFSET without VIRT_BASE, which is counted with it: add \
-                 VIRT_BASE",
+                "it has the note PADDR_OFFSET without VIRT_BASE, which is counted with it: add the \
+                 note VIRT_BASE",
             ),
             Self::BadSegment(what, address) => {
                 write!(f, "its segment at physical {address:#x} {what}")

@@ -417,7 +417,10 @@ fn the_table_is_right_about_this_builder() {
                     "a kernel that {} is refused: {refused}",
                     sample.name
                 );
-                assert!(refused.to_string().len() > 20, "{refused}");
+                // The fault, and what to do about it.
+                let text = refused.to_string();
+                let (fault, advice) = text.split_once(": ").expect(&text);
+                assert!(fault.len() > 20 && advice.len() > 15, "{text}");
             }
             Ok(plan) => {
                 assert!(!is_refused, "a kernel that {} is not refused", sample.name);
