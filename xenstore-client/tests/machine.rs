@@ -158,6 +158,7 @@ fn requests_of_before_a_reset_are_not_waited_for() {
 
 /// Whoever shares a watch and leaves it, again and again, of a server that answers nothing.
 #[test]
+#[cfg_attr(miri, ignore = "a thousand requests take Miri minutes")]
 fn shared_watches_without_an_answer_are_bounded() {
     let mut machine = Machine::new();
     for _ in 0..MAX_ABANDONED {
