@@ -106,8 +106,9 @@ impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
                 self.unwatch();
                 let is_lasting = error.persistence() == Persistence::Lasting;
                 self.refused(error).await?;
-                if is_lasting {
-                    // Without a watch there is nothing to look at.
+                if is_lasting && self.untold.is_none() {
+                    // Without a watch there is nothing to look at. (Before the driver knows
+                    // why, the store is to have the state for it.)
                     self.held_until_ns = Some(u64::MAX);
                 }
             }
