@@ -59,7 +59,7 @@ pub(crate) fn sum(bytes: &[u8], start: u32) -> u16 {
 }
 
 /// The sum of whole words.
-#[cfg(feature = "smoltcp")]
+#[cfg(any(feature = "embassy-net", feature = "smoltcp"))]
 pub(crate) fn internet_sum(bytes: &[u8]) -> u16 {
     sum(bytes, 0)
 }
