@@ -230,8 +230,9 @@ const PORTS: usize = 3;
 
 /// All ports that are free, until they are dropped.
 pub(crate) async fn free_ports(bus: Bus<'static>) -> Vec<Channel<'static, pv_guest::Current>> {
-    // The guest's timer takes a port when it is set first.
-    bus.sleep(Duration::from_millis(1)).await;
+    // The guest's timer takes a port when it is set first: not for a time that is over
+    // before the guest gets to it.
+    bus.sleep(Duration::from_millis(200)).await;
     let mut ports = Vec::new();
     while let Ok(port) = Channel::unbound(bus.ports(), DomId(0)) {
         ports.push(port);
