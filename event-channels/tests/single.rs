@@ -1,15 +1,12 @@
 //! A guest has one set of ports, which safe code cannot make a second of.
 
-use std::{marker::PhantomData, ptr::NonNull};
-
 use event_channels::{Channel, Choice, Error, Events, Interface, PortRef, Ports, Throttle, Wait};
 use hypercall_abi::{
-    DomId, Errno, Gfn, HypercallNr,
+    DomId, Errno,
     peer::PeerPtr,
-    platform::{Hypercall, Pages, Singletons},
     sched::{self, Resumed, ShutdownReason, Suspended},
 };
-use mock_hypervisor::{Config, Domain};
+use mock_hypervisor::{Config, Domain, OneThread};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 fn ports(domain: &Domain, choice: Choice) -> Result<Ports<&Domain>, Error> {
@@ -45,46 +42,6 @@ fn who_wants_to_suspend_says_so() {
     let refused = sched::shutdown(&domain, ShutdownReason::SUSPEND);
     assert_eq!(refused, Err(Errno::EINVAL));
     assert!(domain.shutdown().is_none());
-}
-
-/// A platform that is not for several threads.
-#[derive(Debug)]
-struct OneThread(Domain, PhantomData<*mut ()>);
-
-// SAFETY: as the domain does.
-unsafe impl Hypercall for OneThread {
-    unsafe fn call5(
-        &self,
-        nr: HypercallNr,
-        a1: usize,
-        a2: usize,
-        a3: usize,
-        a4: usize,
-        a5: usize,
-    ) -> isize {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.call5(nr, a1, a2, a3, a4, a5) }
-    }
-}
-
-// SAFETY: as the domain does.
-unsafe impl Pages for OneThread {
-    fn alloc(&self, count: usize) -> Option<NonNull<u8>> {
-        self.0.alloc(count)
-    }
-    unsafe fn free(&self, first: NonNull<u8>, count: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.free(first, count) }
-    }
-    fn gfn_of(&self, page: NonNull<u8>) -> Option<Gfn> {
-        self.0.gfn_of(page)
-    }
-    fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
-        self.0.page_of(gfn)
-    }
-    fn singletons(&self) -> &Singletons {
-        self.0.singletons()
-    }
 }
 
 assert_not_impl_any!(Ports<OneThread>: Send, Sync);

@@ -1,16 +1,14 @@
 //! What safe code can try with a grant table, of which a guest has one: nothing of it gives
 //! back a page that a peer still has.
 
-use std::{marker::PhantomData, ptr::NonNull};
-
 use grant_tables::{
     Borrowed, Error, GrantTable, Granted, Page, PeerReads, PeerWrites, ReadWrite, Version,
 };
 use hypercall_abi::{
-    DomId, Gfn, GrantRef, HypercallNr, PAGE_SIZE,
-    platform::{Hypercall, Pages, Singleton, Singletons},
+    DomId, GrantRef, PAGE_SIZE,
+    platform::{Pages, Singleton},
 };
-use mock_hypervisor::{Config, Domain, Time, Xen};
+use mock_hypervisor::{Config, Domain, OneThread, Time, Xen};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
 fn pair() -> (Domain, Domain) {
@@ -121,46 +119,6 @@ fn grants_of_another_table_are_not_swapped() {
     mapped.page(0).unwrap().copy_from(&[66]);
     assert_eq!(one.end().unwrap().bytes()[0], 0);
     assert!(other.end().is_err());
-}
-
-/// A platform that is not for several threads.
-#[derive(Debug)]
-struct OneThread(Domain, PhantomData<*mut ()>);
-
-// SAFETY: as the domain does.
-unsafe impl Hypercall for OneThread {
-    unsafe fn call5(
-        &self,
-        nr: HypercallNr,
-        a1: usize,
-        a2: usize,
-        a3: usize,
-        a4: usize,
-        a5: usize,
-    ) -> isize {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.call5(nr, a1, a2, a3, a4, a5) }
-    }
-}
-
-// SAFETY: as the domain does.
-unsafe impl Pages for OneThread {
-    fn alloc(&self, count: usize) -> Option<NonNull<u8>> {
-        self.0.alloc(count)
-    }
-    unsafe fn free(&self, first: NonNull<u8>, count: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.free(first, count) }
-    }
-    fn gfn_of(&self, page: NonNull<u8>) -> Option<Gfn> {
-        self.0.gfn_of(page)
-    }
-    fn page_of(&self, gfn: Gfn) -> Option<NonNull<u8>> {
-        self.0.page_of(gfn)
-    }
-    fn singletons(&self) -> &Singletons {
-        self.0.singletons()
-    }
 }
 
 assert_not_impl_any!(GrantTable<OneThread>: Send, Sync);

@@ -13,6 +13,7 @@ mod grants;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod hosted;
 mod memory;
+mod one_thread;
 mod platform;
 mod play;
 mod ports;
@@ -34,6 +35,7 @@ pub use backends::{
 pub use config::{Config, DomainType, NoMemory, OnShutdown, Time};
 pub use domain::{Domain, Guest, Outcome, Shutdown};
 pub use faults::{Faults, Mishap, Plan};
+pub use one_thread::OneThread;
 pub use play::{Played, SEED_COUNT_VARIABLE, SEED_VARIABLE, seed_count, seeds};
 pub use store::{StoreError, StoreQuotas};
 pub use suspend::Suspend;
