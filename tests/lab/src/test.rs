@@ -126,8 +126,7 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
     if filter.is_empty() && abi::report(&[], false)? != 0 {
         failures.push("hypercall-abi is not what Xen's headers say".to_owned());
     }
-    let scenarios: Vec<_> = scenario::ALL
-        .iter()
+    let scenarios: Vec<_> = scenario::all()
         .filter(|scenario| is_wanted(scenario.name, filter))
         .collect();
     let mut table = Vec::new();

@@ -1,0 +1,241 @@
+//! What the lab tests: guests, what they are given, and how they must end.
+
+mod boot;
+mod claims;
+mod devices;
+mod disks;
+mod faults;
+mod web;
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    crowd::Crowd,
+    disk,
+    exit::Ended,
+    job::{Job, Platform, Report, Tools, With},
+    machine::Start,
+    matrix::Column,
+    net::Net,
+    packages::cache,
+    run::run,
+    spoil::Spoil,
+};
+
+/// One row of the table.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    guest: &'static str,
+    memory_mib: u32,
+    max_memory_mib: Option<u32>,
+    command_line: &'static str,
+    /// Lines of its own in the configuration that `xl` is given.
+    xl: &'static [&'static str],
+    /// Bytes of a module that is loaded with it; none if zero.
+    module_bytes: usize,
+    with: With,
+    crowd: Crowd,
+    /// Megabytes of a large file on its disk.
+    large_mb: usize,
+    vcpus: u32,
+    jitter: bool,
+    spoil: Option<Spoil>,
+    ended: Expected,
+    /// What the console must say; each of these.
+    says: &'static [&'static str],
+    /// Where it can be run; nothing: everywhere.
+    only_on: &'static [Platform],
+    /// Where it has no way to say it.
+    mute_on: &'static [Platform],
+    timeout_s: u64,
+    start: Start,
+}
+
+/// How a guest must end.
+#[derive(Clone, Copy)]
+enum Expected {
+    Shutdown(u8),
+    /// For a reason that has no name, which not every platform tells.
+    Unnamed,
+    TimedOut,
+}
+
+impl From<Expected> for Ended {
+    fn from(expected: Expected) -> Self {
+        match expected {
+            Expected::Shutdown(reason) => Self::Shutdown(reason),
+            Expected::Unnamed => Self::Unnamed,
+            Expected::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+const fn scenario(
+    name: &'static str,
+    guest: &'static str,
+    says: &'static [&'static str],
+) -> Scenario {
+    Scenario {
+        name,
+        guest,
+        memory_mib: 32,
+        max_memory_mib: None,
+        command_line: "",
+        xl: &[],
+        module_bytes: 0,
+        with: With::Nobody,
+        crowd: Crowd {
+            stay: Duration::from_secs(5),
+            ..Crowd::DEFAULT
+        },
+        large_mb: 0,
+        vcpus: 1,
+        jitter: false,
+        spoil: None,
+        ended: Expected::Shutdown(0),
+        says,
+        only_on: &[],
+        mute_on: &[],
+        timeout_s: 30,
+        start: Start::Restored,
+    }
+}
+
+const fn fault(
+    name: &'static str,
+    command_line: &'static str,
+    says: &'static [&'static str],
+) -> Scenario {
+    Scenario {
+        command_line,
+        ended: Expected::Shutdown(3),
+        ..scenario(name, "conformance", says)
+    }
+}
+
+const fn wild(
+    name: &'static str,
+    command_line: &'static str,
+    says: &'static [&'static str],
+) -> Scenario {
+    Scenario {
+        only_on: &[Platform::User],
+        ..fault(name, command_line, says)
+    }
+}
+
+const fn spoilt(name: &'static str, spoil: Spoil, says: &'static [&'static str]) -> Scenario {
+    Scenario {
+        spoil: Some(spoil),
+        ended: Expected::Shutdown(3),
+        ..scenario(name, "conformance", says)
+    }
+}
+
+const MOCKS: &[Platform] = &[Platform::User, Platform::Mock];
+const MOCKS_AND_XENS: &[Platform] = &[
+    Platform::User,
+    Platform::Mock,
+    Platform::XenPv,
+    Platform::XenPvh,
+];
+const MOCKS_AND_XENS_OF_BOTH_KINDS: &[Platform] = &[
+    Platform::User,
+    Platform::Mock,
+    Platform::MockPvh,
+    Platform::XenPv,
+    Platform::XenPvh,
+];
+const XENS: &[Platform] = &[Platform::XenPv, Platform::XenPvh];
+
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
+    [
+        boot::ALL,
+        disks::ALL,
+        devices::ALL,
+        web::ALL,
+        claims::ALL,
+        faults::ALL,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+impl Scenario {
+    /// Whether there is anything to run there.
+    pub(crate) fn is_for(&self, platform: Platform) -> bool {
+        // One mock is enough, unless it is named: they differ in what claims are about.
+        self.only_on.contains(&platform) || self.only_on.is_empty() && platform != Platform::MockPvh
+    }
+
+    /// Runs it, and says what was wrong.
+    pub(crate) fn check(&self, column: Column) -> Result<(), String> {
+        let platform = column.platform;
+        let disks = disk::sample_for(self.guest, platform.name(), self.large_mb);
+        let disks = disks.map_err(|error| format!("{error:#}"))?;
+        let job = Job {
+            xen: column.xen,
+            memory_mib: self.memory_mib,
+            max_memory_mib: self.max_memory_mib,
+            vcpus: self.vcpus,
+            tools: Tools {
+                jitter: self.jitter,
+                ..Tools::default()
+            },
+            command_line: self.command_line.to_owned(),
+            xl: self
+                .xl
+                .iter()
+                .map(|line| line.as_bytes().to_vec())
+                .collect(),
+            module: module(self.module_bytes).map_err(|error| format!("{error:#}"))?,
+            disks: disks.into_iter().collect(),
+            net: Net::of(self.guest, None).map_err(|error| format!("{error:#}"))?,
+            with: self.with,
+            crowd: self.crowd,
+            spoil: self.spoil,
+            timeout: Duration::from_secs(self.timeout_s),
+            start: self.start,
+            ..Job::new(self.guest, platform)
+        };
+        let report = run(&job).map_err(|error| format!("{error:#}"))?;
+        let said = said(&report);
+        let expected = Ended::from(self.ended);
+        let is_unnamed = expected == Ended::Unnamed && report.ended.status() == expected.status();
+        if report.ended != expected && !is_unnamed {
+            return Err(format!(
+                "it ended by {}, not by {expected}\n{said}",
+                report.ended
+            ));
+        }
+        if let Some(complaint) = &report.complaint {
+            return Err(format!("its visitors complain: {complaint}\n{said}"));
+        }
+        if self.mute_on.contains(&platform) {
+            return Ok(());
+        }
+        match self.says.iter().find(|text| !said.contains(*text)) {
+            Some(text) => Err(format!("it did not say {text:?}\n{said}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A file of so many bytes, none of which is like its neighbours.
+fn module(len_bytes: usize) -> std::io::Result<Option<PathBuf>> {
+    if len_bytes == 0 {
+        return Ok(None);
+    }
+    let path = cache().join(format!("module-{len_bytes}"));
+    let bytes: Vec<u8> = (0..len_bytes).map(|at| (at % 251) as u8).collect();
+    std::fs::write(&path, bytes)?;
+    Ok(Some(path))
+}
+
+/// What the guest said, and what is said about it.
+fn said(report: &Report) -> String {
+    let mut text = report.console.clone();
+    text.extend(report.diagnosis.iter().map(String::as_str));
+    text
+}

@@ -1,0 +1,106 @@
+//! Scenarios: a web server and its visitors.
+
+use std::time::Duration;
+
+use super::{MOCKS_AND_XENS, Scenario, XENS, scenario};
+use crate::{
+    crowd::Crowd,
+    job::{Platform, With},
+};
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        command_line: "requests=7",
+        with: With::Visitor,
+        timeout_s: 90,
+        only_on: MOCKS_AND_XENS,
+        ..scenario(
+            "a web server",
+            "web",
+            &[
+                "web: http://10.0.2.15:80/",
+                "visitor: 3 files are what SHA256SUMS says",
+                "web: 7 requests were answered",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "requests=8 queues=3 ip=10.0.2.15/24 ip6=fd00::15/64",
+        with: With::Visitor,
+        timeout_s: 90,
+        only_on: XENS,
+        ..scenario(
+            "a web server, three queues, IPv6",
+            "web",
+            &[
+                "web: http://[fd00::15]:80/",
+                "visitor: 3 files are what SHA256SUMS says",
+                "dom0: http://[fd00::15]/files/hello.txt: Hello from the sample disk.",
+                "web: 8 requests were answered, 3 queues, chosen by a hash",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "quiet=3",
+        with: With::Visitor,
+        large_mb: 20,
+        timeout_s: 90,
+        only_on: MOCKS_AND_XENS,
+        ..scenario(
+            "a web server with a large file",
+            "web",
+            &["visitor: 4 files are what SHA256SUMS says"],
+        )
+    },
+    Scenario {
+        command_line: "quiet=3",
+        with: With::Crowd,
+        timeout_s: 90,
+        // Not on user: see below.
+        only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
+        ..scenario(
+            "a web server with 200 clients",
+            "web",
+            &[
+                "crowd: 200 clients at once for 5 s: ",
+                " answers, 0 refused, 0 corrupted",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "quiet=3",
+        with: With::Crowd,
+        crowd: Crowd {
+            clients: 300,
+            stay: Duration::from_secs(5),
+        },
+        timeout_s: 90,
+        // About the guest, not the platform. Where it is faster, a connection among
+        // thousands stops: smoltcp 0.13, which has sent again what was only late,
+        // waits for answers and has no timer set.
+        only_on: &[Platform::Mock],
+        ..scenario(
+            "a web server with more clients than sockets",
+            "web",
+            &[
+                "crowd: 300 clients at once for 5 s: ",
+                " answers, 0 refused, 0 corrupted",
+            ],
+        )
+    },
+    Scenario {
+        command_line: "requests=4",
+        with: With::Neighbour,
+        timeout_s: 90,
+        only_on: XENS,
+        ..scenario(
+            "a web server and a Linux guest on one bridge",
+            "web",
+            &[
+                "neighbour: hello.txt: OK",
+                "neighbour: numbers.txt: OK",
+                "web: 4 requests were answered",
+            ],
+        )
+    },
+];
