@@ -66,6 +66,14 @@ async fn serve(bus: Bus<'_, &Domain>, disk: &Disk<'_, &Domain>, time: Duration) 
     let _closed = bus.timeout(time, disk.serve()).await;
 }
 
+/// What a guest has written into the store since `before`, which is less than one write a
+/// second: a test that waits for the end of what goes on without end never fails.
+fn few_changes(xen: &Xen, before: u64) -> u64 {
+    let changes = xen.store_changes(GUEST) - before;
+    assert!(changes < 120, "{changes} writes in 120 s, or less");
+    changes
+}
+
 /// How long it takes until the disk is ready.
 async fn time_to_ready(bus: Bus<'_, &Domain>, disk: &Disk<'_, &Domain>) -> Duration {
     let begun_ns = bus.now_ns();
@@ -93,9 +101,8 @@ fn a_backend_that_connects_and_ends_is_not_asked_without_end() {
             if let Status::Retrying { fault, attempts } = disk.status() {
                 why = Some((fault, attempts));
             }
+            few_changes(xen, before);
         }
-        let changes = xen.store_changes(GUEST) - before;
-        assert!((20..120).contains(&changes), "{changes} writes in 120 s");
         assert!((4..10).contains(&ends), "{ends} connections");
         assert_eq!(why, Some((Fault::Ended, ends)));
 
@@ -114,19 +121,223 @@ fn a_backend_that_connects_and_ends_is_not_asked_without_end() {
 fn a_backend_that_lies_and_begins_anew_is_not_asked_without_end() {
     with_bus(async |xen, bus| {
         let id = attach(xen);
+        xen.set_store_latency(1_000_000);
         let disk = disk(bus);
         let before = xen.store_changes(GUEST);
         let begun_ns = bus.now_ns();
+        let (mut lies, mut why) = (0, None);
         while bus.now_ns() - begun_ns < 120_000_000_000 {
             serve(bus, &disk, Duration::from_millis(5)).await;
-            if xen.disk_is_connected(id) {
+            if disk.status() == Status::Connected {
                 xen.disk_mischief(id, Mischief::Answer(77));
-                serve(bus, &disk, Duration::from_millis(5)).await;
-                xen.restart_disk(id);
+                // Who asks for nothing does not look at answers.
+                let mut sector = [0; 512];
+                let read = disk.read(Sector(0), &mut sector);
+                let read = bus.timeout(Duration::from_millis(20), read);
+                let ends = async {
+                    // What it did is known, and it is asked how it is.
+                    bus.sleep(Duration::from_micros(500)).await;
+                    xen.restart_disk(id);
+                };
+                let (_failed, ()) = futures_util::join!(read, ends);
+                lies += 1;
             }
+            if let Status::Retrying { fault, attempts } = disk.status() {
+                why = Some((fault, attempts));
+            }
+            few_changes(xen, before);
         }
-        let changes = xen.store_changes(GUEST) - before;
-        assert!((20..120).contains(&changes), "{changes} writes in 120 s");
+        assert!((4..10).contains(&lies), "{lies} lies");
+        // A lie costs an end, too.
+        assert_eq!(why, Some((Fault::Ring, 2 * lies)));
+    });
+}
+
+/// In which states a backend is, one after the other, when its frontend has come to one.
+type Answers = &'static [(u32, &'static [u32])];
+
+/// A backend of which only the states are there.
+async fn answer_by_hand(
+    xen: &Xen,
+    bus: Bus<'_, &Domain>,
+    disk: &Disk<'_, &Domain>,
+    answers: Answers,
+) -> u64 {
+    const OTHER: &str = "/local/domain/0/backend/qdisk/1/51712";
+    let say = |key: &str, value: &str| {
+        let path = format!("{OTHER}/{key}");
+        xen.store_write(&path, value.as_bytes()).unwrap();
+        xen.store_share(&path, DomId(0), &[GUEST]).unwrap();
+    };
+    for (key, value) in [
+        ("online", "1"),
+        ("sectors", "64"),
+        ("sector-size", "512"),
+        ("info", "0"),
+    ] {
+        say(key, value);
+    }
+    xen.store_write(&format!("{DISK}/backend"), OTHER.as_bytes())
+        .unwrap();
+    let (before, begun_ns) = (xen.store_changes(GUEST), bus.now_ns());
+    let mut answered = None;
+    while bus.now_ns() - begun_ns < 120_000_000_000 {
+        // It may have gone through several since.
+        let now = (state(xen), xen.store_changes(GUEST));
+        if answered.as_ref() != Some(&now) {
+            let known = |(front, _): &&(u32, _)| Some(front.to_string()) == now.0;
+            for state in answers.iter().find(known).map_or(&[][..], |(_, all)| all) {
+                say("state", &state.to_string());
+                serve(bus, disk, Duration::from_millis(2)).await;
+            }
+            answered = Some(now);
+        }
+        serve(bus, disk, Duration::from_millis(25)).await;
+        few_changes(xen, before);
+    }
+    few_changes(xen, before)
+}
+
+#[test]
+fn a_backend_out_of_step_is_not_asked_without_end() {
+    use Fault::{Ended, Refused};
+    // Each refuses again when it is asked again.
+    let all: [(&str, Answers, Option<Fault>); 6] = [
+        ("ends", &[(1, &[2]), (3, &[5]), (6, &[6])], Some(Refused)),
+        ("begins anew", &[(1, &[2]), (3, &[1, 2])], Some(Refused)),
+        ("is gone", &[(1, &[2]), (3, &[0, 1, 2])], Some(Refused)),
+        ("works already", &[(1, &[4]), (5, &[5]), (6, &[6])], None),
+        ("ends untold", &[(1, &[5]), (6, &[6])], Some(Refused)),
+        (
+            "works, and ends",
+            &[(1, &[2]), (3, &[4]), (4, &[5, 6]), (6, &[6])],
+            Some(Ended),
+        ),
+    ];
+    for (name, answers, why) in all {
+        with_bus(async |xen, bus| {
+            attach(xen);
+            let disk = disk(bus);
+            let changes = answer_by_hand(xen, bus, &disk, answers).await;
+            assert!(changes >= 13, "{name}: {changes} writes in 120 s");
+            let told = match disk.status() {
+                Status::Retrying { fault, attempts } => Some((fault, attempts >= 6)),
+                _ => None,
+            };
+            assert_eq!(
+                told,
+                why.map(|why| (why, true)),
+                "{name}: {:?}",
+                disk.status()
+            );
+        });
+    }
+}
+
+/// States of a backend that refuses what it is told.
+const ENDS: Answers = &[(1, &[2]), (3, &[5]), (6, &[6])];
+
+#[test]
+fn a_pause_is_for_the_backend_that_it_was_earned_by() {
+    for is_new in [false, true] {
+        with_bus(async |xen, bus| {
+            attach(xen);
+            let disk = disk(bus);
+            let _changes = answer_by_hand(xen, bus, &disk, ENDS).await;
+            assert!(matches!(disk.status(), Status::Retrying { .. }));
+            // The next one is good.
+            xen.store_write(&format!("{DISK}/backend"), BACKEND.as_bytes())
+                .unwrap();
+            if is_new {
+                let took = time_to_ready(bus, &disk).await;
+                assert!(took < SECOND, "{took:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn whoever_asks_waits_for_no_pause() {
+    with_bus(async |xen, bus| {
+        let id = attach(xen);
+        let disk = disk(bus);
+        for _ in 0..4 {
+            disk.ready_within(100 * SECOND).await.unwrap();
+            xen.restart_disk(id);
+            serve(bus, &disk, SECOND / 100).await;
+        }
+        assert!(matches!(disk.status(), Status::Retrying { .. }));
+        let begun_ns = bus.now_ns();
+        disk.reconnect().await.unwrap();
+        assert!(bus.now_ns() - begun_ns < 100_000_000);
+        serve(bus, &disk, 40 * SECOND).await;
+
+        // The same of a pause because of the store.
+        xen.store_refuse(u64::MAX, StoreError::EBUSY);
+        xen.restart_disk(id);
+        serve(bus, &disk, 20 * SECOND).await;
+        xen.store_refuse(0, StoreError::EBUSY);
+        let begun_ns = bus.now_ns();
+        disk.reconnect().await.unwrap();
+        let took_ns = bus.now_ns() - begun_ns;
+        assert!(took_ns < 10_000_000, "{took_ns}");
+    });
+}
+
+#[test]
+fn a_store_that_refuses_is_not_asked_at_each_change() {
+    with_bus(async |xen, bus| {
+        const MANY: u64 = 200;
+        let id = attach(xen);
+        xen.set_store_latency(100_000);
+        xen.disk_mischief(id, Mischief::State(1));
+        let disk = disk(bus);
+        serve(bus, &disk, SECOND).await;
+        xen.store_refuse(MANY, StoreError::EBUSY);
+        for round in 0..2_000 {
+            // News, of which nothing comes.
+            xen.store_write(&format!("{BACKEND}/news"), round.to_string().as_bytes())
+                .unwrap();
+            serve(bus, &disk, SECOND / 200).await;
+        }
+        let Status::Retrying { fault, attempts } = disk.status() else {
+            panic!("{:?}", disk.status());
+        };
+        let busy = ErrorKind::Server(hypercall_abi::Errno::EBUSY);
+        assert_eq!(fault, Fault::Store(busy));
+        // 10 ms, 20, 40, up to 2 s each, in 10 s.
+        assert!((8..16).contains(&attempts), "{attempts}");
+
+        // A refusal that comes alone is the first one again.
+        xen.store_refuse(0, StoreError::EBUSY);
+        xen.disk_mischief(id, Mischief::State(2));
+        disk.ready_within(10 * SECOND).await.unwrap();
+        serve(bus, &disk, 40 * SECOND).await;
+        xen.store_refuse(1, StoreError::EBUSY);
+        xen.restart_disk(id);
+        let took = time_to_ready(bus, &disk).await;
+        assert!(took < SECOND / 10, "{took:?}");
+    });
+}
+
+#[test]
+fn a_pause_that_is_over_is_not_waited_for_again() {
+    with_bus(async |xen, bus| {
+        let id = attach(xen);
+        let disk = disk(bus);
+        for _ in 0..4 {
+            disk.ready_within(100 * SECOND).await.unwrap();
+            xen.restart_disk(id);
+            serve(bus, &disk, SECOND / 100).await;
+        }
+        assert!(matches!(disk.status(), Status::Retrying { .. }));
+        // It is busy when it is to be asked: nobody goes round until it is not.
+        xen.disk_mischief(id, Mischief::State(4));
+        serve(bus, &disk, 100 * SECOND).await;
+        assert_eq!(state(xen).as_deref(), Some("6"));
+        xen.disk_mischief(id, Mischief::State(6));
+        let took = time_to_ready(bus, &disk).await;
+        assert!(took < SECOND / 10, "{took:?}");
     });
 }
 
@@ -333,6 +544,32 @@ fn closed_is_not_said_before_the_store_says_so() {
         let closed = bus.timeout(3 * SECOND, disk.serve()).await;
         assert_eq!((closed, disk.status()), (Ok(()), Status::Closed));
         assert_eq!(state(xen).as_deref(), Some("6"));
+    });
+}
+
+#[test]
+fn whoever_sees_closed_finds_it_in_the_store() {
+    with_bus(async |xen, bus| {
+        attach(xen);
+        let disk = disk(bus);
+        disk.ready().await.unwrap();
+        xen.set_store_latency(1_000_000);
+        let closes = async {
+            disk.close().await;
+            assert_eq!(state(xen).as_deref(), Some("6"));
+        };
+        let looks = async {
+            let mut looks = 0;
+            while disk.status() != Status::Closed {
+                looks += 1;
+                bus.sleep(Duration::from_micros(10)).await;
+            }
+            assert_eq!(state(xen).as_deref(), Some("6"));
+            looks
+        };
+        let both = async { futures_util::join!(closes, looks) };
+        let ((), looks) = bus.timeout(10 * SECOND, both).await.unwrap();
+        assert!(looks > 100, "{looks}");
     });
 }
 

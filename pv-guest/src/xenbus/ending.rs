@@ -31,10 +31,15 @@ impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
         }
         self.inbox.end_use();
         if !self.has_lasted() {
-            self.backend_backoff.fail_lightly(self.bus.now_ns());
-            if self.is_too_early() {
-                self.tell_driver(Fault::Ended, self.backend_backoff.failures());
-            }
+            self.ask_later_perhaps(Fault::Ended);
+        }
+    }
+
+    /// The backend ended, which happens once or twice without anything being wrong.
+    pub(super) fn ask_later_perhaps(&mut self, why: Fault) {
+        self.backend_backoff.fail_lightly(self.bus.now_ns());
+        if self.is_too_early() {
+            self.tell_driver(why, self.backend_backoff.failures());
         }
     }
 

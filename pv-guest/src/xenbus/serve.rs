@@ -196,7 +196,13 @@ impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
                     self.close().await?;
                 }
                 Step::Reset => self.reset().await?,
-                Step::Close => self.close().await?,
+                Step::Close => {
+                    if self.phase == Phase::Idle {
+                        // It ends before it is told anything, and may do so each time.
+                        self.ask_later_perhaps(Fault::Refused);
+                    }
+                    self.close().await?;
+                }
             }
         }
     }
