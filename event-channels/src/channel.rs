@@ -306,6 +306,16 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         self.ports.words().clear_pending(self.port()) || fired
     }
 
+    /// Puts an event back that somebody has taken (from its word, by a
+    /// [`PortRef`](crate::PortRef), say) for whom it was not: whoever waits is woken, as if
+    /// it had just come.
+    pub fn put_back(&self) {
+        if !self.is_lost() {
+            self.slot().note();
+            self.slot().waker.wake();
+        }
+    }
+
     /// No upcalls for this port, please. Events are still noted.
     pub fn mask(&self) {
         if !self.is_lost() {

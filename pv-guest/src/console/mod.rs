@@ -10,10 +10,14 @@
 //! Nobody waits for somebody else's use of the console: what a handler of events or faults
 //! writes while it is in use goes out right behind what it interrupted. So does what a
 //! value writes while it is being written. There is room for 2 KiB of that.
+//!
+//! Who waits for input sleeps until the daemon's event, or his deadline: [`read_line`]
+//! and, for tasks, `read`.
 
 pub mod output;
 pub mod ring;
 
+mod input;
 mod last;
 mod late;
 #[cfg(feature = "log")]
@@ -25,11 +29,13 @@ use event_channels::Ports;
 use spin::Mutex;
 
 use crate::{Current, Error, sync::UpcallMutex};
-use hypercall_abi::platform::Clock;
 use late::{Late, Part};
 use output::Written;
 use ring::ConsoleRing;
 
+#[cfg(feature = "alloc")]
+pub use input::read;
+pub use input::{read_line, try_read};
 #[cfg(feature = "log")]
 pub use log_backend::init as init_log;
 
@@ -95,6 +101,9 @@ impl Device {
         let value = write(self);
         if let Self::Ring(ring) = self {
             ring.end_message();
+            if ring.take_event() {
+                input::put_back();
+            }
         }
         value
     }
@@ -220,69 +229,6 @@ fn write_bytes(bytes: &[u8]) {
     send_late();
 }
 
-/// Takes input that is there, and says how many bytes; zero: none now.
-///
-/// # Errors
-/// The console's daemon misbehaved, or there is no console.
-pub fn try_read(buffer: &mut [u8]) -> Result<usize, Error> {
-    let read = match CONSOLE.try_lock() {
-        Some(mut console) => console.read(buffer),
-        // Whoever uses it takes what there is.
-        None => Ok(0),
-    };
-    send_late();
-    read
-}
-
-/// Bytes of a line after which the deadline counts although more are there.
-const LINE_BYTES: usize = 4096;
-
-/// Reads a line, without its end, into `buffer`; what does not fit is dropped.
-/// Echoes what is typed on hardware, where no terminal driver does. Waits until
-/// `deadline_ns` (of [`Clock`]).
-///
-/// # Errors
-/// [`Error::EndOfInput`]: no line by the deadline; others as [`try_read`].
-pub fn read_line(buffer: &mut [u8], deadline_ns: u64) -> Result<&str, Error> {
-    let mut len = 0;
-    for count in 0_usize.. {
-        let mut byte = [0];
-        if count % LINE_BYTES == LINE_BYTES - 1 && Clock::now_ns(&crate::current()) >= deadline_ns {
-            // A daemon that gives a line without an end.
-            return Err(Error::EndOfInput);
-        }
-        if try_read(&mut byte)? == 0 {
-            if Clock::now_ns(&crate::current()) >= deadline_ns {
-                return Err(Error::EndOfInput);
-            }
-            wait(deadline_ns);
-            continue;
-        }
-        match byte[0] {
-            b'\r' | b'\n' => break,
-            // Control-D on an empty line ends the input.
-            4 if len == 0 => return Err(Error::EndOfInput),
-            8 | 127 => len = usize::saturating_sub(len, 1),
-            byte => {
-                if let Some(slot) = buffer.get_mut(len) {
-                    *slot = byte;
-                    len += 1;
-                }
-            }
-        }
-    }
-    let line = buffer.get(..len).unwrap_or(&[]);
-    Ok(core::str::from_utf8(line).unwrap_or(""))
-}
-
-fn wait(deadline_ns: u64) {
-    match CONSOLE.try_lock().as_deref_mut() {
-        Some(Device::Ring(ring)) => ring.wait(Some(deadline_ns)),
-        _ => core::hint::spin_loop(),
-    }
-    send_late();
-}
-
 /// Writes to the kernel's console.
 #[macro_export]
 macro_rules! print {
@@ -313,7 +259,7 @@ impl fmt::Write for Console {
 
 #[cfg(feature = "embedded-io")]
 mod embedded_io_adapter {
-    use super::{Console, Error, try_read};
+    use super::{Console, Error};
     use embedded_io::{ErrorKind, ErrorType, Read, Write};
 
     impl embedded_io::Error for Error {
@@ -345,16 +291,7 @@ mod embedded_io_adapter {
 
     impl Read for Console {
         fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-            if buffer.is_empty() {
-                return Ok(0);
-            }
-            loop {
-                let read = try_read(buffer)?;
-                if read > 0 {
-                    return Ok(read);
-                }
-                super::wait(u64::MAX);
-            }
+            super::input::read_blocking(buffer)
         }
     }
 }

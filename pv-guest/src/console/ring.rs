@@ -43,6 +43,8 @@ pub struct ConsoleRing<P: Platform> {
     written: u32,
     taken: u32,
     broken: Option<Broken>,
+    /// A wait for room has taken an event, which may have been about input.
+    has_event: bool,
     pub(super) stall: Stall,
 }
 
@@ -72,6 +74,7 @@ impl<P: Platform> ConsoleRing<P> {
             written: written.trust(),
             taken: taken.trust(),
             broken: None,
+            has_event: false,
             stall: Stall::default(),
         }
     }
@@ -209,13 +212,36 @@ impl<P: Platform> ConsoleRing<P> {
         Ok(taken)
     }
 
+    /// Whether there is input that was not taken: also an index that cannot be, about
+    /// which [`read`](Self::read) complains.
+    pub fn has_input(&self) -> bool {
+        let producer = peer_field!(self.page, XenconsInterface, in_prod);
+        self.broken.is_some() || producer.load_acquire().trust() != self.taken
+    }
+
     /// Sleeps until the daemon did something, `deadline_ns` has come, or it is
     /// worth another look.
     pub fn wait(&mut self, deadline_ns: Option<u64>) {
         let soon = self.platform.now_ns().saturating_add(LOOK_AGAIN_NS);
         let until = deadline_ns.map_or(soon, |deadline| deadline.min(soon));
         self.platform.park(&[self.port.port()], Some(until));
+        self.has_event |= self.port.clear_pending();
+    }
+
+    /// Whether [`wait`](Self::wait) has taken an event since this was last asked: one who
+    /// waits for input has not seen it.
+    pub(super) const fn take_event(&mut self) -> bool {
+        core::mem::replace(&mut self.has_event, false)
+    }
+
+    /// Sleeps until there may be input, or `deadline_ns` has come. For a guest that takes
+    /// no upcalls: one could take the event.
+    pub fn wait_for_input(&mut self, deadline_ns: Option<u64>) {
+        // Before the look: what comes later ends the sleep.
         self.port.clear_pending();
+        if !self.has_input() {
+            self.platform.park(&[self.port.port()], deadline_ns);
+        }
     }
 }
 

@@ -43,6 +43,7 @@ mod surroundings;
 mod test;
 mod tools;
 mod visitor;
+mod waiting;
 mod words;
 mod xen;
 mod xtf;

@@ -12,7 +12,7 @@ use crate::{
     report::{self, Form},
     reset, same,
     say::say,
-    scenario, silence, size, surroundings, tools, words,
+    scenario, silence, size, surroundings, tools, waiting, words,
 };
 
 /// The host's own tests: all libraries, and what is not among them.
@@ -102,6 +102,7 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         ("how a process ends", user, ends::check),
         ("refused calls", user, refused::check),
         ("virtual time", user, tools::steady),
+        ("a guest that waits", user, waiting::check),
         (
             "folders and flags",
             &[Platform::User, Platform::Qemu, Platform::XenPv],

@@ -90,6 +90,7 @@ impl Parts {
             ending: None,
             is_destroyed: false,
             calls: BTreeMap::new(),
+            sleeps: 0,
             unknown: BTreeMap::new(),
         }
     }

@@ -84,6 +84,8 @@ pub(crate) struct State {
     /// Nothing of it is known to the world any more.
     pub(crate) is_destroyed: bool,
     pub(crate) calls: BTreeMap<u32, u64>,
+    /// How often a vCPU has slept.
+    pub(crate) sleeps: u64,
     pub(crate) unknown: BTreeMap<(u32, usize), u64>,
 }
 
@@ -287,6 +289,11 @@ impl Domain {
     /// How the domain ended, if it did.
     pub fn shutdown(&self) -> Option<Shutdown> {
         self.lock().shutdown.clone()
+    }
+
+    /// How often its vCPUs have slept, and woken again: for an event, a time, or nothing.
+    pub fn wakeups(&self) -> u64 {
+        self.lock().sleeps
     }
 
     /// How often each hypercall was made, by number.

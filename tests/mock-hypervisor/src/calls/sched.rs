@@ -208,17 +208,18 @@ impl Domain {
 
     fn sleep_until(&self, what: &str, until_ns: Option<u64>, awake: impl Fn(&State) -> bool) {
         let host = &self.xen.0;
+        let mut has_slept = false;
         loop {
             self.gate();
             self.tick();
             let mut state = self.lock();
             state.serve_console();
-            if awake(&state) {
+            let is_over = until_ns.is_some_and(|until| until <= host.now_ns(&state.world));
+            if awake(&state) || is_over {
+                state.sleeps += u64::from(has_slept);
                 return;
             }
-            if until_ns.is_some_and(|until| until <= host.now_ns(&state.world)) {
-                return;
-            }
+            has_slept = true;
             let now_ns = host.now_ns(&state.world);
             state.enter(RunState::BLOCKED, now_ns);
             let Some(world) = host.sleep(state.world, self.actor(), until_ns) else {
