@@ -172,10 +172,12 @@ impl core::fmt::Debug for Errno {
                 // By hand: all that knows numbers is a thousand bytes of an image.
                 f.write_str("Errno(")?;
                 let number = self.number();
-                for unit in [1_000, 100, 10, 1] {
+                let mut unit = 1_000;
+                while unit > 0 {
                     if number >= unit {
                         f.write_char(char::from(b'0' + (number / unit % 10) as u8))?;
                     }
+                    unit /= 10;
                 }
                 f.write_str(")")
             }

@@ -262,18 +262,33 @@ impl<'a, T> PeerPtr<'a, T> {
     /// }
     /// ```
     ///
+    /// A field of a packed structure may lie at any address, and does not compile:
+    ///
+    /// ```compile_fail,E0080
+    /// # use hypercall_abi::{peer::PeerPtr, peer_field};
+    /// #[repr(C, packed)]
+    /// struct Packed { byte: u8, word: u32 }
+    /// fn word(packed: PeerPtr<'_, Packed>) -> u32 {
+    ///     peer_field!(packed, Packed, word).load().trust()
+    /// }
+    /// # let mut packed = Packed { byte: 0, word: 0 };
+    /// # // SAFETY: `packed` outlives the pointer, which alone is used.
+    /// # word(unsafe { PeerPtr::new(core::ptr::NonNull::from(&mut packed)) });
+    /// ```
+    ///
     /// # Safety
     /// `project` makes of a pointer to `T` the pointer to a field of it, which is an `F`.
     #[doc(hidden)]
     #[inline]
     pub unsafe fn __field<F>(self, project: impl FnOnce(*mut T) -> *mut F) -> PeerPtr<'a, F> {
+        // A structure is aligned as the most aligned of its fields, so that each field is,
+        // unless it is packed tighter.
+        const { assert!(align_of::<T>() >= align_of::<F>(), "a field is aligned") };
         let field = project(self.place.as_ptr());
-        // Those of packed structures are not.
-        assert!(field.is_aligned(), "a field is aligned");
         let offset = field.addr().wrapping_sub(self.place.as_ptr().addr());
         // SAFETY: a field lies within its structure.
         let place = unsafe { self.place.byte_add(offset) }.cast();
-        // SAFETY: part of mapped memory is mapped for as long; aligned as seen
+        // SAFETY: part of mapped memory is mapped for as long; aligned as said
         // above.
         unsafe { PeerPtr::new(place) }
     }

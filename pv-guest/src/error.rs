@@ -79,23 +79,25 @@ pub enum Error {
 
 impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        const START_INFO: &str = "bad start information: ";
+        let (before, what, after) = match self {
+            Self::StartInfo(what) => (START_INFO, *what, ""),
+            Self::MemoryMap(_) => (START_INFO, "", ""),
+            Self::OutOfMemory(what) => ("not enough memory for ", *what, ""),
+            Self::Hypercall { what, .. } => ("cannot ", *what, ": "),
+            Self::Console(_) | Self::Events(_) | Self::Grants(_) => ("", "", ""),
+            Self::EndOfInput => ("", "the input ended", ""),
+            Self::NotSupported(what) => ("", *what, " is not available on this platform"),
+            Self::Failed(what) => ("", *what, ""),
+        };
+        say(f, &[before, what, after])?;
         match self {
-            Self::StartInfo(what) => say(f, &["bad start information: ", what]),
-            Self::MemoryMap(error) => {
-                f.write_str("bad start information: ")?;
-                error.fmt(f)
-            }
-            Self::OutOfMemory(what) => say(f, &["not enough memory for ", what]),
-            Self::Hypercall { what, errno } => {
-                say(f, &["cannot ", what, ": "])?;
-                errno.fmt(f)
-            }
+            Self::MemoryMap(error) => error.fmt(f),
+            Self::Hypercall { errno, .. } => errno.fmt(f),
             Self::Console(error) => error.fmt(f),
             Self::Events(error) => error.show(f),
             Self::Grants(error) => error.show(f),
-            Self::EndOfInput => f.write_str("the input ended"),
-            Self::NotSupported(what) => say(f, &[what, " is not available on this platform"]),
-            Self::Failed(what) => f.write_str(what),
+            _ => Ok(()),
         }
     }
 }
@@ -154,4 +156,46 @@ pub(crate) fn say(f: &mut core::fmt::Formatter<'_>, texts: &[&str]) -> core::fmt
 /// Names what was asked of the hypervisor.
 pub(crate) fn asking(what: &'static str) -> impl FnOnce(Errno) -> Error {
     move |errno| Error::Hypercall { what, errno }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn errors_say_what_was_tried() {
+        for (error, expected) in [
+            (
+                Error::StartInfo("its magic"),
+                "bad start information: its magic",
+            ),
+            (
+                Error::MemoryMap(MapError::BadEntry(0x1f)),
+                "bad start information: the memory map has an entry at 0x1f that ends before it",
+            ),
+            (Error::OutOfMemory("tables"), "not enough memory for tables"),
+            (
+                asking("open a port")(Errno::ENOSPC),
+                "cannot open a port: No space left (ENOSPC)",
+            ),
+            (
+                Error::Console(ring::Broken),
+                "the console's daemon broke the ring",
+            ),
+            (
+                event_channels::Error::NoMemory.into(),
+                &event_channels::Error::NoMemory.to_string(),
+            ),
+            (Error::EndOfInput, "the input ended"),
+            (
+                Error::NotSupported("the store"),
+                "the store is not available on this platform",
+            ),
+            (Error::Failed("it did not work"), "it did not work"),
+        ] {
+            assert_eq!(error.to_string(), expected);
+        }
+    }
 }

@@ -19,13 +19,8 @@ use hypercall_abi::{
 use spin::Once;
 
 use crate::{
-    BootInfo, Current, Delivery, Error, GuestType,
-    boot_info::RingLocation,
-    clock::ClockSource,
-    console::{self, ring::ConsoleRing},
-    error::asking,
-    events, grants,
-    number::Decimal,
+    BootInfo, Current, Delivery, Error, GuestType, boot_info::RingLocation, clock::ClockSource,
+    console, error::asking, events, grants, number::Decimal,
 };
 
 /// The page that Xen and this guest share.
@@ -264,7 +259,7 @@ impl Guest {
         let _ports = self.ports()?;
         let location = self.own.and_then(|own| own.store);
         let location = location.ok_or(Error::NotSupported("the store"))?;
-        // SAFETY: a boot of this crate's has set it apart (`adopt_with_rings`).
+        // SAFETY: a boot of this crate's has set it apart (`use_rings`).
         unsafe { crate::store::start(location) }
     }
 
@@ -298,32 +293,23 @@ impl Guest {
         grants::start(version)
     }
 
-    /// [`Guest::adopt`] of a domain whose pages are known, and makes its console the
-    /// kernel's.
+    /// Makes the console of a domain whose pages are known the kernel's.
     ///
     /// # Safety
-    /// `shared` is this domain's, and the rings of `info` are where its toolstack has
-    /// put them: whole pages that nothing else of this guest uses.
-    pub(crate) unsafe fn adopt_with_rings(
-        platform: Current,
-        info: BootInfo,
-        shared: SharedPage,
-    ) -> Result<Self, Error> {
-        if let Some(location) = info.console {
+    /// `shared` is this domain's, and the rings of its information are where its toolstack
+    /// has put them: whole pages that nothing else of this guest uses.
+    pub(crate) unsafe fn use_rings(&mut self, shared: SharedPage) -> Result<(), Error> {
+        if let Some(location) = self.info.console {
             // SAFETY: the caller's promise.
-            let ring = unsafe { console_ring(platform, location, Some(shared)) }
+            unsafe { set_console(self.platform, location, Some(shared)) }
                 .ok_or(Error::StartInfo("the console's page is not memory"))?;
-            console::set(console::Device::Ring(ring));
         }
-        let own = Own {
+        self.own = Some(Own {
             shared,
             #[cfg(feature = "alloc")]
-            store: info.store,
-        };
-        Ok(Self {
-            own: Some(own),
-            ..Self::adopt(platform, info)
-        })
+            store: self.info.store,
+        });
+        Ok(())
     }
 }
 
@@ -346,22 +332,24 @@ pub(crate) unsafe fn place_shared_info(
         .map_err(asking("map the shared page"))
 }
 
-/// The console's ring at a place that the toolstack told.
+/// Makes the ring at a place that the toolstack told the kernel's console; none: the
+/// place is no memory.
 ///
 /// # Safety
 /// The page there is shared with the console's daemon, and nothing else of this guest
 /// uses it.
-pub(crate) unsafe fn console_ring(
+pub(crate) unsafe fn set_console(
     platform: Current,
     location: RingLocation,
     shared: Option<SharedPage>,
-) -> Option<ConsoleRing<Current>> {
+) -> Option<()> {
     let page: NonNull<XenconsInterface> = Pages::page_of(&platform, location.gfn)?.cast();
     // SAFETY: a whole page of the guest's, mapped for good; the rest is the
     // caller's promise.
     let page = unsafe { PeerPtr::new(page) };
     let port = PortRef::new(location.port, shared.map(|page| page.0));
-    Some(ConsoleRing::new(platform, page, port))
+    console::set_ring(platform, page, port);
+    Some(())
 }
 
 fn no_xen() -> &'static str {

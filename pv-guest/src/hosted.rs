@@ -17,7 +17,7 @@ use crate::{
     BootInfo, Current, Error, Guest, GuestType,
     boot_info::{RingLocation, StartInfoPlace},
     console,
-    guest::{SharedPage, console_ring, place_shared_info},
+    guest::{SharedPage, place_shared_info, set_console},
     memory::{boot_map, taken::Taken},
     power,
     sync::Upcalls,
@@ -132,9 +132,7 @@ fn early_console(platform: Current, location: Option<RingLocation>, taken: &Take
     let free = location.filter(|at| paddr(at).is_some_and(|paddr| !taken.has(paddr)));
     // SAFETY: nothing else is known to lie there, and this process has no other pages of
     // the domain's.
-    if let Some(ring) = free.and_then(|at| unsafe { console_ring(platform, at, None) }) {
-        console::set(console::Device::Ring(ring));
-    }
+    let _no_memory = free.and_then(|at| unsafe { set_console(platform, at, None) });
 }
 
 fn adopt(
@@ -144,9 +142,11 @@ fn adopt(
     shared: PeerPtr<'static, SharedInfo>,
 ) -> Result<Guest, Error> {
     taken.push_rings([info.console, info.store], |ring| Ok(ring.gfn.address()))?;
+    let mut guest = Guest::adopt(platform, info);
     // SAFETY: those who call this have the page of this domain's; rings are where the
     // toolstack says, where nothing else lies; the host's platform keeps them.
-    unsafe { Guest::adopt_with_rings(platform, info, SharedPage(shared)) }
+    unsafe { guest.use_rings(SharedPage(shared)) }?;
+    Ok(guest)
 }
 
 /// What the host calls at an upcall.

@@ -73,7 +73,7 @@ fn by_spare(args: fmt::Arguments<'_>) -> Option<Written> {
     let is_first = !core::mem::replace(&mut spare.is_used, true);
     let ring = spare.ring.as_mut()?;
     if is_first {
-        *ring = ring.again();
+        ring.go_on();
         // What was interrupted has no end.
         let _said_otherwise: Result<Written, Broken> = ring.write_dying(b"\r\n");
     }

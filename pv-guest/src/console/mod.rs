@@ -25,10 +25,11 @@ mod log_backend;
 
 use core::fmt::{self, Write as _};
 
-use event_channels::Ports;
+use event_channels::{PortRef, Ports};
 use spin::Mutex;
 
 use crate::{Current, Error, sync::UpcallMutex};
+use hypercall_abi::{io::console::XenconsInterface, peer::PeerPtr};
 use late::{Late, Part};
 use output::Written;
 use ring::ConsoleRing;
@@ -62,12 +63,16 @@ static CONSOLE: Mutex<Device> = Mutex::new(Device::None);
 static LATE: UpcallMutex<Late> = UpcallMutex::new(Late::new());
 
 /// Makes `device` the kernel's console.
-#[inline(never)]
 pub(crate) fn set(device: Device) {
-    if let Device::Ring(ring) = &device {
-        last::set(ring);
-    }
     *CONSOLE.lock() = device;
+}
+
+/// Makes the ring in `page` the kernel's console.
+#[inline(never)]
+pub(crate) fn set_ring(platform: Current, page: PeerPtr<'static, XenconsInterface>, port: PortRef) {
+    let ring = ConsoleRing::new(platform, page, port);
+    last::set(&ring);
+    set(Device::Ring(ring));
 }
 
 /// The bits of the console's port are where `ports` says.

@@ -63,24 +63,31 @@ fn stretch(index: u32, wanted: usize, size: usize) -> (usize, usize) {
 impl<P: Platform> ConsoleRing<P> {
     /// A console over `page`, which goes on where whoever had it before was.
     pub fn new(platform: P, page: PeerPtr<'static, XenconsInterface>, port: PortRef) -> Self {
-        // Whatever they are, only distances to the daemon's own indices matter, and these
-        // are checked.
-        let written = peer_field!(page, XenconsInterface, out_prod).load();
-        let taken = peer_field!(page, XenconsInterface, in_cons).load();
-        Self {
+        let mut ring = Self {
             platform,
             page,
             port,
-            written: written.trust(),
-            taken: taken.trust(),
+            written: 0,
+            taken: 0,
             broken: None,
             has_event: false,
             stall: Stall::default(),
-        }
+        };
+        ring.go_on();
+        ring
     }
 
-    /// Another handle on the same ring, for a user of this one who never goes on. It goes
-    /// on where the page says that this one was: who has changed that is misled himself.
+    /// Goes on where the page says that the last user of another handle on this ring was:
+    /// who has changed that is misled himself.
+    pub(super) fn go_on(&mut self) {
+        // Whatever they are, only distances to the daemon's own indices matter, and these
+        // are checked.
+        let written = peer_field!(self.page, XenconsInterface, out_prod).load();
+        let taken = peer_field!(self.page, XenconsInterface, in_cons).load();
+        (self.written, self.taken) = (written.trust(), taken.trust());
+    }
+
+    /// Another handle on the same ring, for a user of this one who never goes on.
     pub(super) fn again(&self) -> Self
     where
         P: Copy,

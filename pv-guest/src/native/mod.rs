@@ -20,7 +20,9 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use hypercall_abi::xen::console_io;
 
-use crate::{Error, Guest, GuestType, clock::ClockSource, number::Decimal};
+use crate::{
+    BootInfo, Error, Guest, GuestType, clock::ClockSource, guest::SharedPage, number::Decimal,
+};
 
 pub(crate) use machine::off as machine_off;
 pub use platform::Native;
@@ -84,16 +86,22 @@ pub(crate) fn sleep_tells() -> bool {
     guest_type() == Some(GuestType::Pv)
 }
 
-/// The last part of every boot: memory, traps and console work.
-fn run(guest: Result<Guest, Error>) -> ! {
-    let result = guest.and_then(|guest| {
-        #[cfg(feature = "heap")]
-        // SAFETY: a constant of the kernel's.
-        crate::memory::heap::set_limit(unsafe { PV_GUEST_HEAP_BYTES });
-        // SAFETY: `entry!` defines it with this type.
-        unsafe { pv_guest_main(guest) }
-    });
-    crate::entry::finish(result)
+/// The last part of every boot: memory, traps and console work. No shared page: there is
+/// no Xen.
+///
+/// # Safety
+/// As for [`Guest::use_rings`], if there is a shared page.
+unsafe fn run(info: BootInfo, shared: Option<SharedPage>) -> Result<(), Error> {
+    let mut guest = Guest::adopt(Native, info);
+    if let Some(shared) = shared {
+        // SAFETY: the caller's promise.
+        unsafe { guest.use_rings(shared) }?;
+    }
+    #[cfg(feature = "heap")]
+    // SAFETY: a constant of the kernel's.
+    crate::memory::heap::set_limit(unsafe { PV_GUEST_HEAP_BYTES });
+    // SAFETY: `entry!` defines it with this type.
+    unsafe { pv_guest_main(guest) }
 }
 
 /// What a panic says of itself.

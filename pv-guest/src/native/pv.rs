@@ -26,7 +26,7 @@ use super::{
     memory, platform, set_guest_type, traps, window,
 };
 use crate::{
-    BootInfo, Error, Guest, GuestType, console,
+    BootInfo, Error, GuestType, console,
     error::asking,
     guest::SharedPage,
     memory::{lies_in, taken::Taken},
@@ -60,7 +60,7 @@ pub(super) extern "C" fn start(start_info: usize) -> ! {
     let begun = traps::init_pv()
         .map_err(asking("set the trap table"))
         .and_then(|()| guard_stacks());
-    let booted = match begun {
+    let ended = match begun {
         Ok(()) => boot(start_info),
         Err(why) => {
             // For somebody to be told.
@@ -68,7 +68,7 @@ pub(super) extern "C" fn start(start_info: usize) -> ! {
             Err(why)
         }
     };
-    super::run(booted)
+    crate::entry::finish(ended)
 }
 
 /// Takes the pages below the stacks away, before much lies on one: what overflows ends
@@ -107,7 +107,7 @@ fn start_of(start_info: usize) -> Result<&'static StartInfo, Error> {
     Ok(start)
 }
 
-fn boot(start_info: usize) -> Result<Guest, Error> {
+fn boot(start_info: usize) -> Result<(), Error> {
     let start = start_of(start_info)?;
     let mut taken = taken_by_builder(start);
     let info = BootInfo::from_pv(start, module(start)?, crate::memory::boot_map()?)?;
@@ -143,7 +143,7 @@ fn boot(start_info: usize) -> Result<Guest, Error> {
     memory::init(info.memory_map, &taken, info.memory_map.ram_end())?;
     // SAFETY: Xen told where the shared page is; rings are where it says, and `taken`
     // keeps their pages from all other use.
-    unsafe { Guest::adopt_with_rings(Native, info, shared) }
+    unsafe { super::run(info, Some(shared)) }
 }
 
 /// What the domain builder has placed, but for rings. Addresses that are wrong are found
@@ -226,9 +226,7 @@ fn early_console(start: &StartInfo, taken: &Taken) {
         // shares with the console's daemon and nobody else uses.
         let page = unsafe { PeerPtr::new(page) };
         let port = event_channels::PortRef::new(start.console.evtchn, None);
-        console::set(console::Device::Ring(console::ring::ConsoleRing::new(
-            Native, page, port,
-        )));
+        console::set_ring(Native, page, port);
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     platform, serial, set_guest_type, traps, tsc, window,
 };
 use crate::{
-    BootInfo, Error, Guest, GuestType,
+    BootInfo, Error, GuestType,
     boot_info::RingLocation,
     clock::RateSource,
     console::{self, Device},
@@ -53,10 +53,10 @@ pub(super) extern "C" fn start(start_info_paddr: u64) -> ! {
     set_guest_type(guest_type);
     traps::init_hardware();
     machine::mask_legacy_interrupts();
-    super::run(boot(start_info_paddr, guest_type))
+    crate::entry::finish(boot(start_info_paddr, guest_type))
 }
 
-fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
+fn boot(paddr: u64, guest_type: GuestType) -> Result<(), Error> {
     let physical = |paddr: u64, len: usize| boot_bytes(paddr, len);
     let mut taken = Taken::new();
     let image = image::image();
@@ -65,10 +65,8 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
     let console = match guest_type {
         GuestType::Bare => {
             console::set(Device::Serial);
-            tsc::calibrate();
-            if let Some(rate) = tsc::rate()
-                && rate.source == RateSource::Assumed
-            {
+            let rate = tsc::calibrate();
+            if rate.source == RateSource::Assumed {
                 println!("clock: the rate of the time stamp counter is {rate}");
             }
             None
@@ -102,13 +100,13 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<Guest, Error> {
     let rings = taken.ranges().get(by_loader..).unwrap_or(&[]);
     map_memory(&info, rings)?;
     window::place_behind(info.memory_map.ram_end());
-    if guest_type == GuestType::Bare {
-        return Ok(Guest::adopt(Native, info));
-    }
-    let shared = map_shared_info()?;
+    let shared = match guest_type {
+        GuestType::Bare => None,
+        _ => Some(map_shared_info()?),
+    };
     // SAFETY: the page was made for it; rings are where Xen says, and `taken` keeps
     // their pages from all other use.
-    unsafe { Guest::adopt_with_rings(Native, info, shared) }
+    unsafe { super::run(info, shared) }
 }
 
 /// How much memory is there. Where the toolstack has configured less than the map says
@@ -156,14 +154,13 @@ fn early_console(taken: &Taken) -> Option<RingLocation> {
         // kept from the allocator; the console's daemon alone shares it.
         let page = unsafe { PeerPtr::new(page) };
         let port = event_channels::PortRef::new(location.port, None);
-        console::set(Device::Ring(console::ring::ConsoleRing::new(
-            Native, page, port,
-        )));
+        console::set_ring(Native, page, port);
     }
     Some(location)
 }
 
 /// Replaces the boot tables by ones that map all memory, and no more.
+#[inline(never)]
 fn map_memory(info: &BootInfo, rings: &[Range<u64>]) -> Result<(), Error> {
     let mut tables = paging::map_all(info.memory_map)?;
     for ring in rings {

@@ -47,7 +47,7 @@ const MAX_STILL: usize = 10_000;
 
 /// Finds the counter's rate: as CPUID says it, else by the interval timer, else by what
 /// the processor is called.
-pub(crate) fn calibrate() {
+pub(crate) fn calibrate() -> TscRate {
     let tsc = read();
     let leaf = |number| Cpuid::PLAIN.leaf(number, 0);
     let measured = || (0..TRIES).find_map(|_| measure());
@@ -59,6 +59,7 @@ pub(crate) fn calibrate() {
         tsc,
         ns_per_tick: (1_000_000 << 32) / rate.khz.max(1),
     });
+    rate
 }
 
 /// The rate, on a plain machine.

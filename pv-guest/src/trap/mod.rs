@@ -145,19 +145,21 @@ const NAMES: &str = "\
     \n\
     hypervisor injection exception\n\
     VMM communication exception\n\
-    security exception";
+    security exception\n";
 
 fn name(vector: u32) -> &'static str {
-    let mut ends = NAMES.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-    let start = match vector.checked_sub(1) {
-        Some(before) => ends.nth(before as usize).map(|(end, _)| end + 1),
-        None => Some(0),
-    };
-    let end = ends.next().map_or(NAMES.len(), |(end, _)| end);
-    match start.and_then(|start| NAMES.get(start..end)) {
-        None | Some("") => "reserved exception",
-        Some(name) => name,
+    let (mut before, mut start) = (vector, 0);
+    for (end, byte) in NAMES.bytes().enumerate() {
+        if byte != b'\n' {
+            continue;
+        }
+        if before == 0 && start < end {
+            return NAMES.get(start..end).unwrap_or("");
+        }
+        before = before.wrapping_sub(1);
+        start = end + 1;
     }
+    "reserved exception"
 }
 
 /// What there is to say about a fatal exception.
@@ -174,16 +176,19 @@ pub struct Report<'a> {
 impl Report<'_> {
     /// Whether the stack ran into its guard page.
     fn stack_overflowed(&self) -> bool {
-        let near = |address: u64| {
+        let near = |address: &u64| {
             self.guards
                 .iter()
-                .any(|guard| guard.contains(&address) || guard.end == address)
+                .any(|guard| guard.contains(address) || guard.end == *address)
         };
-        match self.frame.vector {
-            PAGE_FAULT => near(self.cr2),
-            DOUBLE_FAULT => near(self.cr2) || near(self.frame.rsp),
-            _ => false,
-        }
+        // Of a double fault the stack pointer tells, too.
+        let addresses = [self.cr2, self.frame.rsp];
+        let tell = match self.frame.vector {
+            PAGE_FAULT => 1,
+            DOUBLE_FAULT => 2,
+            _ => 0,
+        };
+        addresses.iter().take(tell).any(near)
     }
 }
 
@@ -333,6 +338,24 @@ mod tests {
             assert_eq!(value(name), expected, "{name}");
         }
         assert_eq!(words.len(), 40);
+    }
+
+    #[test]
+    fn exceptions_have_their_names() {
+        for (vector, expected) in [
+            (0, "divide error"),
+            (1, "debug exception"),
+            (14, "page fault"),
+            (15, "reserved exception"),
+            (16, "x87 floating-point error"),
+            (22, "reserved exception"),
+            (28, "hypervisor injection exception"),
+            (30, "security exception"),
+            (31, "reserved exception"),
+            (u32::MAX, "reserved exception"),
+        ] {
+            assert_eq!(name(vector), expected, "{vector}");
+        }
     }
 
     #[test]
