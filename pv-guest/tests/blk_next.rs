@@ -5,9 +5,9 @@ mod kernel;
 
 use std::{pin::pin, time::Duration};
 
-use futures_util::{FutureExt as _, join, poll, select_biased};
+use futures_util::{FutureExt as _, future::join_all, join, poll, select_biased};
 use hypercall_abi::io::blkif::VdiskInfo;
-use mock_hypervisor::{Config, DiskConfig, DiskId, Domain, Outcome, Time, Xen};
+use mock_hypervisor::{Config, DiskConfig, DiskId, Domain, Mischief, Outcome, Time, Xen};
 use pv_guest::{
     blkfront::{self, Discard, Disk, Error, Flush, Sector, Secure, Volume},
     xenbus::Bus,
@@ -201,6 +201,47 @@ fn a_discard_that_was_refused_is_not_offered_again() {
             assert_eq!(disk.counters().sent, before);
         }
     });
+}
+
+// ---- A backend that is another domain's ----
+
+/// It finds what it is to write, and nothing of what was written and read before.
+#[test]
+fn another_domain_sees_no_more_than_what_it_is_to_do() {
+    const SECRET: u8 = 0x5a;
+    const MARK: u8 = 7;
+    // Those that the backend before it still has are others by then.
+    for keeps in [false, true] {
+        with_disk(slow(), async |host, disk| {
+            if keeps {
+                host.xen.disk_mischief(host.id, Mischief::HoardAll);
+            }
+            // Each page has been full of it.
+            let sectors = (0..16).map(|row| Sector(8 * row));
+            let full = join_all(sectors.map(|at| disk.write(at, &[SECRET; 4096]))).await;
+            assert!(full.into_iter().all(|done| done.is_ok()));
+            let mut read = [0; 4096];
+            let (mut read, marked) = (pin!(disk.read(Sector(0), &mut read)), [MARK; 512]);
+            let mut write = pin!(disk.write(Sector(256), &marked));
+            assert!(poll!(&mut read).is_pending() && poll!(&mut write).is_pending());
+            let next = host.move_to(slow());
+            while !host.xen.disk_is_connected(next) {
+                select_biased! {
+                    () = disk.serve().fuse() => {}
+                    () = kernel::pause().fuse() => {}
+                }
+            }
+            let pages = host.domain.granted_to(host.next.domid());
+            let with = |byte: u8| {
+                let row = [byte; 64];
+                let has = |page: &&Vec<u8>| page.windows(row.len()).any(|bytes| bytes == row);
+                pages.iter().filter(has).count()
+            };
+            assert_eq!((with(SECRET), with(MARK)), (0, 1), "of {}", pages.len());
+            read.await.unwrap();
+            write.await.unwrap();
+        });
+    }
 }
 
 // ---- Parts of sectors ----

@@ -3,7 +3,11 @@
 
 mod kernel;
 
-use std::time::Duration;
+use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, select_biased};
 use hypercall_abi::DomId;
@@ -257,6 +261,30 @@ fn a_pause_is_for_the_backend_that_it_was_earned_by() {
 }
 
 #[test]
+fn what_broke_a_disk_is_told_while_its_next_backend_waits() {
+    with_bus(async |xen, bus| {
+        let id = attach(xen);
+        let disk = disk(bus);
+        for _ in 0..3 {
+            disk.ready_within(100 * SECOND).await.unwrap();
+            xen.restart_disk(id);
+            serve(bus, &disk, SECOND / 100).await;
+        }
+        disk.ready_within(100 * SECOND).await.unwrap();
+        xen.disk_mischief(id, Mischief::Index(u32::MAX / 2));
+        let mut sector = [0; 512];
+        let read = disk.read(Sector(0), &mut sector).await;
+        assert_eq!(read, Err(Error::Broken(Fault::Ring)));
+        xen.disk_mischief(id, Mischief::State(2));
+        serve(bus, &disk, SECOND / 10).await;
+        let Status::Retrying { fault, attempts: 4 } = disk.status() else {
+            panic!("{:?}", disk.status());
+        };
+        assert_eq!(fault, Fault::Ring);
+    });
+}
+
+#[test]
 fn whoever_asks_waits_for_no_pause() {
     with_bus(async |xen, bus| {
         let id = attach(xen);
@@ -308,8 +336,16 @@ fn a_store_that_refuses_is_not_asked_at_each_change() {
         // 10 ms, 20, 40, up to 2 s each, in 10 s.
         assert!((8..16).contains(&attempts), "{attempts}");
 
-        // A refusal that comes alone is the first one again.
+        // A refusal that comes alone is the first one again, before a connection and behind.
         xen.store_refuse(0, StoreError::EBUSY);
+        serve(bus, &disk, 5 * SECOND).await;
+        xen.store_refuse(1, StoreError::EBUSY);
+        xen.store_write(&format!("{BACKEND}/news"), b"more")
+            .unwrap();
+        serve(bus, &disk, SECOND / 200).await;
+        let first = Fault::Store(busy);
+        let (fault, attempts) = (first, 1);
+        assert_eq!(disk.status(), Status::Retrying { fault, attempts });
         xen.disk_mischief(id, Mischief::State(2));
         disk.ready_within(10 * SECOND).await.unwrap();
         serve(bus, &disk, 40 * SECOND).await;
@@ -317,6 +353,31 @@ fn a_store_that_refuses_is_not_asked_at_each_change() {
         xen.restart_disk(id);
         let took = time_to_ready(bus, &disk).await;
         assert!(took < SECOND / 10, "{took:?}");
+    });
+}
+
+#[test]
+fn a_close_that_is_refused_is_refused_for_the_first_time() {
+    with_bus(async |xen, bus| {
+        attach(xen);
+        xen.set_store_latency(1_000_000);
+        xen.store_refuse(30, StoreError::EBUSY);
+        let disk = disk(bus);
+        // Whoever waited for it goes on before anybody looks again.
+        disk.ready().await.unwrap();
+        xen.store_refuse(u64::MAX, StoreError::EBUSY);
+        let looks = async {
+            loop {
+                if let Status::Retrying { attempts, .. } = disk.status() {
+                    xen.store_refuse(0, StoreError::EBUSY);
+                    return attempts;
+                }
+                bus.sleep(Duration::from_micros(100)).await;
+            }
+        };
+        let both = async { futures_util::join!(disk.close(), looks) };
+        let ((), attempts) = bus.timeout(10 * SECOND, both).await.unwrap();
+        assert_eq!(attempts, 1);
     });
 }
 
@@ -333,7 +394,14 @@ fn a_pause_that_is_over_is_not_waited_for_again() {
         assert!(matches!(disk.status(), Status::Retrying { .. }));
         // It is busy when it is to be asked: nobody goes round until it is not.
         xen.disk_mischief(id, Mischief::State(4));
-        serve(bus, &disk, 100 * SECOND).await;
+        let mut looks = 0;
+        let mut serving = pin!(serve(bus, &disk, 100 * SECOND));
+        poll_fn(|cx| {
+            looks += 1;
+            assert!(looks < 1_000, "it looks without end");
+            serving.as_mut().poll(cx)
+        })
+        .await;
         assert_eq!(state(xen).as_deref(), Some("6"));
         xen.disk_mischief(id, Mischief::State(6));
         let took = time_to_ready(bus, &disk).await;
