@@ -1,7 +1,8 @@
 //! A disk: its partitions, what is on them, and whether it is right.
 //!
 //! On every disk, ext4 partitions are listed and compared with their
-//! `SHA256SUMS`; on FAT partitions a file is written and read back.
+//! `SHA256SUMS`; on FAT partitions a file is written and read back. With `wait=7` on the
+//! command line each disk stays connected for so many seconds more.
 #![no_main]
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -12,11 +13,12 @@ mod fat;
 mod partitions;
 
 use alloc::{format, string::String};
+use core::time::Duration;
 
 use pv_guest::{
     Error, Guest,
     blkfront::{Config, Disk, Mode, SECTOR_BYTES, Vdev, Volume},
-    entry, executor, println,
+    entry, executor, println, time,
 };
 
 use partitions::Kind;
@@ -38,9 +40,20 @@ fn main(guest: Guest) -> Result<(), Error> {
             println!("{error}");
             return Err(Error::Failed("a disk is not as it should be"));
         }
+        executor::block_on(stay(&guest, &disk));
         executor::block_on(disk.close());
     }
     Ok(())
+}
+
+/// Keeps the disk, and sleeps.
+async fn stay(guest: &Guest, disk: &Disk<'static>) {
+    let mut words = guest.command_line().split_whitespace();
+    let wait = words.find_map(|word| word.strip_prefix("wait=")?.parse().ok());
+    if let Some(wait) = wait {
+        println!("disk: waits for {wait} s");
+        let _it_was_closed = time::timeout(Duration::from_secs(wait), disk.serve()).await;
+    }
 }
 
 async fn show(disk: &Disk<'static>) -> Result<(), String> {

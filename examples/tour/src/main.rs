@@ -20,8 +20,9 @@ use pv_guest::{
 
 entry!(main);
 
-/// How long to wait for somebody to type a name.
-const PATIENCE_NS: u64 = 2_000_000_000;
+/// How long to wait for somebody to type a name, unless the command line says it:
+/// `patience=SECONDS`.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn main(guest: Guest) -> Result<(), Error> {
     println!("hypervisor    {}", guest.hypervisor());
@@ -68,8 +69,10 @@ fn main(guest: Guest) -> Result<(), Error> {
 
     println!("what is your name?");
     let mut line = [0; 64];
-    let deadline = guest.platform().now_ns().saturating_add(PATIENCE_NS);
-    match console::read_line(&mut line, deadline) {
+    let mut words = guest.command_line().split_whitespace();
+    let patience = words.find_map(|word| word.strip_prefix("patience=")?.parse().ok());
+    let patience = patience.map_or(PATIENCE, Duration::from_secs);
+    match console::read_line(&mut line, time::deadline_ns(patience)) {
         Ok(name) => println!("hello, {}", name.trim()),
         Err(Error::EndOfInput) => println!("hello, whoever you are"),
         Err(error) => return Err(error),

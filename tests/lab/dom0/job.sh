@@ -5,7 +5,8 @@
 # others who work there; with /job/toolstack the guest is suspended and resumed
 # whenever it writes "suspend" to data/please, and with /job/trouble its disk is,
 # instead of a file, one that trouble comes to; with /job/silence the console's daemon is
-# stopped; with /job/bench it is a RAM disk, and
+# stopped; with /job/outward this domain tries to reach an address outside; with /job/bench
+# it is a RAM disk, and
 # there are a server and one who counts what the guest and this domain do.
 xl dmesg -c >/dev/null
 create() {
@@ -84,6 +85,15 @@ if [ -f /job/visit6 ] && grep -q ip6= /job/guest.cfg; then
     : >/job/peer.log
     (until text=$(wget -q -T 5 -O - "$url" 2>&1); do usleep 200000; done
     echo "dom0: $url: $text" >>/job/peer.log) &
+fi
+if [ -f /job/outward ]; then
+    # An address of the bridge's network: what is sent there goes to the lab's card.
+    ip address add 10.0.2.77/24 dev xenbr0
+    target=$(sed -n 's/.*outward=\([0-9.:]*\).*/\1/p' /job/guest.cfg)
+    answer=nobody
+    timeout 5 nc -w 3 "${target%:*}" "${target#*:}" </dev/null && answer=somebody
+    echo "dom0: outward: tried $target" >/job/peer.log
+    echo "dom0: outward: $answer answers" >>/job/peer.log
 fi
 if [ -f /job/bench ]; then
     chmod +x /job/bench

@@ -75,11 +75,36 @@ pub(crate) fn sample_for(guest: &str, platform: &str, large_mb: usize) -> Result
     let Some((_, access)) = WANT_ONE.into_iter().find(|(name, _)| *name == guest) else {
         return Ok(None);
     };
-    let path = packages::cache().join(format!("sample-{guest}-{platform}"));
-    let image = sample(large_mb)?;
+    let name = format!("sample-{guest}-{platform}");
+    keep(&name, &sample(&files(large_mb))?, access).map(Some)
+}
+
+fn keep(name: &str, image: &[u8], access: Access) -> Result<Disk> {
+    let path = packages::cache().join(name);
     fs::create_dir_all(packages::cache())?;
     fs::write(&path, image).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Some(Disk { path, access }))
+    Ok(Disk { path, access })
+}
+
+/// The files that web servers are compared by, in their folder.
+pub(crate) fn served() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("files/1k", noise(1 << 10)),
+        ("files/100k", noise(100 << 10)),
+    ]
+}
+
+/// A disk that has them, for a guest that serves its disk's root as that folder.
+pub(crate) fn to_serve() -> Result<Disk> {
+    let files = served().into_iter().map(|(name, content)| {
+        let name = name.strip_prefix("files/").unwrap_or(name);
+        (name, content)
+    });
+    keep(
+        "sample-served",
+        &sample(&files.collect::<Vec<_>>())?,
+        Access::Read,
+    )
 }
 
 /// The SHA-256 of a file, as `sha256sum` writes it.
@@ -95,9 +120,10 @@ pub(crate) fn partitions() -> String {
 }
 
 /// A partition table of old, a FAT partition and an ext4 one, with a few files.
-fn sample(large_mb: usize) -> Result<Vec<u8>> {
-    // The file system's own needs grow with it.
-    let ext4_bytes = EXT4_BYTES + (large_mb * MB / 4 * 5).next_multiple_of(MIB);
+fn sample(files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>> {
+    let len_bytes: usize = files.iter().map(|(_, content)| content.len()).sum();
+    // The file system's own needs grow with them.
+    let ext4_bytes = EXT4_BYTES + (len_bytes.saturating_sub(MIB) / 4 * 5).next_multiple_of(MIB);
     let mut image = vec![0; EXT4_AT + ext4_bytes];
     let entries = [(0x06, FAT_AT, FAT_BYTES), (0x83, EXT4_AT, ext4_bytes)];
     for (index, (kind, at, bytes)) in entries.into_iter().enumerate() {
@@ -108,7 +134,7 @@ fn sample(large_mb: usize) -> Result<Vec<u8>> {
     }
     image[510..512].copy_from_slice(&[0x55, 0xaa]);
     image[FAT_AT..][..FAT_BYTES].copy_from_slice(&fat()?);
-    image[EXT4_AT..].copy_from_slice(&ext4(ext4_bytes, large_mb)?);
+    image[EXT4_AT..].copy_from_slice(&ext4(ext4_bytes, files)?);
     Ok(image)
 }
 
@@ -159,16 +185,16 @@ fn noise(len: usize) -> Vec<u8> {
     bytes
 }
 
-fn ext4(bytes: usize, large_mb: usize) -> Result<Vec<u8>> {
+fn ext4(bytes: usize, files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>> {
     let folder = run_folder()?;
     let root = folder.path().join("root");
     let mut sums = String::new();
-    for (name, content) in files(large_mb) {
+    for (name, content) in files {
         let path = root.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        sums.push_str(&format!("{}  {name}\n", sum(&content)));
+        sums.push_str(&format!("{}  {name}\n", sum(content)));
         fs::write(path, content)?;
     }
     fs::write(root.join("SHA256SUMS"), sums)?;
@@ -196,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_sample_is_a_disk() {
-        let image = sample(1).unwrap();
+        let image = sample(&files(1)).unwrap();
         assert_eq!(image[510..512], [0x55, 0xaa]);
         // The magic of an ext4 file system.
         assert_eq!(image[EXT4_AT + 1024 + 56..][..2], [0x53, 0xef]);

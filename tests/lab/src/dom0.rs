@@ -165,6 +165,19 @@ pub(crate) fn build(tree: &Path) -> Result<Vec<u8>> {
     Ok(archive.finish())
 }
 
+/// A program of another tree's, by its name there, with all that it needs to be loaded.
+pub(crate) fn program(tree: &Path, name: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut image = Image {
+        tree,
+        xen: String::new(),
+        files: BTreeMap::new(),
+        folders: BTreeSet::new(),
+    };
+    image.program(name)?;
+    image.file(&format!("{LIBRARIES}/ld-linux-x86-64.so.2"))?;
+    Ok(image.files)
+}
+
 /// The folder of the toolstack's own version, `usr/lib/xen-4.20` say.
 fn xen_folder(tree: &Path) -> Result<String> {
     for entry in fs::read_dir(tree.join("usr/lib"))? {

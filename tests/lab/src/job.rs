@@ -126,12 +126,18 @@ pub(crate) enum With {
     Trouble,
     /// What a benchmark needs: a RAM disk, a server, and one who counts
     Bench,
+    /// One who looks at the guest from its first instruction
+    #[value(skip)]
+    Scene,
     /// A toolstack that attaches, detaches and misconfigures devices: `disks=N` and
     /// `nics=N` on the command line say how many there are
     Devices,
     /// A console's daemon that stops when the guest asks for it: `silence=SECONDS` on the
     /// command line
     Silence,
+    /// Domain 0 itself, which tries to reach an address outside of the machine:
+    /// `outward=ADDRESS:PORT` on the command line
+    Outward,
     /// A toolstack that suspends and resumes the guest when it asks for it
     Toolstack,
 }
@@ -160,6 +166,8 @@ pub(crate) struct Job {
     pub(crate) net: Option<Net>,
     /// Who else is there.
     pub(crate) with: With,
+    /// What is looked at, if somebody does from the first instruction on.
+    pub(crate) scene: String,
     /// What a crowd is, if it is that.
     pub(crate) crowd: Crowd,
     /// How the loader's information is spoilt.
@@ -235,6 +243,7 @@ impl Job {
             disks: Vec::new(),
             net: None,
             with: With::Nobody,
+            scene: String::new(),
             crowd: Crowd::DEFAULT,
             spoil: None,
             timeout: Duration::from_secs(30),

@@ -8,6 +8,7 @@ use crate::{
     cpio::Archive,
     dom0,
     guest::{self, Tool},
+    nginx,
 };
 
 /// Its name among the guests.
@@ -28,8 +29,11 @@ const MODULES: [&str; 5] = [
     "xen-netfront",
 ];
 
-/// Its file system.
-pub(crate) fn ramdisk(tree: &Path) -> Result<Vec<u8>> {
+/// The word of its command line for which it serves files.
+pub(crate) const SERVE: &str = "serve";
+
+/// Its file system, with a web server if its command line asks for one.
+pub(crate) fn ramdisk(tree: &Path, command_line: &str) -> Result<Vec<u8>> {
     let (order, modules) = dom0::modules(tree, &MODULES)?;
     let mut archive = Archive::default();
     for folder in ["bin", "proc", "dev", "modules", "files"] {
@@ -45,6 +49,9 @@ pub(crate) fn ramdisk(tree: &Path) -> Result<Vec<u8>> {
     archive.file("linux-peer", 0o755, &peer);
     let load = fs::read(guest::build_tool(Tool::LinuxLoad)?)?;
     archive.file("linux-load", 0o755, &load);
+    if command_line.split_whitespace().any(|word| word == SERVE) {
+        nginx::add(&mut archive)?;
+    }
     archive.file("visit", 0o644, VISIT.as_bytes());
     archive.file("init", 0o755, INIT.as_bytes());
     Ok(archive.finish())

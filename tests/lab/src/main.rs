@@ -24,7 +24,9 @@ mod matrix;
 mod mutants;
 mod narrow;
 mod net;
+mod nginx;
 mod nightly;
+mod outward;
 mod packages;
 mod process;
 mod qmp;
@@ -36,6 +38,7 @@ mod run;
 mod same;
 mod say;
 mod scenario;
+mod scene;
 mod silence;
 mod size;
 mod spoil;
@@ -317,6 +320,7 @@ fn run_guest(options: RunOptions) -> Result<u8> {
         disks,
         net,
         with: options.with,
+        scene: String::new(),
         crowd: Crowd {
             clients: options.clients,
             stay: Duration::from_secs(options.seconds),

@@ -53,8 +53,9 @@ pub(crate) fn private() -> Result<SocketAddr> {
 }
 
 /// The network of the lab's machine, as QEMU is told of it, with the port that leads
-/// to the guest.
+/// to the guest. Nothing else leads in, and nothing out: QEMU would pass on what is sent to
+/// any address that nobody on the bridge has, to its host's own network.
 pub(crate) fn user(port: Option<SocketAddr>) -> String {
     let forward = port.map(|port| format!(",hostfwd=tcp:{port}-{GUEST}"));
-    format!("user,id=net0{}", forward.unwrap_or_default())
+    format!("user,id=net0,restrict=on{}", forward.unwrap_or_default())
 }

@@ -152,6 +152,11 @@ pub(crate) fn ensure_grub() -> Result<PathBuf> {
     ensure_unpacked("grub", SUITE, "grub-xen-host", "fetching GRUB for Xen")
 }
 
+/// nginx.
+pub(crate) fn ensure_nginx() -> Result<PathBuf> {
+    ensure_unpacked("nginx", SUITE, "nginx", "fetching nginx")
+}
+
 /// Xen's headers, of each version that Debian has, by name.
 pub(crate) fn ensure_headers() -> Result<Vec<(String, PathBuf)>> {
     let mut trees = Vec::new();

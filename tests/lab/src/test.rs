@@ -8,7 +8,7 @@ use crate::{
     abi, builders, ends, flood, foreign, guest,
     job::Platform,
     matrix::{self, Column, Verdict},
-    narrow, refused,
+    narrow, outward, refused,
     report::{self, Form},
     reset, same,
     say::say,
@@ -47,6 +47,11 @@ const COLUMN_TESTS: &[ColumnTest] = &[
     ),
     ("smallest guest", Platform::boots_kernels, size::check),
     ("odd command lines", Platform::is_xen, words::check),
+    (
+        "nothing leads out of the machine",
+        Platform::is_xen,
+        outward::check,
+    ),
     (
         "nobody reads the console for 8 s",
         Platform::is_xen,

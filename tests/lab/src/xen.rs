@@ -23,7 +23,7 @@ use crate::{
     packages,
     relay::Relay,
     run::{Watchdog, announce, feed, invite, show},
-    spoil,
+    scene, spoil,
 };
 
 const JOB_SCRIPT: &str = include_str!("../dom0/job.sh");
@@ -60,7 +60,7 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
         With::Toolstack => "max_event_channels=2000\n",
         _ => "",
     };
-    let has_network = job.net.is_some() || job.with == With::Bench;
+    let has_network = job.net.is_some() || job.with == With::Bench || scene::has_network(job);
     let mut interfaces = vec![NETWORK_INTERFACE.to_owned()];
     interfaces.retain(|_| has_network);
     if job.with == With::Devices {
@@ -258,6 +258,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     }
     let peer = configuration(job, "peer", PEER_COMMAND_LINE);
     let script = match job.debug {
+        Debug::Off if job.with == With::Scene => scene::SCRIPT.to_owned(),
         Debug::Off => JOB_SCRIPT.to_owned(),
         Debug::Gdb => JOB_SCRIPT.replace("(sleep", "read -r _\n(sleep"),
     };
@@ -267,7 +268,8 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         ("run.sh", script.into_bytes()),
     ];
     if is_linux {
-        files.push(("ramdisk", linux::ramdisk(&parts.tree)?));
+        let ramdisk = linux::ramdisk(&parts.tree, &job.command_line)?;
+        files.push(("ramdisk", ramdisk));
     } else if let Some(module) = &job.module {
         let content = fs::read(module);
         let content = content.with_context(|| format!("there is no {}", module.display()))?;
@@ -290,8 +292,9 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         With::Neighbour => {
             files.push(("peer.cfg", neighbour(job).into_bytes()));
             files.push(("neighbour", fs::read(parts.linux())?));
-            files.push(("ramdisk", linux::ramdisk(&parts.tree)?));
+            files.push(("ramdisk", linux::ramdisk(&parts.tree, "")?));
         }
+        With::Scene => files.extend(scene::files(job)?),
         With::Visitor => files.push(("visit6", VISITED.into())),
         With::Peer => files.push(("peer.cfg", peer.into_bytes())),
         With::Linux => {
@@ -307,6 +310,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
                 files.push(("load", fs::read(guest::build_tool(Tool::LinuxLoad)?)?));
             }
         }
+        With::Outward => files.push(("outward", Vec::new())),
         With::Silence => files.push(("silence", SILENCE_SCRIPT.into())),
         With::Toolstack => files.push(("toolstack", Vec::new())),
         With::Echo | With::Store => {

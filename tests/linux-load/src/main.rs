@@ -5,10 +5,16 @@
 //! - `linux-load serve`: the other side of the network's phases.
 //! - `linux-load watch DOMAIN LOG`: follows a guest's console, and counts what
 //!   is done when it says that it is time.
+//! - `linux-load scene DOMAIN TERMINAL WHAT...`: sets a guest going, and looks at it from
+//!   its first instruction (see `scene`).
 
 mod blocks;
+mod domctl;
+mod http;
+mod scene;
 mod serve;
 mod sockets;
+mod terminal;
 mod trace;
 mod watch;
 
@@ -23,7 +29,10 @@ fn main() -> Result<()> {
     match words.as_slice() {
         ["serve"] => serve::run(),
         ["watch", domain, log] => watch::run(domain.parse()?, log.as_ref()),
-        [] => bail!("usage: linux-load bench=PHASES | serve | watch DOMAIN LOG"),
+        ["scene", domain, terminal, what @ ..] => {
+            scene::run(domain.parse()?, terminal.as_ref(), what)
+        }
+        [] => bail!("usage: linux-load bench=PHASES | serve | watch DOMAIN LOG | scene ..."),
         words => bench(&words.join(" ")),
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Sum {
     pub(crate) exits: BTreeMap<u32, u64>,
     /// Ticks of the processor in which it ran.
     pub(crate) ran: u64,
+    /// Times that it was given a processor.
+    pub(crate) entries: u64,
 }
 
 impl Sum {
@@ -88,6 +90,10 @@ impl Trace {
                         trace.ran(domain, since.max(start), now.min(end));
                     }
                     running.insert(cpu, (record.word(2), now));
+                    if in_time {
+                        let next = trace.domains.entry(record.word(2));
+                        next.or_default().entries += 1;
+                    }
                 }
                 event if in_time => {
                     if let Some((domain, _)) = known {
@@ -189,5 +195,7 @@ mod tests {
         assert_eq!(host.hypercalls[&29], 1);
         assert_eq!((host.calls(), host.all_exits()), (2, 2));
         assert_eq!(trace.domains[&0].ran, 5);
+        // Domain 3 was there before, and domain 0 came in between.
+        assert_eq!((guest.entries, host.entries), (0, 1));
     }
 }

@@ -65,8 +65,8 @@ fn ticks() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-fn count(domain: u32, phase: &Phase) -> Result<String> {
-    thread::sleep(LEAD);
+/// What is done while `window` passes, with what `look` says at its ends.
+fn record<T>(window: Duration, look: impl Fn() -> Result<T>) -> Result<(Trace, u64, T, T)> {
     let mut tracer = Command::new("xentrace")
         .args(["-D", "-S", "1024", "-e", EVENTS, FILE])
         .stdout(Stdio::null())
@@ -74,14 +74,36 @@ fn count(domain: u32, phase: &Phase) -> Result<String> {
         .spawn()
         .context("cannot run xentrace")?;
     thread::sleep(START);
-    let (first, start) = (requests(domain, phase)?, ticks());
-    thread::sleep(WINDOW);
-    let (last, end) = (requests(domain, phase)?, ticks());
+    let (first, start) = (look()?, ticks());
+    thread::sleep(window);
+    let (last, end) = (look()?, ticks());
     // SAFETY: a signal to a child that was not waited for yet.
     unsafe { libc::kill(tracer.id().cast_signed(), libc::SIGINT) };
     tracer.wait()?;
     let trace = Trace::read(&fs::read(FILE)?, start, end);
     fs::remove_file(FILE)?;
+    Ok((trace, end - start, first, last))
+}
+
+/// What an idle guest does in so long.
+pub(crate) fn idle(domain: u32, window: Duration) -> Result<String> {
+    let (trace, ticks, ..) = record(window, || Ok(()))?;
+    let none = Sum::default();
+    let guest = trace.domains.get(&domain).unwrap_or(&none);
+    Ok(format!(
+        "ms={} ticks={ticks} lost={} wakeups={} calls={} exits={} ran={}",
+        window.as_millis(),
+        trace.lost,
+        guest.entries,
+        guest.calls(),
+        guest.all_exits(),
+        guest.ran,
+    ))
+}
+
+fn count(domain: u32, phase: &Phase) -> Result<String> {
+    thread::sleep(LEAD);
+    let (trace, ticks, first, last) = record(WINDOW, || requests(domain, phase))?;
     let none = Sum::default();
     let sum = |domain: u32| trace.domains.get(&domain).unwrap_or(&none);
     let (guest, host) = (sum(domain), sum(0));
@@ -91,7 +113,7 @@ fn count(domain: u32, phase: &Phase) -> Result<String> {
          guest-sched={} guest-grants={} guest-exits={} guest-ran={} dom0-calls={} \
          dom0-events={} dom0-grants={} dom0-ran={}",
         last - first,
-        end - start,
+        ticks,
         trace.lost,
         guest.calls(),
         of(guest, EVENT_CHANNEL_OP),

@@ -8,10 +8,14 @@ use super::Device;
 use crate::guest::root;
 
 /// Replaces what was written there before.
-pub(crate) fn write(device: Device, tables: &str, chart: &str) -> Result<()> {
+pub(crate) fn write(device: Device, tables: &str, chart: Option<&str>) -> Result<()> {
     let name = device.name();
-    let image = format!("bench-{name}.svg");
-    fs::write(root().join("docs/images").join(&image), chart)?;
+    let mut picture = String::new();
+    if let Some(chart) = chart {
+        let image = format!("bench-{name}.svg");
+        fs::write(root().join("docs/images").join(&image), chart)?;
+        picture = format!("\n![How many times better than Linux](images/{image})\n");
+    }
     let path = root().join("docs/BENCH.md");
     let text = fs::read_to_string(&path).context("there is no docs/BENCH.md")?;
     let (begin, end) = (
@@ -24,8 +28,7 @@ pub(crate) fn write(device: Device, tables: &str, chart: &str) -> Result<()> {
     let (_, after) = rest
         .split_once(&end)
         .with_context(|| format!("docs/BENCH.md has no {end}"))?;
-    let picture = format!("![How many times better than Linux](images/{image})");
-    let text = format!("{before}{begin}\n\n{picture}\n{tables}\n{end}{after}");
+    let text = format!("{before}{begin}\n{picture}{tables}\n{end}{after}");
     fs::write(&path, text)?;
     Ok(())
 }

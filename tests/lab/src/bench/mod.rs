@@ -1,10 +1,14 @@
-//! `cargo lab bench`: our drivers beside Linux's, in guests of the same size on the
-//! same machine, in turns.
+//! `cargo lab bench`: our drivers and servers beside Linux's, in guests on the same
+//! machine, in turns.
 
+mod boot;
 mod chart;
 mod doc;
 mod figures;
+mod idle;
+mod scenes;
 mod table;
+mod web;
 
 use std::time::Duration;
 
@@ -22,7 +26,7 @@ use figures::{Figures, Who};
 /// What is measured, and how often.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The devices
+    /// What is measured
     #[arg(value_enum, default_values = ["block", "net"])]
     devices: Vec<Device>,
     /// The platforms: xen-pv, xen-pvh
@@ -31,7 +35,8 @@ pub(crate) struct Options {
     /// How often each guest is run
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: u32,
-    /// What time is: the host's, or the number of instructions
+    /// What time is: the host's, or the number of instructions. Starts, web servers and
+    /// idle guests are counted, whatever is said here
     #[arg(long, value_delimiter = ',', default_value = "counted,clock")]
     pace: Vec<Pace>,
     /// Write the figures to docs/BENCH.md, and their charts to docs/images
@@ -39,13 +44,19 @@ pub(crate) struct Options {
     write: bool,
 }
 
-/// What is loaded.
+/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Device {
     /// A disk: RAM of domain 0's, by blkback
     Block,
     /// A network: domain 0, by netback
     Net,
+    /// A start: from the unpause to the first line, and to a web server's first answer
+    Boot,
+    /// A web server, beside nginx on Linux
+    Web,
+    /// Guests that have nothing to do
+    Idle,
 }
 
 impl Device {
@@ -53,10 +64,13 @@ impl Device {
         match self {
             Self::Block => "block",
             Self::Net => "net",
+            Self::Boot => "boot",
+            Self::Web => "web",
+            Self::Idle => "idle",
         }
     }
 
-    /// What is done, in the form of `load-plan`.
+    /// What is done to a device, in the form of `load-plan`.
     const fn phases(self) -> &'static str {
         match self {
             Self::Block => {
@@ -64,6 +78,7 @@ impl Device {
                  read-1024k-1,read-1024k-4,write-128k-8"
             }
             Self::Net => "udp-echo,tcp-echo,tcp-out,tcp-in",
+            Self::Boot | Self::Web | Self::Idle => "",
         }
     }
 }
@@ -79,33 +94,46 @@ pub(crate) fn run_all(options: &Options) -> Result<()> {
         bail!("{} has no backends of Linux's", platform.name());
     }
     for device in &options.devices {
-        let mut all = Figures::default();
-        for pace in &options.pace {
-            for platform in &options.on {
-                for round in 1..=options.rounds {
-                    for who in [Who::Ours, Who::Linux] {
-                        eprintln!(
-                            "lab: {}, {}, {}, round {round} of {}: {}",
-                            device.name(),
-                            pace.name(),
-                            platform.name(),
-                            options.rounds,
-                            who.name()
-                        );
-                        let console = measure(*device, *pace, *platform, who)?;
-                        all.take(*pace, *platform, who, &console)?;
-                    }
-                }
+        let (text, chart) = match device {
+            Device::Block | Device::Net => {
+                let all = measure_all(*device, options)?;
+                let chart = chart::draw(*device, &all)?;
+                (table::markdown(*device, &all), Some(chart))
             }
-        }
-        let text = table::markdown(*device, &all);
+            Device::Boot => (boot::run(options)?, None),
+            Device::Web => (web::run(options)?, None),
+            Device::Idle => (idle::run(options)?, None),
+        };
         say!("{text}");
         if options.write {
-            let chart = chart::draw(*device, &all)?;
-            doc::write(*device, &text, &chart)?;
+            doc::write(*device, &text, chart.as_deref())?;
         }
     }
     Ok(())
+}
+
+/// Loads a device by both guests, in turns.
+fn measure_all(device: Device, options: &Options) -> Result<Figures> {
+    let mut all = Figures::default();
+    for pace in &options.pace {
+        for platform in &options.on {
+            for round in 1..=options.rounds {
+                for who in [Who::Ours, Who::Linux] {
+                    eprintln!(
+                        "lab: {}, {}, {}, round {round} of {}: {}",
+                        device.name(),
+                        pace.name(),
+                        platform.name(),
+                        options.rounds,
+                        who.name()
+                    );
+                    let console = measure(device, *pace, *platform, who)?;
+                    all.take(*pace, *platform, who, &console)?;
+                }
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Runs one guest, and returns what it and domain 0 said.

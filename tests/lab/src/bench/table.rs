@@ -42,7 +42,7 @@ fn number(value: f64) -> String {
     }
 }
 
-fn cell(value: Option<f64>) -> String {
+pub(super) fn cell(value: Option<f64>) -> String {
     value.map_or_else(String::new, number)
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn markdown(device: Device, all: &Figures) -> String {
 fn costs(device: Device, all: &Figures, column: (Pace, crate::job::Platform)) -> String {
     let what = match device {
         Device::Block => "a request",
-        Device::Net => "a packet",
+        _ => "a packet",
     };
     let mut text = format!("\n| of {what}, ours / Linux |");
     for (name, _) in COSTS {
