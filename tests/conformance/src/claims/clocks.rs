@@ -7,7 +7,7 @@ use hypercall_abi::{
     sched,
     xen::{SharedInfo, VcpuInfo, VcpuTimeInfo},
 };
-use pv_guest::{Guest, clock::ticks_to_ns};
+use pv_guest::{Guest, GuestType, clock::ticks_to_ns};
 
 use crate::claim::{Group, Stop, Verdict, claims, ensure, everywhere, on_xen, skip};
 
@@ -172,11 +172,38 @@ fn the_counter_keeps_step_with_what_xen_tells(guest: &Guest) -> Verdict {
     )
 }
 
-/// `wc_sec`, `struct shared_info`, xen.h: in the layout of a 64-bit guest.
+/// `wc_sec`, `struct shared_info`, xen.h: in the layout of a 64-bit guest. It goes on as the
+/// system's time does.
 fn wall_clock_is_in_this_century(guest: &Guest) -> Verdict {
     const Y2020_NS: u64 = 1_577_836_800_000_000_000;
-    match guest.platform().wall_clock_ns() {
-        Some(now) => ensure(now > Y2020_NS, "it is not"),
-        None => skip("nobody tells the time"),
+    const Y2100_NS: u64 = 4_102_444_800_000_000_000;
+    const LONG_NS: u64 = 50_000_000;
+    let platform = guest.platform();
+    let both = || Some((platform.now_ns(), platform.wall_clock_ns()?));
+    let Some((start, first)) = both() else {
+        return skip("nobody tells the time");
+    };
+    while platform.now_ns() < start + LONG_NS {
+        sched::poll(platform, &[], Some(start + LONG_NS))?;
     }
+    let (end, last) = both().ok_or("it is told no more")?;
+    ensure((Y2020_NS..Y2100_NS).contains(&first), "it is not")?;
+    // A host's clock may be set meanwhile, by little.
+    let passed = last.checked_sub(first).ok_or("it goes back")?;
+    ensure(
+        passed.abs_diff(end - start) <= LONG_NS / 5,
+        "it does not go on as the system's time does",
+    )?;
+    if guest.guest_type() == GuestType::Bare {
+        return Ok(());
+    }
+    // SAFETY: it is only read.
+    let Some(shared) = (unsafe { guest.shared_info() }) else {
+        return Ok(());
+    };
+    let nsec = peer_field!(shared, SharedInfo, wc_nsec).load().trust();
+    ensure(
+        nsec < 1_000_000_000,
+        "a second has more than its nanoseconds",
+    )
 }

@@ -92,12 +92,54 @@ fn more_than_a_ring_is_taken_too(guest: &Guest) -> Verdict {
     until_taken(guest)
 }
 
+/// What a guest writes moves the one, what the daemon takes the other, and neither goes
+/// beyond it or back; input that nobody sent is not there.
 fn the_indices_stay_in_their_rings(guest: &Guest) -> Verdict {
     const INPUT: u32 = 1024;
     const OUTPUT: u32 = 2048;
-    let (input, output) = filled(ring(guest)?);
-    ensure(input <= INPUT, "more input than there is room")?;
-    ensure(output <= OUTPUT, "more output than there is room")
+    /// Of a line, with one end or two.
+    const LINE_BYTES: core::ops::RangeInclusive<u32> = 47..=48;
+    let ring = ring(guest)?;
+    let index = |place: PeerPtr<'_, u32>| place.load_acquire().trust();
+    let output = || {
+        let consumer = index(peer_field!(ring, XenconsInterface, out_cons));
+        (
+            consumer,
+            index(peer_field!(ring, XenconsInterface, out_prod)),
+        )
+    };
+    let input = || {
+        let consumer = index(peer_field!(ring, XenconsInterface, in_cons));
+        (
+            consumer,
+            index(peer_field!(ring, XenconsInterface, in_prod)),
+        )
+    };
+    let before = input();
+    ensure(filled(ring).0 <= INPUT, "more input than there is room")?;
+    // Round the ring, at least.
+    for line in 0..=OUTPUT / LINE_BYTES.start() {
+        until_taken(guest)?;
+        let (mut taken, start) = output();
+        println!("line {line:3}, which the indices tell, {}", "-".repeat(12));
+        let (_, written) = output();
+        let end = guest.platform().now_ns() + 5 * WAIT_NS;
+        ensure(
+            LINE_BYTES.contains(&written.wrapping_sub(start)),
+            "the producer's index does not tell what was written",
+        )?;
+        while taken != written {
+            let (consumer, producer) = output();
+            same(producer, written)?;
+            ensure(
+                consumer.wrapping_sub(taken) <= written.wrapping_sub(taken),
+                "the consumer's index is not between where it was and the producer's",
+            )?;
+            ensure(guest.platform().now_ns() < end, "it is not taken")?;
+            taken = consumer;
+        }
+    }
+    same(input(), before)
 }
 
 /// A guest that waits for room is woken.
@@ -131,25 +173,44 @@ fn the_store_tells_of_it(guest: &Guest) -> Verdict {
     ensure(!read("console/type")?.is_empty(), "it has no type")
 }
 
-/// However long the text, and wherever it lies.
+/// However long the text, and wherever it lies: not even that is looked at. A Xen that was
+/// built for debugging takes what guests write.
 fn nobody_but_xen_writes_to_xens_own(guest: &Guest) -> Verdict {
     const WRITE: usize = 0;
+    const READ: usize = 1;
     if guest.guest_type() == GuestType::Bare {
         return skip("no Xen");
     }
-    for (count, address) in [(usize::MAX, 0x1000), (1 << 31, 0x1000), (0, 0)] {
-        // SAFETY: it is refused, or reads where nothing is mapped.
+    let mut text = *b"a guest's";
+    let here = text.as_mut_ptr().expose_provenance();
+    let ask = |what: usize, count: usize, address: usize| {
+        // SAFETY: nothing is mapped at the other addresses, and as much as is named here.
         let answer = unsafe {
             guest
                 .platform()
-                .call3(HypercallNr::CONSOLE_IO, WRITE, count, address)
+                .call3(HypercallNr::CONSOLE_IO, what, count, address)
         };
-        let told = Errno::check(answer);
-        // A Xen that was built for debugging takes output from guests.
-        ensure(
-            matches!(told, Err(Errno::EPERM | Errno::EFAULT) | Ok(0)),
-            "another answer than EPERM",
-        )?;
+        Errno::check(answer)
+    };
+    let refused = Err(Errno::EPERM);
+    let written = ask(WRITE, text.len(), here);
+    let is_debugging = written == Ok(0);
+    ensure(
+        is_debugging || written == refused,
+        "another answer than EPERM",
+    )?;
+    for (count, address) in [(usize::MAX, 0x1000), (1 << 31, 0x1000), (0, 0), (4, 0x1000)] {
+        let told = ask(WRITE, count, address);
+        match is_debugging {
+            false => same(told, refused)?,
+            true => ensure(
+                matches!(told, Err(Errno::EFAULT) | Ok(0)),
+                "another than EFAULT",
+            )?,
+        }
     }
-    Ok(())
+    for (count, address) in [(text.len(), here), (0, 0), (4, 0x1000)] {
+        same(ask(READ, count, address), refused)?;
+    }
+    same(&text, b"a guest's")
 }

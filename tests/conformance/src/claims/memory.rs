@@ -49,28 +49,78 @@ fn reservation_is_what_was_given(guest: &Guest) -> Verdict {
     )
 }
 
-/// What `Pages` promises.
+/// What `Pages` promises, also of pages that were used before.
 fn pages_are_zeroed_and_apart(guest: &Guest) -> Verdict {
+    /// Pages in a row, of each.
+    const ROWS: [usize; 6] = [1, 2, 3, 1, 5, 1];
+    const DIRT: u8 = 0xa5;
     let platform = guest.platform();
-    let (Some(a), Some(b)) = (platform.alloc(1), platform.alloc(2)) else {
-        return Err("no pages".into());
+    let take = || -> Result<Vec<(NonNull<u8>, usize)>, &'static str> {
+        let rows = ROWS.map(|count| platform.alloc(count).map(|first| (first, count)));
+        rows.into_iter().collect::<Option<_>>().ok_or("no pages")
     };
-    let clean = |page: NonNull<u8>, count: usize| {
-        // SAFETY: fresh pages of ours.
-        let bytes = unsafe { core::slice::from_raw_parts(page.as_ptr(), count * PAGE_SIZE) };
-        bytes.iter().all(|byte| *byte == 0)
+    let pages = |rows: &[(NonNull<u8>, usize)]| -> Vec<NonNull<u8>> {
+        let mut all = Vec::new();
+        for (first, count) in rows {
+            for page in 0..*count {
+                // SAFETY: a page of the row.
+                all.push(unsafe { first.add(page * PAGE_SIZE) });
+            }
+        }
+        all
     };
-    let zeroed = clean(a, 1) && clean(b, 2);
-    let frames = platform.gfn_of(a) != platform.gfn_of(b);
-    let back = platform.gfn_of(a).and_then(|gfn| platform.page_of(gfn)) == Some(a);
-    // SAFETY: written by nobody, and freed as they were allocated.
-    unsafe { platform.free(a, 1) };
-    // SAFETY: as above.
-    unsafe { platform.free(b, 2) };
+    let give = |rows: Vec<(NonNull<u8>, usize)>| {
+        for (first, count) in rows {
+            // SAFETY: freed as they were allocated; nothing leads there.
+            unsafe { platform.free(first, count) };
+        }
+    };
+    let frames = |pages: &[NonNull<u8>]| -> Option<Vec<u64>> {
+        let frames = pages.iter().map(|page| platform.gfn_of(*page));
+        frames.map(|gfn| gfn.map(|gfn| gfn.0)).collect()
+    };
+    let rows = take()?;
+    let before = frames(&pages(&rows)).ok_or("no frame")?;
+    for page in pages(&rows) {
+        // SAFETY: a page of ours.
+        unsafe { page.write_bytes(DIRT, PAGE_SIZE) };
+    }
+    give(rows);
+
+    let rows = take()?;
+    let all = pages(&rows);
+    let after = frames(&all).ok_or("no frame")?;
+    let mut changed = 0;
+    for (number, page) in (1..).zip(&all) {
+        // SAFETY: a page of ours, to which nobody writes.
+        let bytes = unsafe { core::slice::from_raw_parts(page.as_ptr(), PAGE_SIZE) };
+        changed += bytes.iter().filter(|byte| **byte != 0).count();
+        // SAFETY: as above; the slice is used no more.
+        unsafe { page.write_bytes(number, PAGE_SIZE) };
+    }
+    // Where two are one, the second's number is in both.
+    let confused = (1..).zip(&all).filter(|(number, page)| {
+        // SAFETY: a page of ours.
+        let bytes = unsafe { core::slice::from_raw_parts(page.as_ptr(), PAGE_SIZE) };
+        bytes.iter().any(|byte: &u8| byte != number)
+    });
+    let confused = confused.count();
+    let lost = all
+        .iter()
+        .zip(&after)
+        .filter(|(page, gfn)| platform.page_of(Gfn(**gfn)) != Some(**page));
+    let lost = lost.count();
+    give(rows);
+    // Else this asks nothing of used ones.
     ensure(
-        zeroed && frames && back,
-        "not zeroed, or frames are confused",
-    )
+        after.iter().any(|gfn| before.contains(gfn)),
+        "no page came again",
+    )?;
+    let mut apart = after.clone();
+    apart.sort_unstable();
+    apart.dedup();
+    same((changed, confused, lost), (0, 0, 0))?;
+    same(apart.len(), ROWS.iter().sum())
 }
 
 fn the_memory_map_is_told(guest: &Guest) -> Verdict {
@@ -148,23 +198,32 @@ fn a_list_is_given_back_up_to_its_first_bad_frame(guest: &Guest) -> Verdict {
 /// And no more is to be had than that.
 fn memory_has_a_most(guest: &Guest) -> Verdict {
     const MORE: usize = 4096;
+    /// Where a PVH guest has nothing: at 32 GiB.
+    const NOTHING: u64 = 8 << 20;
     let platform = guest.platform();
     let (now, most) = (
         memory::current_reservation(platform)?,
         memory::maximum_reservation(platform)?,
     );
     ensure(now <= most, "it has more than it may have")?;
-    if guest.guest_type() == GuestType::Pvh {
-        // What it would get has no place in its memory.
-        return Ok(());
-    }
-    let mut frames = alloc::vec![0; MORE];
-    let got = memory::increase_reservation(platform, &mut frames, 0, 0)?;
+    let mut frames: Vec<u64> = (NOTHING..).take(MORE).collect();
+    let mut get = || match guest.guest_type() {
+        // SAFETY: nothing is there.
+        GuestType::Pvh => unsafe { memory::populate_physmap(platform, &mut frames, 0, 0) },
+        _ => memory::increase_reservation(platform, &mut frames, 0, 0),
+    };
+    let got = get()?;
     frames.truncate(got);
+    let between = memory::current_reservation(platform)?;
     // SAFETY: they are new: nothing leads to them.
     let given = unsafe { memory::decrease_reservation(platform, &mut frames, 0) }?;
     same(given, got)?;
-    ensure(got <= most - now, "it got more than it may have")?;
+    same(between, now + got)?;
+    match guest.guest_type() {
+        // There may be none for the place in its memory.
+        GuestType::Pvh => ensure(got <= most - now, "it got more than it may have")?,
+        _ => same(got, MORE.min(most - now))?,
+    }
     same(memory::current_reservation(platform)?, now)
 }
 
