@@ -21,6 +21,7 @@ mod job_disk;
 mod linux;
 mod machine;
 mod matrix;
+mod miri;
 mod mutants;
 mod narrow;
 mod net;
@@ -152,7 +153,16 @@ enum Action {
         #[arg(long, default_value = "")]
         filter: String,
     },
-    /// Run what takes hours and rarely finds something: all seeds, long fuzzing, planted
+    /// Run tests under Miri, which sees undefined behaviour: those of each change
+    Miri {
+        /// Only of packages whose name contains this
+        #[arg(default_value = "")]
+        package: String,
+        /// Those that take minutes, too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Run what takes hours and rarely finds something: Miri's long tests, all seeds, long fuzzing, planted
     /// bugs, an older Xen
     Nightly {
         /// Only steps whose name contains this
@@ -280,6 +290,13 @@ fn main() -> ExitCode {
             Action::Fuzz { target, seconds } => fuzz::run(&target, seconds).map(|()| 0),
             Action::Xtf { folder, on, filter } => {
                 xtf::run_all(&folder, &filter, &columns(&on, &[XenVersion::default()]))
+            }
+            Action::Miri { package, all } => {
+                let wanted = match all {
+                    true => miri::Wanted::All,
+                    false => miri::Wanted::Quick,
+                };
+                miri::run_all(wanted, &package).map(|()| 0)
             }
             Action::Nightly { filter } => nightly::run(&filter),
             Action::Mutants { names } => mutants::run(&names),

@@ -47,6 +47,11 @@ const STEPS: &[Step] = &[
         variables: ALL_SEEDS,
     },
     Step {
+        name: "undefined behaviour",
+        arguments: &["lab", "miri", "--all"],
+        variables: &[],
+    },
+    Step {
         name: "ten minutes of each fuzz target",
         arguments: &["lab", "fuzz", "--seconds", "600"],
         variables: &[],
@@ -62,7 +67,7 @@ const STEPS: &[Step] = &[
             "lab",
             "test",
             "--on",
-            "xen-pv,xen-pvh",
+            "user,xen-pv,xen-pvh",
             "--filter",
             "nightly",
         ],

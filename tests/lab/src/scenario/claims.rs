@@ -84,7 +84,7 @@ pub(super) const ALL: &[Scenario] = &[
         command_line: "registers=10000000",
         only_on: &[Platform::User],
         ..scenario(
-            "all registers, ten million times",
+            "nightly: all registers, ten million times",
             "conformance",
             &["registers: 10000000 loops", "no difference"],
         )
