@@ -64,7 +64,7 @@ const RUNS: &[Run] = &[
     ),
     // What reads what the loader wrote.
     run(
-        When::Always,
+        When::Nightly,
         "pv-guest",
         &["--lib", "--", "boot_info", "command_line"],
     ),
