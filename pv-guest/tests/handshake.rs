@@ -422,6 +422,30 @@ fn a_watch_that_the_store_has_already_is_told_of_what_there_is() {
     });
 }
 
+/// What was to be said while no backend was known is not said to the one that is found: one
+/// that has ended waits for a frontend that begins.
+#[test]
+fn a_disk_whose_watch_was_refused_begins_when_it_is_asked_to() {
+    with_bus(async |xen, bus| {
+        let id = attach(xen);
+        xen.disk_mischief(id, Mischief::State(6));
+        // Of the disk's own directory, for good.
+        xen.store_refuse(1, StoreError::ENOSPC);
+        let disk = disk(bus);
+        serve(bus, &disk, SECOND).await;
+        let status = disk.status();
+        let is_quota = matches!(
+            status,
+            Status::Broken(Fault::Store(ErrorKind::Quota { .. }))
+        );
+        assert!(is_quota, "{status:?}");
+        let _waits = bus.timeout(SECOND, disk.reconnect()).await;
+        assert_eq!(state(xen).as_deref(), Some("1"));
+        xen.disk_mischief(id, Mischief::State(2));
+        disk.ready_within(SECOND).await.unwrap();
+    });
+}
+
 #[test]
 fn a_disk_is_closed_while_pages_are_waited_for() {
     for reconnects in [false, true] {

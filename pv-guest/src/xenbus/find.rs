@@ -101,8 +101,8 @@ impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
         self.presence = Presence::There;
         self.backend_backoff.reset();
         if state == Some(XenbusState::INITIALISING) {
-            // As the toolstack left it.
-            (self.said, self.held) = (state, Held::AsSaid);
+            // As the toolstack left it; what was to be said was for the backend before.
+            (self.said, self.unsaid, self.held) = (state, None, Held::AsSaid);
         } else {
             // Somebody was here before.
             self.unsaid = Some(XenbusState::INITIALISING);
