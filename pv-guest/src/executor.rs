@@ -1,5 +1,7 @@
 //! Tasks of a single vCPU, which sleeps when none of them can go on.
 
+mod select;
+
 use alloc::{boxed::Box, rc::Rc, vec::Vec};
 use core::{
     cell::RefCell,
@@ -13,6 +15,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use hypercall_abi::platform::Park;
 
 use crate::{events, time};
+
+pub use select::{Either, select};
 
 /// How often anybody was woken. A count, not a flag: one `block_on` within
 /// another then takes no wakeup away from it.

@@ -27,6 +27,8 @@ mod kept_pages;
 pub mod memory;
 #[cfg(target_os = "none")]
 pub mod native;
+#[cfg(feature = "net")]
+pub mod net;
 #[cfg(feature = "alloc")]
 pub mod netfront;
 mod number;

@@ -7,9 +7,12 @@ use alloc::{
     vec::Vec,
 };
 
-use ext4_view::{Ext4, Ext4Error, File};
+use ext4_view::{Ext4, Ext4Error};
 use pv_guest::{
-    adapt::ext4_view::Cached,
+    adapt::{
+        ext4_files::{self, Body},
+        ext4_view::Cached,
+    },
     blkfront::{Config, Disk, SECTOR_BYTES, Sector, Volume},
     println,
     xenbus::Bus,
@@ -21,25 +24,29 @@ const MAGIC: [u8; 2] = [0x53, 0xef];
 /// Where a partition table has its entries.
 const TABLE_OFFSET: usize = 446;
 const ENTRY_BYTES: usize = 16;
-/// Pieces of the disk that are kept, of 32 KiB each: many clients want the same.
-const KEPT_PIECES: usize = 64;
+/// Pieces of the disk that are kept, of 32 KiB each: what the file system is made of.
+const KEPT_PIECES: usize = 16;
 
 /// What is at a path.
 pub(crate) enum Found {
-    /// A file, of so many bytes.
-    File(Box<File>, usize),
+    /// A file.
+    File(Body),
     /// A folder: its page.
     Folder(String),
 }
 
 /// The first ext4 file system of the first disk that has one.
 pub(crate) struct Files {
-    files: Option<Ext4>,
+    files: Option<ext4_files::Files>,
     pub(crate) disk: Option<Disk<'static>>,
 }
 
 impl Files {
-    pub(crate) async fn load(bus: Bus<'static>) -> Result<Self, Box<dyn core::error::Error>> {
+    /// Those of a disk, of which so many bytes are kept.
+    pub(crate) async fn load(
+        bus: Bus<'static>,
+        kept_bytes: usize,
+    ) -> Result<Self, Box<dyn core::error::Error>> {
         for id in bus.devices("vbd").await? {
             let disk = Disk::new(bus, id.as_str(), Config::default());
             let whole = Volume::whole(&disk).await?;
@@ -51,7 +58,7 @@ impl Files {
                     let files = Ext4::load(Box::new(volume))?;
                     println!("web: the files of disk {id}");
                     return Ok(Self {
-                        files: Some(files),
+                        files: Some(ext4_files::Files::new(files, kept_bytes)),
                         disk: Some(disk),
                     });
                 }
@@ -67,13 +74,14 @@ impl Files {
     /// What is at a path; `None`: nothing, or not to be read.
     pub(crate) fn find(&self, path: &str) -> Option<Found> {
         let files = self.files.as_ref()?;
-        let data = files.metadata(path).ok()?;
-        if data.is_dir() {
-            return folder(files, path).ok().map(Found::Folder);
+        match files.open(path) {
+            Ok(body) => Some(Found::File(body)),
+            Err(Ext4Error::IsADirectory) => {
+                let page = folder(files.file_system(), path);
+                page.ok().map(Found::Folder)
+            }
+            Err(_) => None,
         }
-        let file = files.open(path).ok()?;
-        let len = usize::try_from(data.len()).ok()?;
-        Some(Found::File(Box::new(file), len))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The guest's addresses.
 
-use embassy_net::{ConfigV6, Ipv4Cidr, Ipv6Cidr, Stack, StaticConfigV4, StaticConfigV6};
 use pv_guest::{
     abi::io::netif::NetifHashTypes,
+    net::{self, Stack, V4, V6},
     netfront::{self, Steering},
     println, time,
 };
@@ -30,42 +30,44 @@ pub(crate) fn device(command_line: &str) -> Result<netfront::Config, &'static st
 }
 
 /// What the command line says: static addresses, or DHCP.
-pub(crate) fn config(command_line: &str) -> Result<embassy_net::Config, &'static str> {
+pub(crate) fn config(command_line: &str) -> Result<net::Config, &'static str> {
     let word = |name| word(command_line, name);
-    let mut config = match word("ip") {
-        None | Some("dhcp") => embassy_net::Config::dhcpv4(embassy_net::DhcpConfig::default()),
+    let v4 = match word("ip") {
+        None | Some("dhcp") => V4::Dhcp,
         Some(address) => {
-            let address: Ipv4Cidr = address
-                .parse()
-                .map_err(|()| "ip= is an address and the length of its prefix: 192.0.2.5/24")?;
             let gateway = word("gateway").map(str::parse).transpose();
-            embassy_net::Config::ipv4_static(StaticConfigV4 {
-                address,
+            V4::Static {
+                address: address
+                    .parse()
+                    .map_err(|()| "ip= is an address and the length of its prefix: 192.0.2.5/24")?,
                 gateway: gateway.map_err(|_| "gateway= is an address: 192.0.2.1")?,
-                dns_servers: Default::default(),
-            })
+            }
         }
     };
-    if let Some(address) = word("ip6") {
-        let address: Ipv6Cidr = address
-            .parse()
-            .map_err(|()| "ip6= is an address and the length of its prefix: 2001:db8::5/64")?;
-        config.ipv6 = ConfigV6::Static(StaticConfigV6 {
-            address,
+    let v6 = match word("ip6") {
+        None => V6::None,
+        Some(address) => V6::Static {
+            address: address
+                .parse()
+                .map_err(|()| "ip6= is an address and the length of its prefix: 2001:db8::5/64")?,
             gateway: None,
-            dns_servers: Default::default(),
-        });
-    }
-    Ok(config)
+        },
+    };
+    Ok(net::Config {
+        v4,
+        v6,
+        ..net::Config::default()
+    })
 }
 
 /// Says where the server is, when it is known.
-pub(crate) async fn announce(stack: Stack<'static>, port: u16) {
-    stack.wait_config_up().await;
-    if let Some(config) = stack.config_v4() {
-        println!("web: http://{}:{port}/", config.address.address());
+pub(crate) async fn announce(stack: &Stack<'_>, port: u16) -> Result<(), net::Error> {
+    stack.ready().await?;
+    if let Some(address) = stack.v4() {
+        println!("web: http://{}:{port}/", address.address());
     }
-    if let Some(config) = stack.config_v6() {
-        println!("web: http://[{}]:{port}/", config.address.address());
+    if let Some(address) = stack.v6() {
+        println!("web: http://[{}]:{port}/", address.address());
     }
+    Ok(())
 }

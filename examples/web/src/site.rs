@@ -1,8 +1,7 @@
 //! What is where on this server.
 
-use alloc::{boxed::Box, rc::Rc, string::String, vec};
+use alloc::{rc::Rc, string::String, vec};
 
-use ext4_view::File;
 use picoserve::{
     ResponseSent,
     io::{Read, Write},
@@ -11,6 +10,8 @@ use picoserve::{
     routing::PathRouterService,
 };
 
+use pv_guest::adapt::ext4_files;
+
 use crate::{
     files::{Files, Found},
     status::Status,
@@ -18,8 +19,6 @@ use crate::{
 
 /// Where the files are.
 const FILES: &str = "/files";
-/// Bytes of a file that are read at a time.
-const PIECE_BYTES: usize = 16 << 10;
 
 /// All that there is.
 pub(crate) struct Site {
@@ -48,7 +47,7 @@ impl Site {
                 let name = path.strip_prefix(FILES)?;
                 match self.files.find(if name.is_empty() { "/" } else { name })? {
                     Found::Folder(page) => text("text/html; charset=utf-8", page),
-                    Found::File(file, len) => Some(Body::File(kind(name), file, len)),
+                    Found::File(file) => Some(Body::File(kind(name), file)),
                 }
             }
         }
@@ -82,8 +81,8 @@ impl PathRouterService for Site {
 enum Body {
     /// A text of this kind.
     Page(&'static str, String),
-    /// A file of this kind, of so many bytes.
-    File(&'static str, Box<File>, usize),
+    /// A file of this kind.
+    File(&'static str, ext4_files::Body),
 }
 
 impl Content for Body {
@@ -96,43 +95,27 @@ impl Content for Body {
     fn content_length(&self) -> usize {
         match self {
             Self::Page(_, text) => text.len(),
-            Self::File(_, _, len) => *len,
+            Self::File(_, file) => usize::try_from(file.len_bytes()).unwrap_or(usize::MAX),
         }
     }
 
     async fn write_content<W: Write>(self, mut writer: W) -> Result<(), W::Error> {
         match self {
             Self::Page(_, text) => writer.write_all(text.as_bytes()).await,
-            Self::File(_, mut file, len) => {
-                let mut piece = vec![0; PIECE_BYTES];
-                let mut rest = len;
-                while rest > 0 {
-                    let count = fill(&mut file, &mut piece).min(rest);
-                    // What cannot be read is not sent: the client sees that it
-                    // is short.
-                    let Some(part @ [_, ..]) = piece.get(..count) else {
-                        break;
-                    };
-                    writer.write_all(part).await?;
-                    rest -= part.len();
+            Self::File(_, ext4_files::Body::Kept(content)) => writer.write_all(&content).await,
+            Self::File(_, ext4_files::Body::Streamed(mut file)) => loop {
+                let count = writer.write_with(|mut room| {
+                    // What cannot be read is not sent: the client sees that it is short.
+                    let count = file.read(room.as_mut_slice()).unwrap_or(0);
+                    room.advance(count);
+                    count
+                });
+                if count.await? == 0 {
+                    return Ok(());
                 }
-                Ok(())
-            }
+            },
         }
     }
-}
-
-/// Reads as much as there is room for, or left; says how much. The file system gives
-/// a block at a time, and the network stack has work with each piece.
-fn fill(file: &mut File, piece: &mut [u8]) -> usize {
-    let mut filled = 0;
-    while let Some(rest @ [_, ..]) = piece.get_mut(filled..) {
-        let Ok(count @ 1..) = file.read_bytes(rest) else {
-            break;
-        };
-        filled += count;
-    }
-    filled
 }
 
 /// The kind of a file, by its name.

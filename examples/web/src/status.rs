@@ -1,7 +1,11 @@
 //! What the server knows of itself.
 
 use alloc::{format, string::String};
-use core::cell::Cell;
+use core::{
+    cell::Cell,
+    future::poll_fn,
+    task::{Poll, Waker},
+};
 
 use pv_guest::{
     blkfront::Disk,
@@ -16,6 +20,10 @@ pub(crate) struct Status {
     nic: Nic<'static>,
     requests: Cell<u64>,
     busy: Cell<u64>,
+    /// When the last of them was.
+    last_ns: Cell<u64>,
+    /// Who waits until so many were.
+    waiting: Cell<Option<(u64, Waker)>>,
 }
 
 /// A request that is being answered; it counts when it was.
@@ -23,8 +31,14 @@ pub(crate) struct Answer<'a>(&'a Status);
 
 impl Drop for Answer<'_> {
     fn drop(&mut self) {
-        self.0.busy.set(self.0.busy.get() - 1);
-        self.0.requests.set(self.0.requests.get() + 1);
+        let status = self.0;
+        status.busy.set(status.busy.get() - 1);
+        status.requests.set(status.requests.get() + 1);
+        status.last_ns.set(time::now_ns());
+        match status.waiting.take() {
+            Some((most, waker)) if status.requests.get() >= most => waker.wake(),
+            other => status.waiting.set(other),
+        }
     }
 }
 
@@ -35,6 +49,8 @@ impl Status {
             nic,
             requests: Cell::new(0),
             busy: Cell::new(0),
+            last_ns: Cell::new(0),
+            waiting: Cell::new(None),
         }
     }
 
@@ -57,6 +73,23 @@ impl Status {
             _ => "as the backend likes",
         };
         format!("{queues} queues, {chosen}")
+    }
+
+    /// When the last was answered.
+    pub(crate) const fn last_ns(&self) -> u64 {
+        self.last_ns.get()
+    }
+
+    /// Waits until so many were answered. One waits at a time.
+    pub(crate) async fn reached(&self, most: u64) {
+        poll_fn(|cx| {
+            if self.requests.get() >= most {
+                return Poll::Ready(());
+            }
+            self.waiting.set(Some((most, cx.waker().clone())));
+            Poll::Pending
+        })
+        .await;
     }
 
     /// How many were.

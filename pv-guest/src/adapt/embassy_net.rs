@@ -20,9 +20,10 @@ use crate::{
 
 /// A network interface for `embassy-net`.
 ///
-/// The stack's `Runner` has to be a task of its own (of
-/// [`Executor`](crate::executor::Executor), say): whoever uses a socket wakes it, so
-/// in one task with its sockets it would never sleep.
+/// Whoever uses a socket wakes the stack's `Runner`, whether there is something to do or
+/// not: in one task with its sockets it never sleeps, unless each is polled only when it was
+/// woken itself. [`select`](crate::executor::select) does that, and tasks of
+/// [`Executor`](crate::executor::Executor) do.
 #[derive(Debug)]
 pub struct Device<'g, P: Platform = Current>(Stack<'g, P>);
 

@@ -119,8 +119,8 @@ impl<R: Ext4Read> Ext4Read for Cached<R> {
             let there = piece.get(within..).filter(|there| !there.is_empty());
             let there = there.ok_or("a read behind the end of a volume")?;
             let count = there.len().min(rest.len());
-            for (to, byte) in rest.iter_mut().zip(there) {
-                *to = *byte;
+            if let (Some(to), Some(from)) = (rest.get_mut(..count), there.get(..count)) {
+                to.copy_from_slice(from);
             }
             done += count;
         }

@@ -13,6 +13,8 @@ pub mod embassy_net;
 #[cfg(feature = "embedded-sdmmc")]
 mod embedded_sdmmc;
 #[cfg(feature = "ext4-view")]
+pub mod ext4_files;
+#[cfg(feature = "ext4-view")]
 pub mod ext4_view;
 #[cfg(any(feature = "embassy-net", feature = "smoltcp"))]
 mod offload;

@@ -6,6 +6,8 @@
 //! that it has made itself, without a word. Its segments are joined on their way to the
 //! backend.
 
+#[cfg(feature = "net")]
+use core::task::{Context, Poll};
 use core::{future::poll_fn, num::NonZeroUsize};
 
 use hypercall_abi::platform::Platform;
@@ -65,6 +67,24 @@ impl<'g, P: Platform> Device<'g, P> {
     /// interface came or went.
     pub async fn changed(&mut self) {
         poll_fn(|cx| self.0.poll_changed(cx)).await;
+    }
+
+    /// [`changed`](Self::changed), for those who poll.
+    #[cfg(feature = "net")]
+    pub(crate) fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_changed(cx)
+    }
+
+    /// The packet that the stack is given next, if one is there.
+    #[cfg(feature = "net")]
+    pub(crate) fn look(&mut self) -> Option<&[u8]> {
+        self.0.look()
+    }
+
+    /// Keeps the packet that was [looked](Self::look) at from the stack.
+    #[cfg(feature = "net")]
+    pub(crate) const fn pass_over(&mut self) {
+        self.0.pass_over();
     }
 }
 

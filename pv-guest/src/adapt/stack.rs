@@ -33,6 +33,9 @@ pub(super) struct Stack<'g, P: Platform> {
     /// How many packets it may still be given before it is told that there are no more.
     #[cfg(feature = "smoltcp")]
     left: u32,
+    /// `packet` is one that the stack is still to be given.
+    #[cfg(feature = "net")]
+    is_looked_at: bool,
 }
 
 impl<'g, P: Platform> Stack<'g, P> {
@@ -45,6 +48,8 @@ impl<'g, P: Platform> Stack<'g, P> {
             most_room_bytes: usize::from(interface.mtu) + ETHERNET_BYTES,
             #[cfg(feature = "smoltcp")]
             left: TURN,
+            #[cfg(feature = "net")]
+            is_looked_at: false,
         })
     }
 
@@ -117,11 +122,33 @@ impl<'g, P: Platform> Stack<'g, P> {
     /// were right or not, it is told so, however fast more of them come.
     #[cfg(feature = "smoltcp")]
     pub(super) fn receive(&mut self) -> Option<(Arrived<'_>, Room<'_, 'g, P>)> {
+        #[cfg(feature = "net")]
+        if core::mem::take(&mut self.is_looked_at) {
+            return Some(self.tokens());
+        }
+        self.has_come().then(|| self.tokens())
+    }
+
+    /// The packet that the stack is given next, if one is there.
+    #[cfg(feature = "net")]
+    pub(super) fn look(&mut self) -> Option<&[u8]> {
+        self.is_looked_at = self.is_looked_at || self.has_come();
+        self.is_looked_at.then_some(&self.packet)
+    }
+
+    /// Keeps the packet that was [looked](Self::look) at from the stack.
+    #[cfg(feature = "net")]
+    pub(super) const fn pass_over(&mut self) {
+        self.is_looked_at = false;
+    }
+
+    #[cfg(feature = "smoltcp")]
+    fn has_come(&mut self) -> bool {
         let has_come = self.poller.has_room(self.most_bytes()) && self.receive_right();
         if !has_come {
             self.left = TURN;
         }
-        has_come.then(|| self.tokens())
+        has_come
     }
 
     #[cfg(feature = "smoltcp")]

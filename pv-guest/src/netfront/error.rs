@@ -37,7 +37,7 @@ pub enum Error {
 
 impl Error {
     /// Why nothing works, if nothing does.
-    pub(super) const fn of(status: Status) -> Option<Self> {
+    pub(crate) const fn of(status: Status) -> Option<Self> {
         match status {
             Status::Connecting | Status::Retrying { .. } | Status::Connected => None,
             Status::Broken(fault) => Some(Self::Broken(fault)),

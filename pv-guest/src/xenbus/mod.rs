@@ -47,6 +47,8 @@ pub(crate) use attendant::{Attendant, Requests, Service};
 pub use discovery::{Change, Discovery};
 pub use fault::{Fault, Quote};
 pub use offer::{Key, KeyName, Nodes, Offer, Trust, Trusted};
+#[cfg(feature = "net")]
+pub(crate) use pause::Alarm;
 pub use pause::TimedOut;
 pub use status::Status;
 

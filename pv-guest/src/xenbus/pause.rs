@@ -25,15 +25,31 @@ impl core::error::Error for TimedOut {}
 
 /// Somebody who waits for a time, and for other things perhaps: his place with the timer
 /// is given up when this is dropped.
-struct Alarm<'g> {
+pub(crate) struct Alarm<'g> {
     timer: &'g dyn Timer,
     deadline_ns: u64,
     place: Option<u64>,
 }
 
-impl Alarm<'_> {
+impl<'g> Alarm<'g> {
+    /// Somebody who waits for `deadline_ns`, when this is polled first.
+    #[cfg(feature = "net")]
+    pub(crate) const fn new(timer: &'g dyn Timer, deadline_ns: u64) -> Self {
+        Self {
+            timer,
+            deadline_ns,
+            place: None,
+        }
+    }
+
+    /// When it is time.
+    #[cfg(feature = "net")]
+    pub(crate) const fn deadline_ns(&self) -> u64 {
+        self.deadline_ns
+    }
+
     /// Whether it is time at `now_ns`; if not, the task is woken then.
-    fn poll(&mut self, now_ns: u64, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, now_ns: u64, cx: &Context<'_>) -> Poll<()> {
         if now_ns >= self.deadline_ns {
             return Poll::Ready(());
         }

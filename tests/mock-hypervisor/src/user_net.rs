@@ -8,10 +8,12 @@ use std::{
     collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     thread,
-    time::{Duration, Instant as Started},
+    time::Instant as Started,
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smoltcp::{
     iface::{Config, Interface, SocketHandle, SocketSet},
     phy::{self, Checksum as Sums, ChecksumCapabilities, DeviceCapabilities, Medium},
@@ -37,9 +39,6 @@ const GUEST_PORT: u16 = 80;
 /// A stack may send more at once than a wire carries.
 const MTU: usize = 1514;
 const BUFFER_BYTES: usize = 256 << 10;
-/// How long it sleeps when nothing comes: connections and bytes of the host's are
-/// looked for then.
-const PAUSE: Duration = Duration::from_millis(1);
 const FIRST_PORT: u16 = 49_152;
 
 /// Begins; says where the host's port is. Port 0 is any.
@@ -48,7 +47,8 @@ pub(crate) fn start(tap: Tap, guest: [u8; 6], port: &str) -> io::Result<SocketAd
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    thread::spawn(move || Router::new(tap, EthernetAddress(guest)).run(&listener));
+    let bell = tap.bell()?;
+    thread::spawn(move || Router::new(tap, EthernetAddress(guest)).run(&listener, bell));
     Ok(address)
 }
 
@@ -160,7 +160,7 @@ impl Router {
         }
     }
 
-    fn run(&mut self, listener: &TcpListener) {
+    fn run(&mut self, listener: &TcpListener, mut bell: UnixStream) {
         loop {
             let now = Instant::from_micros(self.started.elapsed().as_micros() as i64);
             self.interface.poll(now, &mut self.wire, &mut self.sockets);
@@ -177,16 +177,44 @@ impl Router {
                 }
                 goes_on
             });
-            if !moved && let Some(frame) = self.wire.tap.receive_within(PAUSE) {
-                self.wire.take(frame);
+            if !moved {
+                self.sleep(listener, &bell);
+                while matches!(bell.read(&mut [0; 64]), Ok(1..)) {}
             }
         }
+    }
+
+    /// Sleeps until somebody comes, or says something, or a timer of TCP's is due.
+    fn sleep(&mut self, listener: &TcpListener, bell: &UnixStream) {
+        let now = Instant::from_micros(self.started.elapsed().as_micros() as i64);
+        let most = self.interface.poll_delay(now, &self.sockets);
+        let most = most.map(|time| Timespec {
+            tv_sec: time.secs() as i64,
+            tv_nsec: time.micros() as i64 * 1000,
+        });
+        let mut all = vec![
+            PollFd::new(listener, PollFlags::IN),
+            PollFd::new(bell, PollFlags::IN),
+        ];
+        for pair in &self.pairs {
+            let socket = self.sockets.get::<tcp::Socket<'_>>(pair.guest);
+            let mut wanted = PollFlags::empty();
+            wanted.set(PollFlags::IN, pair.takes(socket));
+            // What could not be written.
+            wanted.set(PollFlags::OUT, socket.can_recv());
+            if !wanted.is_empty() {
+                all.push(PollFd::new(&pair.host, wanted));
+            }
+        }
+        let _interrupted = poll(&mut all, most.as_ref());
     }
 
     fn connect(&mut self, host: TcpStream) {
         let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER_BYTES]);
         let mut socket = tcp::Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
+        // A guest that waits for an acknowledgement gets it.
+        socket.set_ack_delay(None);
         let port = self.next_port;
         self.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
         let remote = (IpAddress::Ipv4(GUEST), GUEST_PORT);
@@ -204,12 +232,17 @@ impl Router {
 }
 
 impl Pair {
+    /// Whether something of the host's is wanted.
+    fn takes(&self, socket: &tcp::Socket<'_>) -> bool {
+        self.to_guest.is_empty() && !self.is_half && socket.can_send()
+    }
+
     /// Moves bytes both ways; false: it is over.
     fn pump(&mut self, socket: &mut tcp::Socket<'_>, moved: &mut bool) -> bool {
         if !socket.is_active() {
             return false;
         }
-        if self.to_guest.is_empty() && !self.is_half && socket.can_send() {
+        if self.takes(socket) {
             let mut piece = [0; 16 << 10];
             match self.host.read(&mut piece) {
                 Ok(0) => self.is_half = true,

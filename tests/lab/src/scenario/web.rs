@@ -56,7 +56,6 @@ pub(super) const ALL: &[Scenario] = &[
         command_line: "quiet=3",
         with: With::Crowd,
         timeout_s: 90,
-        // Not on user: see below.
         only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
         ..scenario(
             "a web server with 200 clients",
@@ -75,9 +74,7 @@ pub(super) const ALL: &[Scenario] = &[
             stay: Duration::from_secs(5),
         },
         timeout_s: 90,
-        // About the guest, not the platform. Where it is faster, a connection among
-        // thousands stops: smoltcp 0.13, which has sent again what was only late,
-        // waits for answers and has no timer set.
+        // About the guest, not the platform.
         only_on: &[Platform::Mock],
         ..scenario(
             "a web server with more clients than sockets",

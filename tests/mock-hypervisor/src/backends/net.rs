@@ -1,6 +1,10 @@
 //! A network interface, as netback serves it, and the bridges between them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io::Write,
+    os::unix::net::UnixStream,
+};
 
 use hypercall_abi::{
     DomId, GrantRef, PAGE_SIZE, Port,
@@ -95,16 +99,36 @@ impl Default for NicConfig {
 /// Those who look at bridges from outside.
 #[derive(Debug, Default)]
 pub(super) struct Taps {
-    all: BTreeMap<u64, (String, VecDeque<Frame>)>,
+    all: BTreeMap<u64, Watcher>,
     last: u64,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Watcher {
+    bridge: String,
+    frames: VecDeque<Frame>,
+    /// What is written to when a frame comes and none waits: for whoever waits for other
+    /// things as well.
+    bell: Option<UnixStream>,
 }
 
 impl Taps {
     pub(super) fn add(&mut self, bridge: &str) -> u64 {
         self.last += 1;
-        self.all
-            .insert(self.last, (bridge.to_owned(), VecDeque::new()));
+        let watcher = Watcher {
+            bridge: bridge.to_owned(),
+            frames: VecDeque::new(),
+            bell: None,
+        };
+        self.all.insert(self.last, watcher);
         self.last
+    }
+
+    pub(super) fn set_bell(&mut self, id: u64, bell: UnixStream) {
+        if let Some(watcher) = self.all.get_mut(&id) {
+            watcher.bell = Some(bell);
+        }
     }
 
     pub(super) fn remove(&mut self, id: u64) {
@@ -112,13 +136,13 @@ impl Taps {
     }
 
     pub(super) fn receive(&mut self, id: u64) -> Option<Frame> {
-        self.all.get_mut(&id)?.1.pop_front()
+        self.all.get_mut(&id)?.frames.pop_front()
     }
 
     pub(super) fn is_empty(&self, id: u64) -> bool {
         self.all
             .get(&id)
-            .is_none_or(|(_, frames)| frames.is_empty())
+            .is_none_or(|watcher| watcher.frames.is_empty())
     }
 }
 
@@ -559,8 +583,13 @@ impl World {
     }
 
     fn pass(&mut self, bridge: &str, nic: Option<u64>, tap: Option<u64>, frame: &Frame) {
-        for (id, (on, frames)) in &mut self.backends.taps.all {
-            if on == bridge && Some(*id) != tap && frames.len() < MOST_WAITING {
+        for (id, watcher) in &mut self.backends.taps.all {
+            let frames = &mut watcher.frames;
+            if watcher.bridge == bridge && Some(*id) != tap && frames.len() < MOST_WAITING {
+                if let Some(bell) = watcher.bell.as_mut().filter(|_| frames.is_empty()) {
+                    // One that is full has been heard.
+                    let _full = bell.write(&[1]);
+                }
                 frames.push_back(frame.clone());
             }
         }

@@ -1,5 +1,7 @@
 //! What `xl` does with devices.
 
+use std::{io, os::unix::net::UnixStream};
+
 use hypercall_abi::{DomId, io::xenbus::XenbusState};
 
 use super::{
@@ -233,6 +235,19 @@ impl Tap {
     /// A packet that somebody on the bridge sent, if there is one.
     pub fn receive(&self) -> Option<Frame> {
         self.xen.0.lock().backends.taps.receive(self.id)
+    }
+
+    /// Something that can be read when a frame has come: for whoever waits for other things
+    /// as well. Read it, and take all frames.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn bell(&self) -> io::Result<UnixStream> {
+        let (bell, rope) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        rope.set_nonblocking(true)?;
+        self.xen.0.lock().backends.taps.set_bell(self.id, rope);
+        Ok(bell)
     }
 
     /// The same, after some time if there is none at once.

@@ -1,0 +1,148 @@
+//! The connections that there are, and who has each.
+
+use alloc::{collections::VecDeque, vec::Vec};
+use core::task::Waker;
+
+use smoltcp::{iface::SocketHandle, socket::tcp};
+
+use super::buffers::Sizes;
+
+/// The number of a connection: that of nobody else while somebody has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id(pub(super) usize);
+
+/// Whose a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nobody's: a client asked for it then, and has not answered yet.
+    Opening { since_ns: u64 },
+    /// Nobody's yet: it is complete, and waits for its listener.
+    Waiting,
+    /// A stream's.
+    Held,
+    /// The stack's, until it is over, or that time has come.
+    Ending { until_ns: u64 },
+    /// The stack's, until the other end has been told that it was aborted. Whoever cannot
+    /// be told by then is not.
+    Aborted { until_ns: u64 },
+}
+
+/// What somebody waits for.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Option<Waker>);
+
+impl Waiting {
+    pub(super) fn set(&mut self, waker: &Waker) {
+        match &mut self.0 {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
+    pub(super) const fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.0.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) handle: SocketHandle,
+    pub(super) sizes: Sizes,
+    pub(super) phase: Phase,
+    pub(super) reader: Waiting,
+    pub(super) writer: Waiting,
+    /// Bytes of room that the writer waits for.
+    pub(super) wanted_bytes: usize,
+    /// Who waits until it is open, or over.
+    pub(super) change: Waiting,
+    pub(super) known: tcp::State,
+}
+
+impl Connection {
+    pub(super) const fn new(handle: SocketHandle, sizes: Sizes, phase: Phase) -> Self {
+        Self {
+            handle,
+            sizes,
+            phase,
+            reader: Waiting(None),
+            writer: Waiting(None),
+            wanted_bytes: 0,
+            change: Waiting(None),
+            known: tcp::State::Closed,
+        }
+    }
+
+    /// Wakes those who can go on.
+    pub(super) fn wake(&mut self, socket: &tcp::Socket<'_>) {
+        if self.reader.is_some() && (socket.can_recv() || !socket.may_recv()) {
+            self.reader.wake();
+        }
+        if self.writer.is_some() && (has_room(socket, self.wanted_bytes) || !socket.may_send()) {
+            self.writer.wake();
+        }
+        if self.known != socket.state() {
+            self.known = socket.state();
+            self.change.wake();
+        }
+    }
+
+    pub(super) fn wake_all(&mut self) {
+        self.reader.wake();
+        self.writer.wake();
+        self.change.wake();
+    }
+}
+
+/// Whether so many bytes can be written at once.
+pub(super) fn has_room(socket: &tcp::Socket<'_>, bytes: usize) -> bool {
+    socket.send_capacity() - socket.send_queue() >= bytes
+}
+
+/// A port at which somebody listens.
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) number: u16,
+    /// Those who are to be let in.
+    pub(super) ready: VecDeque<Id>,
+    pub(super) waiting: Waiting,
+}
+
+/// All connections, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Table(Vec<Option<Connection>>);
+
+impl Table {
+    pub(super) fn insert(&mut self, connection: Connection) -> Id {
+        let free = self.0.iter().position(Option::is_none);
+        let at = free.unwrap_or(self.0.len());
+        match self.0.get_mut(at) {
+            Some(place) => *place = Some(connection),
+            None => self.0.push(Some(connection)),
+        }
+        Id(at)
+    }
+
+    pub(super) fn get(&mut self, id: Id) -> Option<&mut Connection> {
+        self.0.get_mut(id.0)?.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, id: Id) -> Option<Connection> {
+        self.0.get_mut(id.0)?.take()
+    }
+
+    /// One more than the largest number.
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Id, &Connection)> {
+        let all = self.0.iter().enumerate();
+        all.filter_map(|(at, one)| Some((Id(at), one.as_ref()?)))
+    }
+}

@@ -1,0 +1,228 @@
+//! Clients on the wire: a network stack of `smoltcp`'s on a tap, and the time that passes.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::Future,
+    pin::pin,
+    time::Duration,
+};
+
+use mock_hypervisor::{Checksum, Domain, Frame, Tap};
+use pv_guest::{
+    executor::{Either, select},
+    net::Stack,
+};
+use smoltcp::{
+    iface::{self, Interface, SocketHandle, SocketSet},
+    phy::{self, Checksum as Sums, DeviceCapabilities, Medium},
+    socket::tcp,
+    time::Instant,
+    wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr},
+};
+
+use crate::nic::OTHER;
+
+/// How often the clients look at the wire.
+const LOOK: Duration = Duration::from_micros(500);
+
+/// A frame that never was on a wire.
+pub(crate) fn local(bytes: Vec<u8>) -> Frame {
+    Frame {
+        bytes,
+        checksum: Checksum::Validated,
+        segments: None,
+    }
+}
+
+struct Wire<'a> {
+    tap: &'a Tap,
+    came: VecDeque<Vec<u8>>,
+}
+
+struct Came(Vec<u8>);
+
+impl phy::RxToken for Came {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+struct Goes<'a>(&'a Tap);
+
+impl phy::TxToken for Goes<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut bytes = vec![0; len];
+        let value = f(&mut bytes);
+        self.0.send(local(bytes));
+        value
+    }
+}
+
+impl phy::Device for Wire<'_> {
+    type RxToken<'a>
+        = Came
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Goes<'a>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Came, Goes<'_>)> {
+        while let Some(frame) = self.tap.receive() {
+            self.came.extend(frame.on_wire());
+        }
+        Some((Came(self.came.pop_front()?), Goes(self.tap)))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Goes<'_>> {
+        Some(Goes(self.tap))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = 1514;
+        capabilities.checksum.tcp = Sums::Rx;
+        capabilities
+    }
+}
+
+struct Inner<'a> {
+    wire: Wire<'a>,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    next_port: u16,
+}
+
+/// All clients: 10.0.0.9 and fd00::9.
+pub(crate) struct Clients<'a>(RefCell<Inner<'a>>, Cell<bool>);
+
+pub(crate) type Client = SocketHandle;
+
+fn instant(now_ns: u64) -> Instant {
+    Instant::from_micros(now_ns as i64 / 1000)
+}
+
+impl<'a> Clients<'a> {
+    pub(crate) fn new(tap: &'a Tap) -> Self {
+        let mut wire = Wire {
+            tap,
+            came: VecDeque::new(),
+        };
+        let address = HardwareAddress::Ethernet(EthernetAddress(OTHER));
+        let config = iface::Config::new(address);
+        let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
+        interface.update_ip_addrs(|all| {
+            let v6 = IpAddress::v6(0xfd00, 0, 0, 0, 0, 0, 0, 9);
+            all.push(IpCidr::new(IpAddress::v4(10, 0, 0, 9), 24))
+                .unwrap();
+            all.push(IpCidr::new(v6, 64)).unwrap();
+        });
+        Self(
+            RefCell::new(Inner {
+                wire,
+                interface,
+                sockets: SocketSet::new(Vec::new()),
+                next_port: 50_000,
+            }),
+            Cell::new(false),
+        )
+    }
+
+    /// They have vanished: nothing is heard of them any more.
+    pub(crate) fn vanish(&self) {
+        self.1.set(true);
+    }
+
+    fn poll(&self, now_ns: u64) {
+        if self.1.get() {
+            return;
+        }
+        let inner = &mut *self.0.borrow_mut();
+        inner
+            .interface
+            .poll(instant(now_ns), &mut inner.wire, &mut inner.sockets);
+    }
+
+    /// A client who begins a connection; `rx_bytes` wait to be read at most.
+    pub(crate) fn connect(&self, to: (IpAddress, u16), rx_bytes: usize) -> Client {
+        let inner = &mut *self.0.borrow_mut();
+        let buffer = |bytes| tcp::SocketBuffer::new(vec![0; bytes]);
+        let mut socket = tcp::Socket::new(buffer(rx_bytes), buffer(64 << 10));
+        socket.set_ack_delay(None);
+        socket.set_nagle_enabled(false);
+        inner.next_port += 1;
+        socket
+            .connect(inner.interface.context(), to, inner.next_port)
+            .unwrap();
+        inner.sockets.add(socket)
+    }
+
+    pub(crate) fn with<T>(
+        &self,
+        client: Client,
+        act: impl FnOnce(&mut tcp::Socket<'static>) -> T,
+    ) -> T {
+        act(self.0.borrow_mut().sockets.get_mut(client))
+    }
+
+    pub(crate) fn state(&self, client: Client) -> tcp::State {
+        self.with(client, |socket| socket.state())
+    }
+
+    pub(crate) fn send(&self, client: Client, bytes: &[u8]) {
+        let sent = self.with(client, |socket| socket.send_slice(bytes));
+        assert_eq!(sent, Ok(bytes.len()));
+    }
+
+    /// What has come for a client.
+    pub(crate) fn take(&self, client: Client) -> Vec<u8> {
+        self.with(client, |socket| {
+            let mut all = Vec::new();
+            while socket.can_recv() {
+                socket
+                    .recv(|bytes| {
+                        all.extend_from_slice(bytes);
+                        (bytes.len(), ())
+                    })
+                    .unwrap();
+            }
+            all
+        })
+    }
+
+    /// Runs the stack, the clients and the test.
+    pub(crate) async fn run<T>(
+        &self,
+        stack: &Stack<'_, &Domain>,
+        test: impl Future<Output = T>,
+    ) -> T {
+        let bus = stack.bus();
+        let world = async {
+            loop {
+                self.poll(bus.now_ns());
+                bus.sleep(LOOK).await;
+            }
+        };
+        let all = pin!(select(world, test));
+        match select(stack.run(), all).await {
+            Either::Second(Either::Second(value)) => value,
+            Either::Second(Either::First(never)) => never,
+            Either::First(error) => panic!("the stack has ended: {error}"),
+        }
+    }
+}
+
+/// Waits until something is so, for half a minute at the most.
+pub(crate) async fn until(stack: &Stack<'_, &Domain>, is_so: impl Fn() -> bool) {
+    let bus = stack.bus();
+    let wait = async {
+        while !is_so() {
+            bus.sleep(LOOK).await;
+        }
+    };
+    let so = bus.timeout(Duration::from_secs(30), wait).await;
+    assert!(so.is_ok(), "it does not come to be so");
+}
