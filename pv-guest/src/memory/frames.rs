@@ -54,55 +54,66 @@ impl<'a> FrameAllocator<'a> {
             .is_some_and(|word| word & (1 << (frame % 64)) != 0)
     }
 
-    fn set(&mut self, frame: usize, state: State) {
-        let Some(word) = self.words.get_mut(frame / 64) else {
-            return;
+    fn set(&mut self, start: Pfn, end: Pfn, state: State) {
+        let end = end.0.min(self.words.len() as u64 * 64);
+        let opposite = match state {
+            State::Free => 0,
+            State::Taken => u64::MAX,
         };
-        let bit = 1 << (frame % 64);
+        let mut at = start.0;
+        let mut changed = 0;
+        while at < end {
+            let Some(word) = self.words.get_mut((at / 64) as usize) else {
+                break;
+            };
+            // A word at a time where that is right: a guest may have much memory.
+            let (bits, count) = if at.is_multiple_of(64) && end - at >= 64 && *word == opposite {
+                (u64::MAX, 64)
+            } else {
+                (1 << (at % 64), 1)
+            };
+            if (*word ^ opposite) & bits == 0 {
+                *word ^= bits;
+                changed += count as usize;
+            }
+            at += count;
+        }
         match state {
-            State::Free if *word & bit == 0 => {
-                *word |= bit;
-                self.free += 1;
-            }
-            State::Taken if *word & bit != 0 => {
-                *word &= !bit;
-                self.free -= 1;
-            }
-            _ => {}
+            State::Free => self.free += changed,
+            State::Taken => self.free -= changed,
         }
     }
 
     /// Makes the frames in `start..end` free, as far as the bitmap reaches.
     pub fn add(&mut self, start: Pfn, end: Pfn) {
-        let end = end.0.min(self.words.len() as u64 * 64);
-        for frame in start.0..end {
-            self.set(frame as usize, State::Free);
-        }
+        self.set(start, end, State::Free);
     }
 
     /// Takes the frames in `start..end`, free or not.
     pub fn reserve(&mut self, start: Pfn, end: Pfn) {
-        let end = end.0.min(self.words.len() as u64 * 64);
-        for frame in start.0..end {
-            self.set(frame as usize, State::Taken);
-        }
+        self.set(start, end, State::Taken);
     }
 
     /// Takes `count` frames in a row; `None` if there is no such row.
     pub fn allocate(&mut self, count: usize) -> Option<Pfn> {
+        self.allocate_below(Pfn(u64::MAX), count)
+    }
+
+    /// Takes `count` frames in a row, all of them below `end`; `None` if there is no such
+    /// row.
+    pub fn allocate_below(&mut self, end: Pfn, count: usize) -> Option<Pfn> {
         if count == 0 || count > self.free {
             return None;
         }
-        let end = self.words.len() * 64;
+        let end = end.0.min(self.words.len() as u64 * 64) as usize;
         let hint = self.hint * 64;
         let first = self
             .find(hint, end, count)
             .or_else(|| self.find(0, (hint + count).min(end), count))?;
-        for frame in first..first + count {
-            self.set(frame, State::Taken);
-        }
+        let row = Pfn(first as u64);
+        self.reserve(row, Pfn((first + count) as u64));
         self.hint = (first + count) / 64;
-        Some(Pfn(first as u64))
+        Some(row)
     }
 
     /// The first of `count` free frames in a row in `start..end`.
@@ -187,6 +198,59 @@ mod tests {
         assert_eq!(frames.allocate(50), Some(Pfn(0)));
         assert_eq!(frames.free(Pfn(51), 100), Ok(()));
         assert_eq!(frames.allocate(141), Some(Pfn(51)));
+    }
+
+    #[test]
+    fn frames_below_an_end_are_taken_first() {
+        let mut words = [0; 4];
+        let mut frames = FrameAllocator::new(&mut words);
+        frames.add(Pfn(0), Pfn(250));
+        let below = Pfn(100);
+        assert_eq!(frames.allocate_below(below, 90), Some(Pfn(0)));
+        assert_eq!(frames.allocate_below(below, 11), None);
+        assert_eq!(frames.allocate_below(below, 10), Some(Pfn(90)));
+        assert_eq!(frames.allocate_below(below, 1), None);
+        assert_eq!(frames.allocate(20), Some(Pfn(100)));
+        // What comes back below is found, wherever the last search ended.
+        assert_eq!(frames.free(Pfn(10), 5), Ok(()));
+        assert_eq!(frames.allocate_below(below, 6), None);
+        assert_eq!(frames.allocate_below(below, 5), Some(Pfn(10)));
+        assert_eq!(frames.allocate_below(Pfn(u64::MAX), 131), None);
+        assert_eq!(frames.allocate_below(Pfn(u64::MAX), 130), Some(Pfn(120)));
+    }
+
+    /// Words are changed whole where they can be.
+    #[test]
+    fn ranges_of_any_ends_change_their_frames_and_no_others() {
+        let mut seed = 1_u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        let mut words = [0; 5];
+        let mut frames = FrameAllocator::new(&mut words);
+        let mut model = [false; 320];
+        for _ in 0..if cfg!(miri) { 50 } else { 3000 } {
+            let (start, len) = (
+                random(330),
+                [0, 1, 63, 64, 65, 128, 400][random(7) as usize],
+            );
+            let (start, end) = (Pfn(start), Pfn(start + len));
+            let is_free = random(2) == 0;
+            if is_free {
+                frames.add(start, end);
+            } else {
+                frames.reserve(start, end);
+            }
+            for (frame, free) in model.iter_mut().enumerate() {
+                if (start.0..end.0).contains(&(frame as u64)) {
+                    *free = is_free;
+                }
+                assert_eq!(frames.is_free(frame), *free);
+            }
+            let count = model.iter().filter(|free| **free).count();
+            assert_eq!(frames.free_frames(), count);
+        }
     }
 
     #[test]

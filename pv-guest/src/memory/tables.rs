@@ -199,15 +199,7 @@ impl<M: TableMemory> PageTables<M> {
         let bits = self.bits(access);
         let mut at = paddr.start;
         while at < paddr.end {
-            let mapped = match self.lookup(self.virtual_of(at)) {
-                Some(mapped) => mapped,
-                None if bits == 0 => Mapped {
-                    paddr: at,
-                    shift: PAGE_SHIFT,
-                    bits,
-                },
-                None => self.map_absent(at, paddr.end, bits)?,
-            };
+            let mapped = self.find_or_map(at, paddr.end, bits)?;
             let offset = at & ((1 << mapped.shift) - 1);
             if mapped.bits != bits || mapped.paddr + offset != at {
                 return Err(CONFLICT);
@@ -217,9 +209,9 @@ impl<M: TableMemory> PageTables<M> {
         Ok(())
     }
 
-    /// Maps one page at `at`, where nothing is: the largest that ends by `end`
-    /// and has no table in its place.
-    fn map_absent(&mut self, at: u64, end: u64, bits: u64) -> Result<Mapped, Error> {
+    /// The page that is mapped at `at`; if there is none, maps one: the largest that ends by
+    /// `end` and has no table in its place.
+    fn find_or_map(&mut self, at: u64, end: u64, bits: u64) -> Result<Mapped, Error> {
         let virt = self.virtual_of(at);
         let (mut table, mut shift) = (self.root_paddr, TOP_SHIFT);
         loop {
@@ -229,8 +221,15 @@ impl<M: TableMemory> PageTables<M> {
                 && end - at >= size;
             match self.step(table, virt, shift) {
                 Step::Table(next) => table = next,
-                // Nothing is mapped at this address: `lookup` found so.
-                Step::Page(_) => return Err(CONFLICT),
+                Step::Page(mapped) => return Ok(mapped),
+                // That is what was asked for.
+                Step::Absent if bits == 0 => {
+                    return Ok(Mapped {
+                        paddr: at,
+                        shift: PAGE_SHIFT,
+                        bits,
+                    });
+                }
                 Step::Absent if fits || shift == PAGE_SHIFT => {
                     let large = if shift == PAGE_SHIFT { 0 } else { LARGE };
                     let entry = at | bits | large;

@@ -1,18 +1,36 @@
 //! Who has which frame of this guest's memory.
 
-use core::{ptr::NonNull, slice};
+use core::{
+    ptr::NonNull,
+    slice,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use hypercall_abi::{PAGE_SIZE, Pfn};
 
-use super::image::VIRT_BASE;
+use super::{guest_type, image::VIRT_BASE, pv_tables};
 use crate::{
-    Error,
+    Error, GuestType,
     memory::{FrameAllocator, MemoryMap, taken::Taken},
     set_once::SetOnce,
     sync::UpcallMutex,
 };
 
 static FRAMES: UpcallMutex<Option<FrameAllocator<'static>>> = UpcallMutex::new(None);
+
+/// One past the memory that is mapped. What lies above is mapped when it is given out,
+/// by whoever has [`FRAMES`] locked.
+static MAPPED_END: AtomicU64 = AtomicU64::new(0);
+
+/// One past the memory that is mapped.
+pub(super) fn mapped_end() -> u64 {
+    MAPPED_END.load(Ordering::Relaxed)
+}
+
+/// Says how far memory is mapped now.
+pub(super) fn set_mapped_end(paddr: u64) {
+    MAPPED_END.store(paddr, Ordering::Relaxed);
+}
 
 /// Frees pages that nobody uses any more, and says whether there were any. Called when
 /// memory is out; a function, so that a guest that lends nothing has none of it.
@@ -36,15 +54,16 @@ pub(crate) const fn physical_of(virt: u64) -> Option<u64> {
 }
 
 /// Makes the allocator over all of `map` but what is in `taken` (physical
-/// addresses). Its bitmap lies in memory below `mapped_end`, which is mapped
-/// already.
-pub(crate) fn init(map: &MemoryMap, taken: &Taken, mapped_end: u64) -> Result<(), Error> {
+/// addresses).
+pub(super) fn init(map: &MemoryMap, taken: &Taken) -> Result<(), Error> {
     let end = Pfn(map.ram_end() / PAGE);
     let words = FrameAllocator::words_for(end);
     let pages = (words * size_of::<u64>()).div_ceil(PAGE_SIZE) as u64;
+    let mut place = FRAMES.lock();
     let bitmap = taken
-        .find_room(map, mapped_end, pages * PAGE)
+        .find_room(map, map.ram_end(), pages * PAGE)
         .ok_or(Error::OutOfMemory("the frame bitmap"))?;
+    ensure_mapped(bitmap + pages * PAGE).ok_or(Error::OutOfMemory("the frame bitmap"))?;
     let start = core::ptr::with_exposed_provenance_mut::<u64>(virtual_of(bitmap) as usize);
     // SAFETY: mapped memory of this guest's that nothing else uses.
     let words = unsafe { slice::from_raw_parts_mut(start, words) };
@@ -56,12 +75,42 @@ pub(crate) fn init(map: &MemoryMap, taken: &Taken, mapped_end: u64) -> Result<()
         frames.reserve(Pfn(range.start / PAGE), Pfn(range.end.div_ceil(PAGE)));
     }
     frames.reserve(Pfn(bitmap / PAGE), Pfn(bitmap / PAGE + pages));
-    *FRAMES.lock() = Some(frames);
+    *place = Some(frames);
     Ok(())
 }
 
+/// Has memory below `end` mapped; `None` if it cannot be. Whoever calls this has
+/// [`FRAMES`] locked.
+fn ensure_mapped(end: u64) -> Option<()> {
+    if end <= mapped_end() {
+        return Some(());
+    }
+    match guest_type() {
+        Some(GuestType::Pv) => pv_tables::map_up_to(end),
+        _ => None,
+    }
+}
+
+/// Has a page of memory mapped that its owner has not got from here.
+pub(super) fn ensure_page_is_mapped(paddr: u64) -> Option<()> {
+    let _frames = FRAMES.lock();
+    ensure_mapped(paddr + PAGE)
+}
+
 fn take(count: usize) -> Option<Pfn> {
-    FRAMES.lock().as_mut()?.allocate(count)
+    let mut frames = FRAMES.lock();
+    let frames = frames.as_mut()?;
+    let mapped = Pfn(mapped_end() / PAGE);
+    if let Some(first) = frames.allocate_below(mapped, count) {
+        return Some(first);
+    }
+    let first = frames.allocate(count)?;
+    let end = Pfn(first.0 + count as u64);
+    if ensure_mapped(end.0 * PAGE).is_none() {
+        frames.add(first, end);
+        return None;
+    }
+    Some(first)
 }
 
 /// Takes `count` pages in a row, with whatever they hold.

@@ -8,6 +8,7 @@ pub mod memory;
 mod paging;
 mod platform;
 mod pv;
+mod pv_tables;
 mod pvh;
 pub(crate) mod serial;
 mod timer;

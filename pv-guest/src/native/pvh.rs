@@ -96,9 +96,11 @@ fn boot(paddr: u64, guest_type: GuestType) -> Result<(), Error> {
     }
     let by_loader = taken.ranges().len();
     taken.push_rings([info.console, info.store], ring_paddr)?;
-    memory::init(info.memory_map, &taken, BOOT_MAPPED)?;
+    memory::set_mapped_end(BOOT_MAPPED);
+    memory::init(info.memory_map, &taken)?;
     let rings = taken.ranges().get(by_loader..).unwrap_or(&[]);
     map_memory(&info, rings)?;
+    memory::set_mapped_end(info.memory_map.ram_end());
     window::place_behind(info.memory_map.ram_end());
     let shared = match guest_type {
         GuestType::Bare => None,

@@ -14,7 +14,7 @@ use hypercall_abi::{
     platform::GrantFrame,
 };
 
-use super::{Native, guest_type, memory, pv, pvh};
+use super::{Native, guest_type, memory, pv_tables, pvh};
 use crate::{GuestType, memory::FrameAllocator, sync::UpcallMutex};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -65,10 +65,10 @@ pub(super) fn reserve(count: usize) -> Option<NonNull<u8>> {
     let paddr = start + first * PAGE;
     let range = paddr..paddr + count as u64 * PAGE;
     let made = match guest_type() {
-        Some(GuestType::Pv) => pv::make_room(range),
-        _ => pvh::map_window(range),
+        Some(GuestType::Pv) => pv_tables::make_room(range).is_some(),
+        _ => pvh::map_window(range).is_ok(),
     };
-    if made.is_err() {
+    if !made {
         let _taken = frames.free(Pfn(first), count);
         return None;
     }
@@ -158,7 +158,7 @@ fn map_pv(frame: GrantFrame, index: u32, page: NonNull<u8>) -> Result<(), Errno>
             wanted.last().copied().map(Gfn)
         }
     };
-    pv::map_window(page, gfn.ok_or(Errno::EINVAL)?)
+    pv_tables::map_at(page, gfn.ok_or(Errno::EINVAL)?)
 }
 
 fn map_pvh(frame: GrantFrame, index: u32, page: NonNull<u8>) -> Result<(), Errno> {

@@ -9,7 +9,8 @@
 //! vCPU; `lines=N` writes N lines without a pause;
 //! `prints` prints while it prints; `silence=SECONDS` and `silence=panic` print while the
 //! console's daemon is stopped (on a real Xen);
-//! `touch` writes to all memory; `costs` tells what the ways to the hypervisor cost. `ports=2level`,
+//! `touch` writes to all memory, `touch=refused` after Xen has refused to map some of it and
+//! `touch=suspend` before and after a suspend; `costs` tells what the ways to the hypervisor cost. `ports=2level`,
 //! `upcall=apic` and `grants=2` have the claims tried with the other of two
 //! interfaces; [`suite`] has the words that choose among them. `spoil.S` has other
 //! entries, which spoil what the loader hands over.
@@ -125,8 +126,14 @@ fn main(guest: Guest) -> Result<(), Error> {
     if let Some(how) = suite::value(&guest, "silence") {
         return silence::run(&guest, how);
     }
-    if has_option(&guest, "touch") {
-        return torture::run(&guest, 0, touch::all_memory);
+    for (option, test) in [
+        ("touch", touch::all_memory as fn(&Guest, u64) -> _),
+        ("touch=refused", touch::refused_memory),
+        ("touch=suspend", touch::over_a_suspend),
+    ] {
+        if has_option(&guest, option) {
+            return torture::run(&guest, 0, test);
+        }
     }
     if has_option(&guest, "measure") {
         return measure::run(&guest);

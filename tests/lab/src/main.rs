@@ -43,6 +43,7 @@ mod scene;
 mod silence;
 mod size;
 mod spoil;
+mod start_cost;
 mod surroundings;
 mod test;
 mod tools;

@@ -12,7 +12,7 @@ use crate::{
     report::{self, Form},
     reset, same,
     say::say,
-    scenario, silence, size, surroundings, tools, waiting, words,
+    scenario, silence, size, start_cost, surroundings, tools, waiting, words,
 };
 
 /// The host's own tests: all libraries, and what is not among them.
@@ -109,6 +109,7 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         ("an ordinary user", user, narrow::check),
         ("how a process ends", user, ends::check),
         ("refused calls", user, refused::check),
+        ("the cost of a start", user, start_cost::check),
         ("virtual time", user, tools::steady),
         ("a guest that waits", user, waiting::check),
         (

@@ -24,6 +24,7 @@ mod user_mode;
 mod vcpus;
 
 use crate::claim::Group;
+pub(crate) use power::suspend;
 
 /// All of them, in the order in which they are tried.
 pub(crate) const ALL: &[Group] = &[

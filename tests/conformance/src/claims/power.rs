@@ -91,7 +91,7 @@ fn until(guest: &Guest, path: &str, wanted: &str) -> Verdict {
 }
 
 /// Has the toolstack suspend this guest, and go on with it as it was.
-fn suspend(guest: &Guest) -> Result<Suspended, Stop> {
+pub(crate) fn suspend(guest: &Guest) -> Result<Suspended, Stop> {
     let store = guest.store()?;
     let listens = store.wait(Some(PATIENCE), store.tree().exists("data/please"));
     if !told(listens)? {

@@ -1,7 +1,10 @@
 //! Scenarios: how guests start, in how much memory, with what.
 
 use super::{Scenario, XENS, scenario};
-use crate::{job::Platform, machine::Start};
+use crate::{
+    job::{Platform, With},
+    machine::Start,
+};
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("hello", "hello", &["hello from"]),
@@ -23,6 +26,44 @@ pub(super) const ALL: &[Scenario] = &[
             "less memory than later",
             "conformance",
             &["touch: every page that there is was written"],
+        )
+    },
+    Scenario {
+        memory_mib: 512,
+        command_line: "touch",
+        only_on: &[
+            Platform::User,
+            Platform::XenPv,
+            Platform::XenPvh,
+            Platform::Qemu,
+        ],
+        timeout_s: 90,
+        ..scenario(
+            "all memory can be had",
+            "conformance",
+            &["touch: every page that there is was written, 5"],
+        )
+    },
+    Scenario {
+        memory_mib: 64,
+        command_line: "touch=refused",
+        only_on: &[Platform::User, Platform::XenPv],
+        ..scenario(
+            "memory that Xen refuses to map",
+            "conformance",
+            &["touch: 512 pages were refused, and had later; in all 6"],
+        )
+    },
+    Scenario {
+        memory_mib: 64,
+        command_line: "touch=suspend",
+        with: With::Toolstack,
+        only_on: XENS,
+        timeout_s: 90,
+        ..scenario(
+            "memory over a suspend",
+            "conformance",
+            &["touch: a suspend changed no page, and 4"],
         )
     },
     Scenario {
