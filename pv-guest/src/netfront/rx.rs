@@ -26,12 +26,10 @@ use super::{
     turn::TURN, tx,
 };
 use crate::{
-    granted_buf::{Lender, Lent, lend},
+    granted_buf::{Lender, Lent, clear_from, lend},
     ring_pages::RingPages,
     xenbus::Fault,
 };
-
-static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 /// Bytes of a slot of the ring.
 const SLOT_BYTES: usize = size_of::<NetifRxResponse>();
@@ -140,7 +138,7 @@ impl<'g, P: Platform> Rx<'g, P> {
         }
         for page in &mut self.pages {
             // What came before is not this backend's: it may be another's on another host.
-            page.peer().copy_from(&ZEROES);
+            clear_from(page.peer(), 0);
             page.renew(peer)?;
         }
         let pages = RingPages::new(self.grants, peer, 1)?;

@@ -9,7 +9,7 @@ use xenstore_client::Error;
 use crate::granted_buf::Lender;
 
 use super::{
-    Fault, Frontend, Offer, Stop,
+    Fault, Offer, Stop,
     handshake::{Phase, Seen},
     nodes::{Held, Written},
     session::{Session, Told},
@@ -20,7 +20,7 @@ use super::{
 const RELEASE_LOOKS: u32 = 50;
 const RELEASE_PAUSE: Duration = Duration::from_millis(100);
 
-impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
+impl<P: Platform> Session<'_, '_, P> {
     /// Agrees with the backend.
     pub(super) async fn tell(&mut self, seen: Seen, offer: &Offer) -> Result<Told, Error> {
         self.wait_for_release(seen).await?;
@@ -37,7 +37,9 @@ impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
                 let written = self.write(&keys, held).await?;
                 (self.unsaid, self.held) = (None, Held::AsSaid);
                 match written {
-                    Written::All => (self.phase, self.said) = (Phase::Told, Some(F::TOLD)),
+                    Written::All => {
+                        (self.phase, self.said) = (Phase::Told, Some(self.driver.protocol().told))
+                    }
                     // Seen when the device is looked for the next time.
                     Written::NoDevice => self.end_use(Stop::Lost),
                 }

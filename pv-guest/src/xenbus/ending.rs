@@ -12,7 +12,7 @@ use hypercall_abi::{io::xenbus::XenbusState, platform::Platform};
 use xenstore_client::{Error, Persistence};
 
 use super::{
-    Fault, Frontend, Stop,
+    Fault, Stop,
     handshake::{Phase, Renewed, Wish, has_ended},
     inbox::InUse,
     session::{Presence, Session},
@@ -21,7 +21,7 @@ use super::{
 /// How long a connection has to last for its end to be no failure.
 const LASTING: Duration = Duration::from_secs(30);
 
-impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
+impl<P: Platform> Session<'_, '_, P> {
     /// The driver is not to use what it shares any more.
     pub(super) fn end_use(&mut self, why: Stop) {
         if why != Stop::Lost {
@@ -215,7 +215,7 @@ impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
     }
 }
 
-impl<P: Platform, F: Frontend> Drop for Session<'_, '_, P, F> {
+impl<P: Platform> Drop for Session<'_, '_, P> {
     /// Nobody serves the device any more: its backend is to let go of it.
     fn drop(&mut self) {
         use XenbusState as S;

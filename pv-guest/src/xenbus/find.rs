@@ -6,12 +6,12 @@ use hypercall_abi::{DomId, io::xenbus::XenbusState, platform::Platform};
 use xenstore_client::Error;
 
 use super::{
-    Frontend, Stop,
+    Stop,
     nodes::{Held, Place},
     session::{Backend, Presence, Session},
 };
 
-impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
+impl<P: Platform> Session<'_, '_, P> {
     /// After a resume elsewhere nothing is shared with any backend, and the device is as
     /// the toolstack there made it.
     pub(super) fn look_where_we_are(&mut self) {

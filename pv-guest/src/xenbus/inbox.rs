@@ -8,7 +8,7 @@ use core::{
 
 use spin::Mutex;
 
-use super::{Fault, Frontend, Request};
+use super::{Fault, Request, driver::Driver};
 
 /// Whether the driver shares something with a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,14 +51,13 @@ impl Asked {
 }
 
 /// A driver's requests.
-#[derive(Debug)]
-pub(super) struct Inbox<'d, F> {
-    driver: &'d F,
+pub(super) struct Inbox<'d> {
+    driver: &'d dyn Driver,
     asked: Mutex<Asked>,
 }
 
-impl<'d, F: Frontend> Inbox<'d, F> {
-    pub(super) fn new(driver: &'d F) -> Self {
+impl<'d> Inbox<'d> {
+    pub(super) fn new(driver: &'d dyn Driver) -> Self {
         let asked = Mutex::default();
         Self { driver, asked }
     }

@@ -16,6 +16,7 @@ mod agree;
 mod attendant;
 mod backoff;
 mod discovery;
+mod driver;
 mod ending;
 mod fault;
 mod find;
@@ -27,6 +28,7 @@ mod pause;
 mod serve;
 mod session;
 mod status;
+mod together;
 
 use alloc::{format, string::String, vec::Vec};
 use core::task::{Context, Poll};
@@ -144,7 +146,7 @@ impl<'g, P: Platform> Bus<'g, P> {
 /// [`live`](Self::live), [`changed`](Self::changed) any number of times, perhaps
 /// [`drain`](Self::drain), [`stop`](Self::stop), and from the start again; `stop`
 /// may come at any point.
-pub trait Frontend {
+pub trait Frontend: Sync {
     /// The directory of its devices: `vbd`, `vif`.
     const KIND: &'static str;
     /// What it wants to know of its backend.

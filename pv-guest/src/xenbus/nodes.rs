@@ -7,14 +7,14 @@ use alloc::{
 };
 use core::time::Duration;
 
-use futures_util::future::join_all;
 use hypercall_abi::{DomId, Errno, io::xenbus::XenbusState, platform::Platform};
 use xenstore_client::{Error, ErrorKind, InTurn, Path, Ring, Turn, value};
 
 use super::{
-    Fault, Frontend, Key, Nodes, Offer, Quote, TimedOut,
+    Fault, Key, Nodes, Offer, Quote, TimedOut,
     handshake::{Online, Seen},
     session::Session,
+    together::together,
 };
 
 /// How often a transaction that meets others is tried before there is a pause.
@@ -73,17 +73,18 @@ pub(super) enum Written {
     NoDevice,
 }
 
-/// Whether a name, or the directory of one, is a key of the driver's protocol.
-fn is_known<F: Frontend>(name: &str) -> bool {
-    let node = name.split('/').next().unwrap_or(name);
-    F::FRONTEND_KEYS.iter().any(|key| key.matches(node))
-}
-
-impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
-    pub(super) async fn look_at_device(&self) -> Result<Found, Error> {
+impl<'g, P: Platform> Session<'g, '_, P> {
+    /// The values of some nodes of a directory; none: there is no such node.
+    async fn read(&self, folder: &str, names: &[&str]) -> Vec<Result<Option<Vec<u8>>, Error>> {
         let tree = self.bus.store().tree();
-        let names = ["backend", "backend-id", "state"].map(|name| format!("{}/{name}", self.own));
-        let values = join_all(names.iter().map(|name| tree.try_read(name))).await;
+        let read = async |name: &&str| tree.try_read(&format!("{folder}/{name}")).await;
+        together(names.iter().map(read)).await
+    }
+
+    pub(super) async fn look_at_device(&self) -> Result<Found, Error> {
+        let values = self
+            .read(&self.own, &["backend", "backend-id", "state"])
+            .await;
         let mut found = [None, None, None];
         for (place, value) in found.iter_mut().zip(values) {
             *place = value?;
@@ -96,9 +97,7 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
     }
 
     pub(super) async fn see(&self, path: &str) -> Result<Seen, Error> {
-        let tree = self.bus.store().tree();
-        let names = ["state", "online"].map(|name| format!("{path}/{name}"));
-        let values = join_all(names.iter().map(|name| tree.try_read(name))).await;
+        let values = self.read(path, &["state", "online"]).await;
         let mut numbers = [None; 2];
         for (number, value) in numbers.iter_mut().zip(values) {
             let text = match value {
@@ -124,22 +123,18 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
     /// may be of two minds.
     pub(super) async fn offer(&self, seen: Seen) -> Result<Option<Offer>, Error> {
         let backend = self.backend.as_ref().ok_or(ErrorKind::Disconnected)?;
+        let protocol = self.driver.protocol();
         let offer = Offer {
             domid: backend.domid,
-            backend: self.nodes(&backend.path, F::BACKEND_KEYS).await?,
-            own: self.nodes(&self.own, F::OWN_KEYS).await?,
+            backend: self.nodes(&backend.path, protocol.backend_keys).await?,
+            own: self.nodes(&self.own, protocol.own_keys).await?,
         };
         let again = self.see(&backend.path).await?;
         Ok((again == seen).then_some(offer))
     }
 
     async fn nodes(&self, folder: &str, names: &[&str]) -> Result<Nodes, Error> {
-        let tree = self.bus.store().tree();
-        let paths: Vec<String> = names
-            .iter()
-            .map(|name| format!("{folder}/{name}"))
-            .collect();
-        let values = join_all(paths.iter().map(|path| tree.try_read(path))).await;
+        let values = self.read(folder, names).await;
         let mut found = Vec::new();
         for (name, value) in names.iter().zip(values) {
             match value {
@@ -181,10 +176,11 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
 
     /// Writes keys and state, and removes all other keys that the protocol has, at once.
     pub(super) async fn write(&self, keys: &[Key], held: Held) -> Result<Written, Error> {
+        let protocol = self.driver.protocol();
         debug_assert!(
-            keys.iter().all(|key| is_known::<F>(&key.name)),
+            keys.iter().all(|key| protocol.knows(&key.name)),
             "FRONTEND_KEYS of {} lacks one of {keys:?}",
-            F::KIND
+            protocol.kind
         );
         for _ in 0..TRIES {
             let Some(transaction) = self.begin_in_device(held).await? else {
@@ -197,20 +193,19 @@ impl<'g, P: Platform, F: Frontend> Session<'g, '_, P, F> {
             };
             // A queue's directory is removed as a whole, also if it is made anew.
             let is_stale =
-                |node: &&String| is_known::<F>(node) && !keys.iter().any(|key| key.name == **node);
+                |node: &&String| protocol.knows(node) && !keys.iter().any(|key| key.name == **node);
             for node in nodes.iter().filter(is_stale) {
                 tree.remove(&format!("{}/{node}", self.own)).await?;
             }
-            let paths: Vec<(String, &str)> = keys
-                .iter()
-                .map(|key| (format!("{}/{}", self.own, key.name), key.value.as_str()))
-                .collect();
-            let writes = paths.iter().map(|(path, value)| tree.write(path, value));
-            for written in join_all(writes).await {
+            let writes = keys.iter().map(async |key| {
+                let path = format!("{}/{}", self.own, key.name);
+                tree.write(&path, &key.value).await
+            });
+            for written in together(writes).await {
                 written?;
             }
             let state = format!("{}/state", self.own);
-            tree.write_as(&state, F::TOLD.0).await?;
+            tree.write_as(&state, protocol.told.0).await?;
             match transaction.commit().await {
                 Err(error) if error.errno() == Some(Errno::EAGAIN) => {}
                 other => return other.map(|()| Written::All),

@@ -7,6 +7,7 @@ use xenstore_client::{Claim, Error, Persistence, Ring};
 
 use super::{
     Bus, Fault, Frontend, Request, Stop,
+    driver::Driver,
     handshake::{Online, Phase, Renewed, Seen, Step, Wish, has_begun_anew, has_ended, step},
     inbox::Inbox,
     session::{News, Session, Told, directory_of},
@@ -35,7 +36,11 @@ impl<'g, P: Platform> Bus<'g, P> {
     /// Ends when the driver [asked for it](Request::Close), or with an [`Error`]
     /// when the connection to the store ended.
     pub async fn serve<F: Frontend>(&self, id: &str, driver: &F) -> Result<(), Error> {
-        let path = directory_of(F::KIND, id);
+        self.serve_any(id, driver).await
+    }
+
+    async fn serve_any(&self, id: &str, driver: &dyn Driver) -> Result<(), Error> {
+        let path = directory_of(driver.protocol().kind, id);
         let Some(_claim) = self.claim(&path, driver).await else {
             return Ok(());
         };
@@ -64,7 +69,7 @@ impl<'g, P: Platform> Bus<'g, P> {
 impl<'g, P: Platform> Bus<'g, P> {
     /// Takes a device for a driver, or tells it that another has it, and waits until it
     /// asks again. `None`: it has no use for the device any more.
-    async fn claim<F: Frontend>(&self, path: &str, driver: &F) -> Option<Claim<'g, Ring<'g, P>>> {
+    async fn claim(&self, path: &str, driver: &dyn Driver) -> Option<Claim<'g, Ring<'g, P>>> {
         loop {
             if let Some(claim) = self.store().claim(path) {
                 return Some(claim);
@@ -85,7 +90,7 @@ impl<'g, P: Platform> Bus<'g, P> {
     }
 }
 
-impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
+impl<P: Platform> Session<'_, '_, P> {
     /// Does what there is to do, and waits until there is more. It may be dropped wherever
     /// it waits: what it was about to write is noted first.
     async fn round(&mut self) -> Result<(), Error> {
@@ -167,7 +172,7 @@ impl<P: Platform, F: Frontend> Session<'_, '_, P, F> {
                         self.reset().await?;
                         continue;
                     }
-                    if F::TOLD != XenbusState::CONNECTED {
+                    if self.driver.protocol().told != XenbusState::CONNECTED {
                         self.say(XenbusState::CONNECTED).await?;
                     }
                     self.go_live(&offer).await;

@@ -7,8 +7,9 @@ use hypercall_abi::{DomId, io::xenbus::XenbusState, platform::Platform};
 use xenstore_client::{Error, ErrorKind, Link, Persistence, Ring, Subscription, Transport as _};
 
 use super::{
-    Bus, Fault, Frontend, Stop,
+    Bus, Fault, Stop,
     backoff::Backoff,
+    driver::Driver,
     handshake::{Phase, Renewed, Wish},
     inbox::Inbox,
     nodes::Held,
@@ -28,10 +29,10 @@ pub(super) struct Backend<'g, P: Platform> {
 }
 
 /// A device that is served.
-pub(super) struct Session<'g, 'd, P: Platform, F: Frontend> {
+pub(super) struct Session<'g, 'd, P: Platform> {
     pub(super) bus: Bus<'g, P>,
-    pub(super) driver: &'d F,
-    pub(super) inbox: &'d Inbox<'d, F>,
+    pub(super) driver: &'d dyn Driver,
+    pub(super) inbox: &'d Inbox<'d>,
     /// Its directory, and who tells of changes there.
     pub(super) own: String,
     pub(super) watch: Option<Subscription<'g, Ring<'g, P>>>,
@@ -99,12 +100,12 @@ pub(super) enum Told {
     Later,
 }
 
-impl<'g, 'd, P: Platform, F: Frontend> Session<'g, 'd, P, F> {
+impl<'g, 'd, P: Platform> Session<'g, 'd, P> {
     pub(super) fn new(
         bus: Bus<'g, P>,
         own: String,
-        driver: &'d F,
-        inbox: &'d Inbox<'d, F>,
+        driver: &'d dyn Driver,
+        inbox: &'d Inbox<'d>,
     ) -> Self {
         Self {
             bus,
