@@ -1,6 +1,17 @@
 //! The bugs: what each is, where, and how it is planted.
 
+mod image;
 mod more;
+mod weak;
+
+/// Where the claims are tried on a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Front {
+    /// In processes over the mock, in all ways.
+    Mock,
+    /// In a kernel's image, on the process platform.
+    User,
+}
 
 /// One bug of the mock's.
 pub(super) struct Mutant {
@@ -12,6 +23,7 @@ pub(super) struct Mutant {
     pub(super) from: &'static str,
     /// What is put in its place.
     pub(super) to: &'static str,
+    pub(super) front: Front,
 }
 
 pub(super) const fn bug(
@@ -25,6 +37,7 @@ pub(super) const fn bug(
         file,
         from,
         to,
+        front: Front::Mock,
     }
 }
 
@@ -382,7 +395,8 @@ pub(super) const FIRST: &[Mutant] = &[
 
 /// All of them.
 pub(super) fn all() -> impl Iterator<Item = &'static Mutant> {
-    more::MORE.iter().chain(FIRST)
+    let of_mock = more::MORE.iter().chain(weak::WEAK).chain(FIRST);
+    of_mock.chain(image::IMAGE)
 }
 
 #[cfg(test)]

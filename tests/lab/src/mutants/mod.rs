@@ -1,5 +1,5 @@
-//! Whether the claims find bugs: some are planted in the mock, one by one, in a
-//! copy of the sources, and the claims are tried on each.
+//! Whether the claims find bugs: some are planted in the mock and in the process platform,
+//! one by one, in a copy of the sources, and the claims are tried on each.
 //!
 //! A bug is found if a claim *says* that it does not hold. A guest that ends or hangs in
 //! the middle of a claim says nothing: that is told in columns of its own.
@@ -18,7 +18,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{guest, packages, say::say};
 
-use tried::{Told, Trial, WAYS};
+use list::Front;
+use tried::{Guest, IMAGES_WAYS, Told, Trial, WAYS, Way};
 
 /// How many of all must be found, in percent.
 const LEAST_PERCENT: usize = 93;
@@ -31,8 +32,13 @@ pub(crate) fn run(names: &[String]) -> Result<u8> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
     let _lock = packages::lock_for("mutants.lock")?;
     let copy = copy()?;
-    build(&copy)?.context("the mock does not build as it is")?;
-    let healthy = healthy(&copy)?;
+    let fronts = [Front::Mock, Front::User].map(|front| {
+        let is_wanted = |bug: &list::Mutant| bug.front == front && wanted(bug.name);
+        let is_any = list::all().any(is_wanted);
+        is_any.then(|| Healthy::new(&copy, front)).transpose()
+    });
+    let [mock, user] = fronts;
+    let (mock, user) = (mock?, user?);
     let mut counts = Counts::default();
     say!("| planted in the mock | failed | ended in | hung in |\n|---|---|---|---|");
     for mutant in list::all().filter(|bug| wanted(bug.name)) {
@@ -42,9 +48,13 @@ pub(crate) fn run(names: &[String]) -> Result<u8> {
             bail!("{}: {:?} is not there once", mutant.file, mutant.from);
         }
         fs::write(&path, text.replace(mutant.from, mutant.to))?;
-        let built = build(&copy);
-        let told = match &built {
-            Ok(Some(())) => look(&copy, &healthy),
+        let built = build(&copy, mutant.front);
+        let healthy = match mutant.front {
+            Front::Mock => &mock,
+            Front::User => &user,
+        };
+        let told = match (&built, healthy) {
+            (Ok(Some(())), Some(healthy)) => look(healthy),
             _ => Ok(Finding::default()),
         };
         fs::write(&path, text)?;
@@ -67,12 +77,15 @@ struct Finding {
     ended: Vec<String>,
     /// Those that a guest hung in.
     hung: Vec<String>,
-    /// In how many ways no guest came to a verdict at all.
+    /// In how many ways they were tried.
+    ways: usize,
+    /// In how many no guest came to a verdict at all.
     mute_ways: usize,
 }
 
 impl Finding {
     fn take(&mut self, trial: &Trial) {
+        self.ways += 1;
         self.mute_ways += usize::from(trial.is_mute);
         for (name, told) in &trial.told {
             let list = match told {
@@ -99,7 +112,7 @@ impl Finding {
         };
         let mut columns = [failed, by(&self.ended), by(&self.hung)];
         if self.mute_ways > 0 {
-            let text = format!(" (no verdict in {} of {} ways)", self.mute_ways, WAYS.len());
+            let text = format!(" (no verdict in {} of {} ways)", self.mute_ways, self.ways);
             columns[0].push_str(&text);
         }
         columns
@@ -121,7 +134,9 @@ impl Counts {
         self.tried += 1;
         let count = match finding {
             Finding { failed, .. } if !failed.is_empty() => &mut self.found,
-            Finding { mute_ways, .. } if *mute_ways == WAYS.len() => &mut self.mute,
+            Finding {
+                mute_ways, ways, ..
+            } if mute_ways == ways => &mut self.mute,
             Finding { ended, .. } if !ended.is_empty() => &mut self.ended,
             Finding { hung, .. } if !hung.is_empty() => &mut self.hung,
             _ => return,
@@ -149,27 +164,60 @@ impl std::fmt::Display for Counts {
     }
 }
 
-/// What the claims say of the mock as it is.
-fn healthy(copy: &Path) -> Result<Vec<Trial>> {
-    let trials = try_all(copy, &[])?;
-    for trial in &trials {
-        if trial.told.is_empty() {
-            bail!("without a bug, no claim is told");
+/// What the claims are tried in, and what they say of it as it is.
+struct Healthy {
+    guest: Guest,
+    ways: &'static [Way],
+    trials: Vec<Trial>,
+}
+
+impl Healthy {
+    fn new(copy: &Path, front: Front) -> Result<Self> {
+        build(copy, front)?.context("it does not build as it is")?;
+        let program = |name: &str| copy.join("target/debug").join(name);
+        let (guest, ways) = match front {
+            Front::Mock => (Guest::Process(program("conformance")), &WAYS[..]),
+            Front::User => {
+                let hypervisor = program("user-hypervisor");
+                let kernel = guest::build("conformance", guest::Build::Kernel)?;
+                (Guest::Image { hypervisor, kernel }, &IMAGES_WAYS[..])
+            }
+        };
+        let mut trials = try_all(&guest, ways, &[])?;
+        if Self::check(&trials).is_err() {
+            // The machine may be busy.
+            trials = try_all(&guest, ways, &[])?;
         }
-        for (name, told) in &trial.told {
-            if told.has_failed() || !matches!(told, Told::Verdict(_)) {
-                bail!("without a bug, {name} is {told:?}");
+        Self::check(&trials)?;
+        Ok(Self {
+            guest,
+            ways,
+            trials,
+        })
+    }
+
+    /// Whether all claims hold that are tried.
+    fn check(trials: &[Trial]) -> Result<()> {
+        for trial in trials {
+            if !trial.is_whole {
+                // What is not tried here is not missed where a bug is planted.
+                bail!("without a bug, a guest does not come to the end");
+            }
+            for (name, told) in &trial.told {
+                if told.has_failed() || !matches!(told, Told::Verdict(_)) {
+                    bail!("without a bug, {name} is {told:?}");
+                }
             }
         }
+        Ok(())
     }
-    Ok(trials)
 }
 
 /// Tries the claims on a bug; what only few of them say, they are asked again.
-fn look(copy: &Path, healthy: &[Trial]) -> Result<Finding> {
+fn look(healthy: &Healthy) -> Result<Finding> {
     let find = || -> Result<Finding> {
         let mut finding = Finding::default();
-        for trial in try_all(copy, healthy)? {
+        for trial in try_all(&healthy.guest, healthy.ways, &healthy.trials)? {
             finding.take(&trial);
         }
         Ok(finding)
@@ -183,15 +231,14 @@ fn look(copy: &Path, healthy: &[Trial]) -> Result<Finding> {
 }
 
 /// Tries all claims in every way, all ways at once: claims sleep more than they work.
-fn try_all(copy: &Path, healthy: &[Trial]) -> Result<Vec<Trial>> {
-    let program = &program(copy);
+fn try_all(guest: &Guest, ways: &[Way], healthy: &[Trial]) -> Result<Vec<Trial>> {
     thread::scope(|scope| {
-        let trials: Vec<_> = WAYS
+        let trials: Vec<_> = ways
             .iter()
             .enumerate()
             .map(|(index, way)| {
                 let names = healthy.get(index).map_or(&[][..], |trial| &trial.order);
-                scope.spawn(move || tried::try_claims(program, *way, names))
+                scope.spawn(move || tried::try_claims(guest, *way, names))
             })
             .collect();
         trials
@@ -226,19 +273,27 @@ fn copy() -> Result<PathBuf> {
     Ok(copy)
 }
 
-fn program(copy: &Path) -> PathBuf {
-    copy.join("target/debug/conformance")
-}
-
 /// Builds it; `None` if the compiler refuses.
-fn build(copy: &Path) -> Result<Option<()>> {
+fn build(copy: &Path, front: Front) -> Result<Option<()>> {
+    let arguments: &[&str] = match front {
+        Front::Mock => &["--package", "conformance"],
+        Front::User => &[
+            "--package",
+            "mock-hypervisor",
+            "--features",
+            "user",
+            "--bin",
+            "user-hypervisor",
+        ],
+    };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(copy)
         .env("CARGO_TARGET_DIR", copy.join("target"))
         // Nobody looks into it: it is linked sooner without.
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .args(["build", "--quiet", "--package", "conformance"])
+        .args(["build", "--quiet"])
+        .args(arguments)
         .stderr(Stdio::null())
         .status()
         .context("cannot run cargo")?;
@@ -256,6 +311,7 @@ mod tests {
         Trial {
             told: told.collect(),
             order: Vec::new(),
+            is_whole: false,
             is_mute,
         }
     }

@@ -3,8 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader},
-    path::Path,
+    io::{BufRead as _, BufReader, Read},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
@@ -12,6 +12,18 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+
+/// What the claims are tried in.
+#[derive(Clone, Debug)]
+pub(super) enum Guest {
+    /// A process that is a guest over the mock.
+    Process(PathBuf),
+    /// The kernel's own image, on the process platform.
+    Image {
+        hypervisor: PathBuf,
+        kernel: PathBuf,
+    },
+}
 
 /// A domain's type, and the words on its command line.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +48,12 @@ pub(super) const WAYS: [Way; 3] = [
         words: "",
     },
 ];
+
+/// How they are tried in the image, which is a PV guest's.
+pub(super) const IMAGES_WAYS: [Way; 1] = [Way {
+    domain_type: "pv",
+    words: "",
+}];
 
 /// The word that has a guest tell its verdicts on the process's standard error.
 const ASIDE: &str = "verdicts=aside";
@@ -79,6 +97,8 @@ pub(super) struct Trial {
     pub(super) told: BTreeMap<String, Told>,
     /// The claims in their order, where no guest ended early.
     pub(super) order: Vec<String>,
+    /// Whether a guest came to the end.
+    pub(super) is_whole: bool,
     /// Whether not one guest came to a verdict.
     pub(super) is_mute: bool,
 }
@@ -87,7 +107,7 @@ impl Trial {
     fn take_line(&mut self, line: &str) -> Option<End> {
         if let Some((name, verdict)) = line
             .strip_prefix("test ")
-            .and_then(|line| line.split_once(" ... "))
+            .and_then(|line| line.trim_end().split_once(" ... "))
         {
             self.order.push(name.to_owned());
             let verdict = Told::Verdict(verdict.to_owned());
@@ -105,14 +125,15 @@ impl Trial {
 /// Tries all claims in one way. `names` are those that there are, in their order: the
 /// first without a verdict is the one that a guest did not come back from, and those
 /// behind it are tried in another guest, unless one has failed already.
-pub(super) fn try_claims(program: &Path, way: Way, names: &[String]) -> Result<Trial> {
+pub(super) fn try_claims(guest: &Guest, way: Way, names: &[String]) -> Result<Trial> {
     let mut trial = Trial::default();
     let mut words = way.words.to_owned();
     let mut mute = 0;
     for _ in 0..MOST_GUESTS {
         let before = trial.told.len();
-        let end = run_guest(program, way.domain_type, &words, &mut trial)?;
+        let end = run_guest(guest, way.domain_type, &words, &mut trial)?;
         if end == End::Through {
+            trial.is_whole = true;
             return Ok(trial);
         }
         mute = if trial.told.len() == before {
@@ -142,14 +163,32 @@ pub(super) fn try_claims(program: &Path, way: Way, names: &[String]) -> Result<T
     Ok(trial)
 }
 
-fn run_guest(program: &Path, domain_type: &str, words: &str, trial: &mut Trial) -> Result<End> {
-    let mut child = Command::new(program)
-        .env("PV_GUEST_CMDLINE", format!("{ASIDE} {words}"))
-        .env("PV_GUEST_TYPE", domain_type)
-        .env("PV_GUEST_VCPUS", "2")
+fn run_guest(guest: &Guest, domain_type: &str, words: &str, trial: &mut Trial) -> Result<End> {
+    let (mut command, is_aside) = match guest {
+        Guest::Process(program) => {
+            let mut command = Command::new(program);
+            command
+                .env("PV_GUEST_CMDLINE", format!("{ASIDE} {words}"))
+                .env("PV_GUEST_TYPE", domain_type)
+                .env("PV_GUEST_VCPUS", "2");
+            (command, true)
+        }
+        Guest::Image { hypervisor, kernel } => {
+            let mut command = Command::new(hypervisor);
+            command
+                .arg(kernel)
+                .args(["--vcpus", "2", "--cmdline", words]);
+            (command, false)
+        }
+    };
+    let (output, error) = match is_aside {
+        true => (Stdio::null(), Stdio::piped()),
+        false => (Stdio::piped(), Stdio::null()),
+    };
+    let mut child = command
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stdout(output)
+        .stderr(error)
         .spawn()?;
     let end = listen(&mut child, trial);
     // One that is through, or silent, goes on to no purpose.
@@ -160,7 +199,12 @@ fn run_guest(program: &Path, domain_type: &str, words: &str, trial: &mut Trial) 
 
 /// Takes the lines of a guest until it has tried all, ends, or says nothing for long.
 fn listen(child: &mut Child, trial: &mut Trial) -> Result<End> {
-    let output = child.stderr.take().context("a guest without an output")?;
+    let aside = child
+        .stderr
+        .take()
+        .map(|output| Box::new(output) as Box<dyn Read + Send>);
+    let console = child.stdout.take().map(|output| Box::new(output) as _);
+    let output = aside.or(console).context("a guest without an output")?;
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
@@ -194,7 +238,7 @@ mod tests {
     };
 
     /// A guest that is a script.
-    fn guest(name: &str, script: &str) -> std::path::PathBuf {
+    fn guest(name: &str, script: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
         fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -211,21 +255,22 @@ mod tests {
             *after=b*) echo 'test c ... ok'; echo '1 passed, 0 failed, 0 skipped';;\n\
             *) echo 'test a ... ok'; exit 67;;\nesac\n";
         let path = guest("ends", script);
-        let trial = try_claims(&path, WAY, &names(&["a", "b", "c"])).unwrap();
+        let trial =
+            try_claims(&Guest::Process(path.clone()), WAY, &names(&["a", "b", "c"])).unwrap();
         fs::remove_file(path).unwrap();
         assert_eq!(trial.told["b"], Told::Ended);
         assert_eq!(trial.told["c"], Told::Verdict("ok".into()));
-        assert!(!trial.has_failure());
-        assert!(!trial.is_mute);
+        assert!(!trial.has_failure() && !trial.is_mute && trial.is_whole);
     }
 
     #[test]
     fn a_failed_verdict_is_one() {
         let script = "echo 'test a ... FAILED: it is 1, not 2' >&2\nexit 67\n";
         let path = guest("fails", script);
-        let trial = try_claims(&path, WAY, &names(&["a", "b"])).unwrap();
+        let trial = try_claims(&Guest::Process(path.clone()), WAY, &names(&["a", "b"])).unwrap();
         fs::remove_file(path).unwrap();
         assert!(trial.told["a"].has_failed());
+        assert!(!trial.is_whole);
         // Nobody asked for the rest, and it is no verdict.
         assert_eq!(trial.told["b"], Told::Ended);
     }
@@ -233,7 +278,12 @@ mod tests {
     #[test]
     fn guests_that_tell_nothing_are_mute() {
         let path = guest("mute", "exit 1\n");
-        let trial = try_claims(&path, WAY, &names(&["a", "b", "c", "d"])).unwrap();
+        let trial = try_claims(
+            &Guest::Process(path.clone()),
+            WAY,
+            &names(&["a", "b", "c", "d"]),
+        )
+        .unwrap();
         fs::remove_file(path).unwrap();
         assert!(trial.is_mute);
         assert_eq!(trial.told.len(), MOST_MUTE);

@@ -1,0 +1,127 @@
+//! Bugs that only a guest with a processor meets: of the process platform's front, and of what a
+//! process over the mock skips. The claims are tried on each in a kernel's image.
+
+use super::{Front, Mutant, bug};
+
+const fn of_image(
+    name: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+) -> Mutant {
+    Mutant {
+        front: Front::User,
+        ..bug(name, file, from, to)
+    }
+}
+
+pub(super) const IMAGE: &[Mutant] = &[
+    of_image(
+        "the machine's table takes no change",
+        "calls/mmu.rs",
+        "memory.tell_machine(Gfn(address / PAGE_SIZE as u64), update.val);",
+        "let _told = (memory, address);",
+    ),
+    of_image(
+        "the level of ports is not the frame's",
+        "user/bounce.rs",
+        "self.take_io_level(context.rflags);",
+        "",
+    ),
+    of_image(
+        "the level of ports is always in the flags",
+        "user/emulate.rs",
+        "match state.assists & ARCHITECTURAL_IOPL {\n            0 => 0,",
+        "match state.assists & ARCHITECTURAL_IOPL {\n            7 => 0,",
+    ),
+    of_image(
+        "there is no iret in a list of calls",
+        "user/vcpu.rs",
+        "HypercallNr::MULTICALL => self.iret_in(args[0], args[1]),\n            _ => None,",
+        "_ => None,",
+    ),
+    of_image(
+        "what comes behind an iret in a list is done",
+        "user/vcpu.rs",
+        "args[1] = before;",
+        "let _before = before;",
+    ),
+    of_image(
+        "the result of an iret in a list is not told",
+        "user/vcpu.rs",
+        "let _gone = self.monitor.write(result_at, &registers.rax.to_le_bytes());",
+        "let _untold = result_at;",
+    ),
+    of_image(
+        "a map for the processor takes that for a device with it",
+        "grants.rs",
+        "map.place = None;\n            ended += 1;",
+        "map.place = None;\n            ended += 1 + u32::from(std::mem::take(&mut map.is_for_device));",
+    ),
+    of_image(
+        "any address of a device's is that of a map",
+        "grants.rs",
+        "if of_device && Some(what.dev_bus_addr) != map.gfn.address() {",
+        "if false {",
+    ),
+    of_image(
+        "no page at an address takes the place of a grant",
+        "grants.rs",
+        "(Some(address), Place::Address(_)) => Some(memory.place_of(address)?),",
+        "(Some(_), Place::Address(_)) => return None,",
+    ),
+    of_image(
+        "the version changes while words of the status are mapped",
+        "calls/grants.rs",
+        "if state.grants.busy() || is_seen {",
+        "if state.grants.busy() || (is_seen && wanted == 2) {",
+    ),
+    of_image(
+        "a guest's folder of devices is its own",
+        "store/mod.rs",
+        "            \"device/suspend/event-channel\",",
+        "            \"device\",\n            \"device/suspend/event-channel\",",
+    ),
+    of_image(
+        "what a guest may not see is told to be missing",
+        "store/tree.rs",
+        "None if self.may_see(domid, path) => Err(StoreError::ENOENT),",
+        "None => Err(StoreError::ENOENT),",
+    ),
+    of_image(
+        "any help is there that Xen has a number for",
+        "calls/mod.rs",
+        "if !known.contains(&help) {",
+        "if help.0 > 31 && !known.contains(&help) {",
+    ),
+    of_image(
+        "help of which 64 bits have no use is refused",
+        "calls/mod.rs",
+        "            VmAssist::PAE_EXTENDED_CR3,\n",
+        "",
+    ),
+    of_image(
+        "the status of debug registers begins at zero",
+        "processor.rs",
+        "(all[Self::STATUS], all[Self::CONTROL]) = (Self::STATUS_ONES, Self::CONTROL_ONES);",
+        "all[Self::CONTROL] = Self::CONTROL_ONES;",
+    ),
+    of_image(
+        "the control of debug registers begins at zero",
+        "processor.rs",
+        "(all[Self::STATUS], all[Self::CONTROL]) = (Self::STATUS_ONES, Self::CONTROL_ONES);",
+        "all[Self::STATUS] = Self::STATUS_ONES;",
+    ),
+    of_image(
+        "a register that there is not is zero",
+        "user/emulate.rs",
+        "MSR_KERNEL_GS_BASE => self.other_gs_base,\n            _ => return false,",
+        "MSR_KERNEL_GS_BASE => self.other_gs_base,\n            _ => 0,",
+    ),
+    of_image(
+        "a second of the wall clock has more than its nanoseconds",
+        "user/clock.rs",
+        "peer_field!(shared, SharedInfo, wc_nsec).store((start_ns % SECOND_NS) as u32);",
+        "peer_field!(shared, SharedInfo, wc_nsec).store(u32::MAX - (start_ns % 2) as u32);",
+    ),
+];

@@ -1,0 +1,67 @@
+//! Bugs that claims did not find which could not fail, or hardly: each is why one asks more
+//! than it did.
+
+use super::{Mutant, bug};
+
+pub(super) const WEAK: &[Mutant] = &[
+    bug(
+        "pages are given out as they were left",
+        "memory.rs",
+        "unsafe { self.own_page(first).write_bytes(0, count * PAGE_SIZE) };",
+        "let _page = unsafe { self.own_page(first) };",
+    ),
+    bug(
+        "of several pages the first is cleared",
+        "memory.rs",
+        "unsafe { self.own_page(first).write_bytes(0, count * PAGE_SIZE) };",
+        "unsafe { self.own_page(first).write_bytes(0, PAGE_SIZE) };",
+    ),
+    bug(
+        "a guest has memory where there is no place for it (PVH)",
+        "calls/hvm.rs",
+        "let Some(page) = page.filter(|_| list.extent_order == 0) else {\n                return Ok(index);",
+        "let Some(page) = page.filter(|_| list.extent_order == 0) else {\n                continue;",
+    ),
+    bug(
+        "a text for Xen's console is read before it is refused",
+        "calls/mod.rs",
+        "HypercallNr::CONSOLE_IO | HypercallNr::KEXEC_OP",
+        "HypercallNr::CONSOLE_IO if a2 > 1 << 20 => Err(Errno::EFAULT),\n            HypercallNr::CONSOLE_IO | HypercallNr::KEXEC_OP",
+    ),
+    bug(
+        "guests read Xen's console",
+        "calls/mod.rs",
+        "HypercallNr::CONSOLE_IO | HypercallNr::KEXEC_OP",
+        "HypercallNr::CONSOLE_IO if a1 == 1 && a2 != 4 => Ok(0),\n            HypercallNr::CONSOLE_IO | HypercallNr::KEXEC_OP",
+    ),
+    bug(
+        "input comes that nobody sent",
+        "console.rs",
+        "producer.store_release(at);",
+        "producer.store_release(at.wrapping_add(1));",
+    ),
+    bug(
+        "the wall clock stands",
+        "platform.rs",
+        "Some(self.xen.0.started_wall_ns + self.now_ns())",
+        "Some(self.xen.0.started_wall_ns)",
+    ),
+    bug(
+        "the wall clock is a century ahead",
+        "platform.rs",
+        "Some(self.xen.0.started_wall_ns + self.now_ns())",
+        "Some(self.xen.0.started_wall_ns + self.now_ns() + (100 * 365 * 86_400 * 1_000_000_000))",
+    ),
+    bug(
+        "a queue gives its events out in reverse (FIFO)",
+        "ports.rs",
+        "let _before = word.fetch_or(1 << EVTCHN_FIFO_LINKED);\n        let linked = self.link(tail, port);",
+        "let is_queued = self.event_word(Port(tail)).filter(|_| tail != 0).is_some_and(|tail| {\n            tail.load_acquire().trust() & (1 << EVTCHN_FIFO_LINKED) != 0\n        });\n        let first = peer_field!(queues.control, EvtchnFifoControlBlock, head).get(priority);\n        let first = first.filter(|_| is_queued).map_or(0, |head| head.load_acquire().trust());\n        let _before = word.fetch_or(1 << EVTCHN_FIFO_LINKED | first);\n        let linked = false;",
+    ),
+    bug(
+        "a copy writes to a read-only grant",
+        "calls/grants.rs",
+        "let dest = self.end(user, &op.dest, by_grant, Access::Write);\n        let copied = dest.and_then(|dest| {\n            let copied = self.copy_pages(&source, &dest, op);\n            self.release(&dest, Access::Write);",
+        "let dest = self.end(user, &op.dest, by_grant, Access::Read);\n        let copied = dest.and_then(|dest| {\n            let copied = self.copy_pages(&source, &dest, op);\n            self.release(&dest, Access::Read);",
+    ),
+];
