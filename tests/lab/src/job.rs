@@ -129,6 +129,9 @@ pub(crate) enum With {
     /// One who looks at the guest from its first instruction
     #[value(skip)]
     Scene,
+    /// Others like it, as many as there is memory for
+    #[value(skip)]
+    Density,
     /// A toolstack that attaches, detaches and misconfigures devices: `disks=N` and
     /// `nics=N` on the command line say how many there are
     Devices,

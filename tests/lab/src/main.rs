@@ -170,7 +170,8 @@ enum Action {
         #[arg(default_value = "")]
         filter: String,
     },
-    /// Measure devices beside those of a Linux guest, and write docs/BENCH.md
+    /// Measure devices, starts, a web server and idle guests beside those of Linux, and
+    /// write docs/BENCH.md
     Bench(bench::Options),
     /// Say what is missing on this machine, and how to mend it
     Doctor,

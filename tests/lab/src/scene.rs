@@ -8,16 +8,26 @@ use anyhow::{Context, Result};
 use crate::{
     disk,
     guest::{self, Tool},
-    job::Job,
+    job::{Job, With},
 };
 
-/// What domain 0 does.
-pub(crate) const SCRIPT: &str = include_str!("../dom0/bench.sh");
+/// What domain 0 does, if it is one who looks.
+pub(crate) fn script(with: With) -> Option<&'static str> {
+    match with {
+        With::Scene => Some(include_str!("../dom0/bench.sh")),
+        With::Density => Some(include_str!("../dom0/density.sh")),
+        _ => None,
+    }
+}
 
 /// The files of the job by which domain 0 looks.
 pub(crate) fn files(job: &Job) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let tool = fs::read(guest::build_tool(Tool::LinuxLoad)?).context("no tool")?;
-    let mut files = vec![("bench", tool), ("scene", job.scene.clone().into_bytes())];
+    let name = match job.with {
+        With::Density => "density",
+        _ => "scene",
+    };
+    let mut files = vec![("bench", tool), (name, job.scene.clone().into_bytes())];
     files.extend(disk::served());
     Ok(files)
 }

@@ -61,7 +61,11 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
         _ => "",
     };
     let has_network = job.net.is_some() || job.with == With::Bench || scene::has_network(job);
-    let mut interfaces = vec![NETWORK_INTERFACE.to_owned()];
+    let interface = match job.with {
+        With::Density => NETWORK_INTERFACE_OF_MANY,
+        _ => NETWORK_INTERFACE,
+    };
+    let mut interfaces = vec![interface.to_owned()];
     interfaces.retain(|_| has_network);
     if job.with == With::Devices {
         let disk = |at| format!("\"phy:/dev/ram0,xvd{},r\"", letters(at));
@@ -109,6 +113,9 @@ fn letters(index: usize) -> String {
 
 /// A network interface in the guest's configuration, on the bridge that leads out.
 const NETWORK_INTERFACE: &str = "\"mac=00:16:3e:00:00:01,bridge=xenbr0,script=vif\"";
+
+/// One of which there are many: the toolstack chooses each one's address.
+const NETWORK_INTERFACE_OF_MANY: &str = "\"bridge=xenbr0,script=vif\"";
 
 /// The configuration of a Linux guest on the same bridge.
 fn neighbour(job: &Job) -> String {
@@ -251,15 +258,18 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         parts
     };
     let folder = run_folder()?;
-    let mut own = configuration(job, "guest", &job.command_line).into_bytes();
+    let name = match job.with {
+        With::Density => "guest@NUMBER@",
+        _ => "guest",
+    };
+    let mut own = configuration(job, name, &job.command_line).into_bytes();
     for line in &job.xl {
         own.extend_from_slice(line);
         own.push(b'\n');
     }
     let peer = configuration(job, "peer", PEER_COMMAND_LINE);
     let script = match job.debug {
-        Debug::Off if job.with == With::Scene => scene::SCRIPT.to_owned(),
-        Debug::Off => JOB_SCRIPT.to_owned(),
+        Debug::Off => scene::script(job.with).unwrap_or(JOB_SCRIPT).to_owned(),
         Debug::Gdb => JOB_SCRIPT.replace("(sleep", "read -r _\n(sleep"),
     };
     let mut files: Vec<(&str, Vec<u8>)> = vec![
@@ -294,7 +304,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
             files.push(("neighbour", fs::read(parts.linux())?));
             files.push(("ramdisk", linux::ramdisk(&parts.tree, "")?));
         }
-        With::Scene => files.extend(scene::files(job)?),
+        With::Scene | With::Density => files.extend(scene::files(job)?),
         With::Visitor => files.push(("visit6", VISITED.into())),
         With::Peer => files.push(("peer.cfg", peer.into_bytes())),
         With::Linux => {

@@ -7,8 +7,11 @@
 //!   is done when it says that it is time.
 //! - `linux-load scene DOMAIN TERMINAL WHAT...`: sets a guest going, and looks at it from
 //!   its first instruction (see `scene`).
+//! - `linux-load density LIST`: asks many web servers: the file has each one's domain and
+//!   number.
 
 mod blocks;
+mod density;
 mod domctl;
 mod http;
 mod scene;
@@ -29,10 +32,13 @@ fn main() -> Result<()> {
     match words.as_slice() {
         ["serve"] => serve::run(),
         ["watch", domain, log] => watch::run(domain.parse()?, log.as_ref()),
+        ["density", list] => density::run(list.as_ref()),
         ["scene", domain, terminal, what @ ..] => {
             scene::run(domain.parse()?, terminal.as_ref(), what)
         }
-        [] => bail!("usage: linux-load bench=PHASES | serve | watch DOMAIN LOG | scene ..."),
+        [] => bail!(
+            "usage: linux-load bench=PHASES | serve | watch DOMAIN LOG | scene ... | density ..."
+        ),
         words => bench(&words.join(" ")),
     }
 }

@@ -27,7 +27,7 @@ const SERVERS: [(&str, IpAddr); 2] = [
     ("v4", IpAddr::V4(Ipv4Addr::new(10, 0, 3, 2))),
     ("v6", IpAddr::V6(Ipv6Addr::new(0xfd00, 3, 0, 0, 0, 0, 0, 2))),
 ];
-const FOLDER: &str = "/job/files";
+pub(crate) const FOLDER: &str = "/job/files";
 const FILES: [&str; 2] = ["1k", "100k"];
 const CLIENTS: [usize; 2] = [1, 32];
 /// How long each load is measured.

@@ -3,6 +3,7 @@
 
 mod boot;
 mod chart;
+mod density;
 mod doc;
 mod figures;
 mod idle;
@@ -57,6 +58,8 @@ pub(crate) enum Device {
     Web,
     /// Guests that have nothing to do
     Idle,
+    /// Web servers, as many as 2 GiB have room for
+    Density,
 }
 
 impl Device {
@@ -67,6 +70,7 @@ impl Device {
             Self::Boot => "boot",
             Self::Web => "web",
             Self::Idle => "idle",
+            Self::Density => "density",
         }
     }
 
@@ -78,7 +82,7 @@ impl Device {
                  read-1024k-1,read-1024k-4,write-128k-8"
             }
             Self::Net => "udp-echo,tcp-echo,tcp-out,tcp-in",
-            Self::Boot | Self::Web | Self::Idle => "",
+            Self::Boot | Self::Web | Self::Idle | Self::Density => "",
         }
     }
 }
@@ -103,6 +107,7 @@ pub(crate) fn run_all(options: &Options) -> Result<()> {
             Device::Boot => (boot::run(options)?, None),
             Device::Web => (web::run(options)?, None),
             Device::Idle => (idle::run(options)?, None),
+            Device::Density => (density::run(options)?, None),
         };
         say!("{text}");
         if options.write {

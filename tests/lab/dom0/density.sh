@@ -1,0 +1,43 @@
+# Starts one guest after the other, until there is no memory for another, and asks them all.
+# One that is refused on a busy machine, for a script took too long, is left out.
+# /job/guest.cfg is each one's: @NUMBER@ and @ADDRESS@ are its own.
+mapper=$(awk '$2 == "device-mapper" { print $1 }' /proc/devices)
+while read -r index first sectors; do
+    dmsetup create --noudevsync -r -j "$mapper" -m "$((16 + index))" "lent$index" \
+        --table "0 $sectors linear /dev/vda $first"
+done </job/lent
+read -r filler_mib most </job/density
+ip address add 10.9.255.1/16 dev xenbr0
+chmod +x /job/bench
+echo "$mark begin"
+# What the machine has more than the host that is meant.
+cat >/job/filler.cfg <<END
+name="filler"
+type="pvh"
+kernel="/job/image"
+memory=$filler_mib
+END
+xl create -q -p -e /job/filler.cfg
+memory() {
+    xl info | sed -n 's/^free_memory *: *//p'
+}
+needed=$(sed -n 's/^memory=//p' /job/guest.cfg)
+count=0
+refused=0
+: >/job/guests
+while [ $count -lt "$most" ] && [ $refused -lt 10 ] && [ "$(memory)" -gt "$needed" ]; do
+    address=10.9.$((count / 200)).$((count % 200 + 1))
+    sed "s/@NUMBER@/$count/; s/@ADDRESS@/$address/" /job/guest.cfg >/job/one.cfg
+    # Without a process that waits for its end.
+    if xl create -q -e /job/one.cfg >/job/create.log 2>&1; then
+        echo "$(xl domid guest$count) $count" >>/job/guests
+    else
+        refused=$((refused + 1))
+        echo "dom0: guest $count is refused: $(tail -n 1 /job/create.log)"
+    fi
+    count=$((count + 1))
+done
+echo "dom0: $(wc -l </job/guests) guests, $(memory) MiB are left"
+/job/bench density /job/guests 2>&1
+echo "$mark log"
+echo "$mark end reason code 0"
