@@ -640,6 +640,22 @@ fn closed_is_not_said_before_the_store_says_so() {
 }
 
 #[test]
+fn what_the_store_refuses_for_good_keeps_nobody_from_closing() {
+    with_bus(async |xen, bus| {
+        attach(xen);
+        let disk = disk(bus);
+        disk.ready().await.unwrap();
+        serve(bus, &disk, SECOND).await;
+        xen.store_refuse(u64::MAX, StoreError::EACCES);
+        let begun_ns = bus.now_ns();
+        assert_eq!(bus.timeout(60 * SECOND, disk.close()).await, Ok(()));
+        assert_eq!(disk.status(), Status::Closed);
+        assert!(bus.now_ns() - begun_ns < 1_000_000_000);
+        assert_eq!(state(xen).as_deref(), Some("4"));
+    });
+}
+
+#[test]
 fn whoever_sees_closed_finds_it_in_the_store() {
     with_bus(async |xen, bus| {
         attach(xen);
