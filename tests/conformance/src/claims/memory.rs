@@ -12,9 +12,12 @@ use hypercall_abi::{
 };
 use pv_guest::{Current, Guest, GuestType};
 
-use crate::claim::{
-    Group, Stop, Verdict, claims, ensure, everywhere, on_processor, on_pvh, on_xen, refused, same,
-    skip,
+use crate::{
+    claim::{
+        Group, Stop, Verdict, claims, ensure, everywhere, on_processor, on_pvh, on_xen, refused,
+        same, skip,
+    },
+    probe::{self, Then},
 };
 
 pub(super) const GROUP: Group = Group {
@@ -31,6 +34,7 @@ pub(super) const GROUP: Group = Group {
         everywhere(frames_that_are_none_are_not_seen): "platform.rs: Pages::page_of",
         on_processor(code_is_seen_where_it_runs): "platform.rs: Pages::page_of",
         on_processor(no_page_is_put_below_a_stack): "platform.rs: Pages::page_of",
+        on_processor(memory_that_is_given_out_is_not_run): "docs/DESIGN.md: The image",
         on_xen(a_frame_of_the_grant_table_stays_where_it_is): "platform.rs: Pages::grant_frame",
         on_xen(a_window_changes_nothing_beside_it): "platform.rs: Pages::reserve_window",
     },
@@ -294,6 +298,43 @@ fn code_is_seen_where_it_runs(guest: &Guest) -> Verdict {
     let code = page_at((code_is_seen_where_it_runs as fn(&Guest) -> Verdict as *const ()).addr())?;
     let gfn = platform.gfn_of(code).ok_or("it has no frame")?;
     same(platform.page_of(gfn), Some(code))
+}
+
+/// A page of each table, as far as some megabytes go: the loader has mapped the first, and
+/// the kernel the others.
+fn memory_that_is_given_out_is_not_run(guest: &Guest) -> Verdict {
+    const PAGES: usize = 1536;
+    const TABLE_REACH: usize = 512 * PAGE_SIZE;
+    const PAGE_FAULT: u32 = 14;
+    /// `ret`
+    const RETURN: u8 = 0xc3;
+    #[unsafe(naked)]
+    unsafe extern "C" fn jump(_: u64) -> u64 {
+        core::arch::naked_asm!("jmp rdi")
+    }
+    let platform = guest.platform();
+    let (mut pages, mut tables, mut ran) = (Vec::new(), Vec::new(), 0);
+    while pages.len() < PAGES
+        && let Some(page) = platform.alloc(1)
+    {
+        pages.push(page);
+        let address = page.as_ptr().expose_provenance();
+        if tables.contains(&(address / TABLE_REACH)) {
+            continue;
+        }
+        tables.push(address / TABLE_REACH);
+        // SAFETY: a fresh page of ours.
+        unsafe { page.write_volatile(RETURN) };
+        // SAFETY: the stack is as it was, whether it runs or not.
+        let caught = unsafe { probe::run(jump, address as u64, Then::Return) }.0;
+        ran += usize::from(caught.is_none_or(|caught| caught.frame.vector != PAGE_FAULT));
+    }
+    for page in pages {
+        // SAFETY: as it was allocated.
+        unsafe { platform.free(page, 1) };
+    }
+    ensure(tables.len() > 1, "all pages are of one table")?;
+    same(ran, 0)
 }
 
 #[cfg(target_os = "none")]
