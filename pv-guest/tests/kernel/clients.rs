@@ -38,6 +38,9 @@ pub(crate) fn local(bytes: Vec<u8>) -> Frame {
 struct Wire<'a> {
     tap: &'a Tap,
     came: VecDeque<Vec<u8>>,
+    /// How many frames are taken at a look, and may still be at this one.
+    pace: usize,
+    left: usize,
 }
 
 struct Came(Vec<u8>);
@@ -73,6 +76,7 @@ impl phy::Device for Wire<'_> {
         while let Some(frame) = self.tap.receive() {
             self.came.extend(frame.on_wire());
         }
+        self.left = self.left.checked_sub(1)?;
         Some((Came(self.came.pop_front()?), Goes(self.tap)))
     }
 
@@ -110,6 +114,8 @@ impl<'a> Clients<'a> {
         let mut wire = Wire {
             tap,
             came: VecDeque::new(),
+            pace: usize::MAX,
+            left: usize::MAX,
         };
         let address = HardwareAddress::Ethernet(EthernetAddress(OTHER));
         let config = iface::Config::new(address);
@@ -131,6 +137,11 @@ impl<'a> Clients<'a> {
         )
     }
 
+    /// They take one frame at a time, and acknowledge each.
+    pub(crate) fn dawdle(&self) {
+        self.0.borrow_mut().wire.pace = 1;
+    }
+
     /// They have vanished: nothing is heard of them any more.
     pub(crate) fn vanish(&self) {
         self.1.set(true);
@@ -141,6 +152,7 @@ impl<'a> Clients<'a> {
             return;
         }
         let inner = &mut *self.0.borrow_mut();
+        inner.wire.left = inner.wire.pace;
         inner
             .interface
             .poll(instant(now_ns), &mut inner.wire, &mut inner.sockets);
