@@ -101,10 +101,11 @@ macro_rules! __notes {
     () => {
         #[cfg(target_os = "none")]
         ::core::arch::global_asm!(
-            // Defined by `pv-guest.ld`, which discards this. Without that script much else
-            // is undefined, and nothing of it says why.
-            ".section .linked_by, \"aR\", @progbits",
-            ".quad __link_the_kernel_with_pv_guest_ld_as_the_README_of_pv_guest_says",
+            // A file that the linker finds where `pv-guest.ld` says. Without that script this
+            // is its first error and its only one: it looks for files before it looks at
+            // symbols. (Without the script they are undefined, and none says why.)
+            ".section .deplibs, \"MS\", @llvm_dependent_libraries, 1",
+            ".asciz \"link-the-kernel-with-pv-guest.ld-as-the-README-of-pv-guest-says\"",
             ".macro PV_GUEST_NOTE type, desc:vararg",
             ".balign 4",
             ".long 4, 7f - 6f, \\type",

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -35,6 +36,7 @@ pub(crate) fn check() -> Result<()> {
         .status()
         .context("cannot run cargo")?;
     ensure!(built.success(), "hello does not build with RUSTFLAGS set");
+    check_unlinked(parent.path())?;
     let image = parent.path().join("hello");
     let release = target.join(guest::KERNEL_TARGET).join("release");
     fs::copy(release.join("hello"), &image)?;
@@ -55,6 +57,42 @@ pub(crate) fn check() -> Result<()> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+    Ok(())
+}
+
+/// Builds a kernel of a user's whose build script says nothing of the linker script: the
+/// linker says so, and nothing else.
+fn check_unlinked(parent: &Path) -> Result<()> {
+    const ERROR: &str = "rust-lld: error: ";
+    let (root, package) = (guest::root(), parent.join("mine"));
+    fs::create_dir_all(package.join("src"))?;
+    fs::copy(
+        root.join("examples/hello/src/main.rs"),
+        package.join("src/main.rs"),
+    )?;
+    fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock"))?;
+    let manifest = format!(
+        "[package]\nname = \"mine\"\nedition = \"2024\"\n\n[workspace]\n\n\
+         [profile.dev]\npanic = \"abort\"\n\n[dependencies]\npv-guest.path = {:?}\n",
+        root.join("pv-guest")
+    );
+    fs::write(package.join("Cargo.toml"), manifest)?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(&package)
+        .args(["build", "--quiet", "--target", guest::KERNEL_TARGET])
+        .arg("--target-dir")
+        .arg(guest::target_dir().join("flags"))
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("RUSTFLAGS", "-D warnings")
+        .output()
+        .context("cannot run cargo")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let errors: Vec<&str> = said.split(ERROR).skip(1).collect();
+    ensure!(
+        errors.len() == 1 && said.contains("link-the-kernel-with-pv-guest.ld-as-the-README"),
+        "a kernel without the linker script is told otherwise:\n{said}"
+    );
     Ok(())
 }
 
