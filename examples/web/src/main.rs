@@ -32,6 +32,8 @@ use status::Status;
 
 const PORT: u16 = 80;
 const HTTP_BYTES: usize = 2048;
+/// What a client takes beside the stack's buffers: a request's head, and a future.
+const CLIENT_BYTES: usize = 8 << 10;
 /// A client among many may have to wait for its turn, and for packets that were lost
 /// and are sent again: a second, which is usual, is not enough.
 const TIMEOUTS: Timeouts = Timeouts {
@@ -59,8 +61,11 @@ async fn run(guest: &Guest) -> Result<(), Box<dyn core::error::Error>> {
         .first()
         .ok_or("there is no network: give this guest one with --net")?;
     let nic = Nic::new(bus, id.as_str(), network::device(guest.command_line())?);
+    let most = net::Config::default();
     let wanted = net::Config {
-        memory_bytes: (memory_bytes() / 2).min(net::Config::default().memory_bytes),
+        memory_bytes: (memory_bytes() / 2).min(most.memory_bytes),
+        // An eighth of it: all clients may come at once.
+        connections: (memory_bytes() / 8 / CLIENT_BYTES).min(most.connections),
         ..network::config(guest.command_line())?
     };
     let stack = Stack::new(&nic, wanted).await?;
@@ -68,7 +73,7 @@ async fn run(guest: &Guest) -> Result<(), Box<dyn core::error::Error>> {
     let status = Rc::new(Status::new(bus, nic.clone()));
     let router = Router::from_service(Site::new(files, Rc::clone(&status)));
     let number = |name| network::word(guest.command_line(), name)?.parse().ok();
-    let most = number("requests").unwrap_or(u64::MAX);
+    let requests = number("requests").unwrap_or(u64::MAX);
     let quiet = number("quiet").map(Duration::from_secs);
     let config = Config::new(TIMEOUTS).keep_connection_alive();
     let listener = stack.listen(PORT)?;
@@ -79,12 +84,12 @@ async fn run(guest: &Guest) -> Result<(), Box<dyn core::error::Error>> {
     });
     let end = async {
         network::announce(&stack, PORT).await?;
-        answered(&status, most, quiet).await;
+        answered(&status, requests, quiet).await;
         let _late = time::timeout(LAST, stack.settled()).await;
         Ok::<(), net::Error>(())
     };
     select(stack.run(), select(end, clients)).await;
-    let requests = most.min(status.requests());
+    let requests = requests.min(status.requests());
     println!(
         "web: {requests} requests were answered, {}",
         status.queues()
@@ -108,15 +113,17 @@ async fn answered(status: &Status, most: u64, quiet: Option<Duration>) {
     let Some(quiet) = quiet else {
         return status.reached(most).await;
     };
+    let quiet_ns = u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX);
     status.reached(1).await;
     let silence = async {
         loop {
-            let until_ns = status.last_ns() + quiet.as_nanos() as u64;
+            let until_ns = status.last_ns().saturating_add(quiet_ns);
             if time::now_ns() >= until_ns && status.busy() == 0 {
                 break;
             }
             // Somebody who is answered now is looked for again after as long.
-            time::sleep_until(until_ns.max(time::now_ns() + quiet.as_nanos() as u64 / 4)).await;
+            let later_ns = time::now_ns().saturating_add(quiet_ns / 4);
+            time::sleep_until(until_ns.max(later_ns)).await;
         }
     };
     select(status.reached(most), silence).await;

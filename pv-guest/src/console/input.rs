@@ -92,7 +92,8 @@ pub async fn read(buffer: &mut [u8]) -> Result<usize, Error> {
     .await
 }
 
-/// Reads a line, without its end, into `buffer`; what does not fit is dropped. Waits
+/// Reads a line, without its end, into `buffer`; what does not fit is dropped, a character
+/// as a whole, and a byte that is no text is a question mark. Waits
 /// until `deadline_ns` (of [`Clock`]), and nothing else goes on meanwhile but upcalls.
 ///
 /// # Errors
@@ -117,7 +118,7 @@ pub fn read_line(buffer: &mut [u8], deadline_ns: u64) -> Result<&str, Error> {
             b'\r' | b'\n' => break,
             // Control-D on an empty line ends the input.
             4 if len == 0 => return Err(Error::EndOfInput),
-            8 | 127 => len = usize::saturating_sub(len, 1),
+            8 | 127 => len = before_last(buffer.get(..len).unwrap_or(&[])),
             byte => {
                 if let Some(slot) = buffer.get_mut(len) {
                     *slot = byte;
@@ -126,8 +127,53 @@ pub fn read_line(buffer: &mut [u8], deadline_ns: u64) -> Result<&str, Error> {
             }
         }
     }
-    let line = buffer.get(..len).unwrap_or(&[]);
-    Ok(core::str::from_utf8(line).unwrap_or(""))
+    Ok(text(buffer.get_mut(..len).unwrap_or(&mut [])))
+}
+
+/// Where the last character begins.
+fn before_last(line: &[u8]) -> usize {
+    let is_start = |byte: &u8| byte & 0xc0 != 0x80;
+    line.iter().rposition(is_start).unwrap_or(0)
+}
+
+/// Bytes as text: a character that is cut at the end is left out.
+fn text(line: &mut [u8]) -> &str {
+    let mut len = line.len();
+    while let Err(error) = core::str::from_utf8(line.get(..len).unwrap_or(&[])) {
+        let bad = error.valid_up_to();
+        match error.error_len() {
+            None => len = bad,
+            Some(_) => {
+                if let Some(byte) = line.get_mut(bad) {
+                    *byte = b'?';
+                }
+            }
+        }
+    }
+    core::str::from_utf8(line.get(..len).unwrap_or(&[])).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_that_is_no_text_costs_no_line() {
+        for (line, expected) in [
+            (&b"name"[..], "name"),
+            (b"", ""),
+            ("name\u{e9}".as_bytes(), "name\u{e9}"),
+            // Cut within a character.
+            (b"nam\xc3", "nam"),
+            (b"a\xffb\xe2\x82", "a?b"),
+            (b"\x80\x80", "??"),
+        ] {
+            assert_eq!(text(&mut line.to_vec()), expected);
+        }
+        assert_eq!(before_last("ab\u{20ac}".as_bytes()), 2);
+        assert_eq!(before_last(b"a"), 0);
+        assert_eq!(before_last(b""), 0);
+    }
 }
 
 /// Waits for input, with nothing else going on but upcalls, and takes what is there.

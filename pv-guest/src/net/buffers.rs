@@ -49,8 +49,9 @@ impl Budget {
         let left = self.most_connections.checked_sub(self.connections)?;
         let free_bytes = self.memory_bytes.checked_sub(self.used_bytes)?;
         // What all that may still come need at least is theirs.
-        let extra_bytes = free_bytes.checked_sub(left * LEAST)?;
-        let share = LEAST + (extra_bytes * GENEROSITY / left.max(1)).min(extra_bytes);
+        let extra_bytes = free_bytes.checked_sub(left.saturating_mul(LEAST))?;
+        let share = extra_bytes.saturating_mul(GENEROSITY) / left.max(1);
+        let share = LEAST.saturating_add(share.min(extra_bytes));
         let rx = (share / 8).clamp(LEAST_RX, self.most.rx);
         let tx = (share - rx).clamp(LEAST_TX, self.most.tx);
         (left > 0).then_some(Sizes { rx, tx })

@@ -39,6 +39,10 @@ impl Waiting {
         }
     }
 
+    pub(super) fn is_for(&self, waker: &Waker) -> bool {
+        self.0.as_ref().is_some_and(|known| known.will_wake(waker))
+    }
+
     pub(super) const fn is_some(&self) -> bool {
         self.0.is_some()
     }

@@ -43,6 +43,19 @@ const STUCK_NS: u64 = 1_000_000;
 const ROUNDS: u32 = 8;
 const FIRST_EPHEMERAL: u16 = 49_152;
 
+/// After so many whole turns in a row in which only this side sent, and for nobody new, a
+/// connection sends for no reason.
+const IDLE_TURNS: u32 = 3;
+
+/// For whom there is to be room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RoomFor {
+    /// A client, of whom nothing is known: such ones are bounded.
+    Client,
+    /// This side.
+    Us,
+}
+
 /// What becomes of one who asks for a connection.
 enum Asked {
     /// It is none of this stack's concern, or it has the connection already.
@@ -70,6 +83,8 @@ pub(super) struct Engine<'g, P: Platform> {
     next_port: u16,
     /// Something was done that may have to leave.
     is_touched: bool,
+    /// Whole turns of sending in a row, since something came or was done.
+    idle_turns: u32,
     /// When TCP has something to do, or a connection's time is over.
     tcp_ns: Option<u64>,
     ends_ns: Option<u64>,
@@ -89,8 +104,10 @@ fn nanoseconds(at: Instant) -> u64 {
         .saturating_mul(1000)
 }
 
+/// Never is a time that can be added to any other.
 fn smol(time: core::time::Duration) -> Duration {
-    Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
+    const NEVER_US: u64 = i64::MAX as u64 / 4;
+    Duration::from_micros(u64::try_from(time.as_micros()).map_or(NEVER_US, |us| us.min(NEVER_US)))
 }
 
 impl<'g, P: Platform> Engine<'g, P> {
@@ -119,6 +136,7 @@ impl<'g, P: Platform> Engine<'g, P> {
             heard_ns: now_ns,
             next_port: FIRST_EPHEMERAL | (seed >> 7) as u16,
             is_touched: true,
+            idle_turns: 0,
             tcp_ns: None,
             ends_ns: None,
             news: Vec::new(),
@@ -184,6 +202,9 @@ impl<'g, P: Platform> Engine<'g, P> {
         for _ in 0..ROUNDS {
             let now_ns = self.bus.now_ns();
             self.receive(now_ns);
+            if self.is_touched {
+                self.idle_turns = 0;
+            }
             if self.is_touched || self.next_ns().is_some_and(|at_ns| at_ns <= now_ns) {
                 self.is_touched = false;
                 self.configure();
@@ -265,7 +286,7 @@ impl<'g, P: Platform> Engine<'g, P> {
             // He begins anew: what was before is over for him.
             self.remove(id);
         }
-        if !self.make_room() {
+        if !self.make_room(RoomFor::Client) {
             return Asked::Full;
         }
         let Some((id, socket)) = self.open(Phase::Opening { since_ns: now_ns }) else {
@@ -305,9 +326,9 @@ impl<'g, P: Platform> Engine<'g, P> {
 
     /// Whether there is room for one more: those go first who are over but for the last
     /// wait, then the one who has been asked for an answer for longest.
-    fn make_room(&mut self) -> bool {
+    fn make_room(&mut self, whom: RoomFor) -> bool {
         loop {
-            let is_bounded = self.half_open < self.config.half_open;
+            let is_bounded = whom == RoomFor::Us || self.half_open < self.config.half_open;
             if is_bounded && self.budget.has_room() {
                 return true;
             }
@@ -369,7 +390,25 @@ impl<'g, P: Platform> Engine<'g, P> {
             };
             return;
         }
+        self.idle_turns += 1;
         self.tcp_ns = Some(now_ns);
+        if self.idle_turns >= IDLE_TURNS {
+            self.end_storms(now_ns);
+            self.tcp_ns = Some(now_ns.saturating_add(STUCK_NS));
+        }
+    }
+
+    /// A peer that acknowledges the end of what it has no window for leaves smoltcp 0.14
+    /// with a probe of that window which is always due. There is nothing left to tell it.
+    fn end_storms(&mut self, now_ns: u64) {
+        for id in (0..self.table.len()).map(Id) {
+            let is_told_all = self.socket(id).is_some_and(|socket| {
+                socket.state() == tcp::State::FinWait2 && socket.send_queue() == 0
+            });
+            if is_told_all {
+                self.abort(id, now_ns);
+            }
+        }
     }
 
     /// Looks at all connections: who can go on is woken, and what is over goes.
@@ -490,7 +529,7 @@ impl<'g, P: Platform> Engine<'g, P> {
     /// Begins a connection to somebody else.
     pub(super) fn connect(&mut self, remote: SocketAddr) -> Result<Id, Error> {
         let patience = self.config.patience;
-        if !self.make_room() {
+        if !self.make_room(RoomFor::Us) {
             return Err(Error::NoRoom);
         }
         let port = self.free_port().ok_or(Error::NoRoom)?;

@@ -63,6 +63,7 @@ impl<'g, P: Platform> Listener<'g, P> {
 impl<P: Platform> Drop for Listener<'_, P> {
     fn drop(&mut self) {
         self.stack.with(|engine| engine.unlisten(self.port));
-        self.stack.touch();
+        // Always: those who are turned away have left something to send, unseen.
+        self.stack.0.wake_runner();
     }
 }

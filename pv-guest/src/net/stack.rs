@@ -33,7 +33,7 @@ pub(super) struct Shared<'g, P: Platform> {
 }
 
 impl<P: Platform> Shared<'_, P> {
-    fn wake_runner(&self) {
+    pub(super) fn wake_runner(&self) {
         if let Some(runner) = &*self.runner.borrow() {
             runner.wake_by_ref();
         }
@@ -176,9 +176,12 @@ impl<'g, P: Platform> Stack<'g, P> {
         self.with(|engine| match engine.ended {
             Some(error) => Poll::Ready(Err(error.into())),
             None => {
-                let mut waiting = Waiting::default();
-                waiting.set(cx.waker());
-                engine.news.push(waiting);
+                // Once, however often somebody asks.
+                if !engine.news.iter().any(|known| known.is_for(cx.waker())) {
+                    let mut waiting = Waiting::default();
+                    waiting.set(cx.waker());
+                    engine.news.push(waiting);
+                }
                 Poll::Pending
             }
         })

@@ -341,6 +341,9 @@ impl<P: Platform> WriteHalf<'_, '_, P> {
     ///
     /// # Errors
     /// Those of [`Stream::write`].
+    ///
+    /// # Panics
+    /// If `fill` uses the stack or one of its streams.
     pub async fn write_with<T>(
         &mut self,
         fill: impl FnOnce(&mut [u8]) -> (usize, T),

@@ -55,7 +55,11 @@ const RUNS: &[Run] = &[
     ),
     Run {
         flags: STRONG,
-        ..run(When::Always, "grant-tables", &["--lib"])
+        ..run(
+            When::Always,
+            "grant-tables",
+            &["--test", "mock", "--", "copies_go", "two_grants"],
+        )
     },
     run(
         When::Always,
@@ -70,7 +74,11 @@ const RUNS: &[Run] = &[
     ),
     Run {
         flags: STRONG,
-        ..run(When::Nightly, "grant-tables", &["--test", "mock"])
+        ..run(
+            When::Nightly,
+            "grant-tables",
+            &["--test", "mock", "--test", "single"],
+        )
     },
     run(When::Nightly, "event-channels", &["--tests"]),
     run(

@@ -35,6 +35,20 @@ const STEPS: &[Step] = &[
         variables: ALL_SEEDS,
     },
     Step {
+        name: "10,000 seeds of clients",
+        arguments: &[
+            "test",
+            "--release",
+            "--package",
+            "pv-guest",
+            "--features",
+            "net",
+            "--test",
+            "net_clients",
+        ],
+        variables: ALL_SEEDS,
+    },
+    Step {
         name: "10,000 seeds of three guests",
         arguments: &[
             "test",
