@@ -153,29 +153,6 @@ fn text(line: &mut [u8]) -> &str {
     core::str::from_utf8(line.get(..len).unwrap_or(&[])).unwrap_or("")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_byte_that_is_no_text_costs_no_line() {
-        for (line, expected) in [
-            (&b"name"[..], "name"),
-            (b"", ""),
-            ("name\u{e9}".as_bytes(), "name\u{e9}"),
-            // Cut within a character.
-            (b"nam\xc3", "nam"),
-            (b"a\xffb\xe2\x82", "a?b"),
-            (b"\x80\x80", "??"),
-        ] {
-            assert_eq!(text(&mut line.to_vec()), expected);
-        }
-        assert_eq!(before_last("ab\u{20ac}".as_bytes()), 2);
-        assert_eq!(before_last(b"a"), 0);
-        assert_eq!(before_last(b""), 0);
-    }
-}
-
 /// Waits for input, with nothing else going on but upcalls, and takes what is there.
 #[cfg(feature = "embedded-io")]
 pub(super) fn read_blocking(buffer: &mut [u8]) -> Result<usize, Error> {
@@ -227,5 +204,28 @@ fn has_input() -> bool {
     match CONSOLE.try_lock().as_deref() {
         Some(Device::Ring(ring)) => ring.has_input(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_that_is_no_text_costs_no_line() {
+        for (line, expected) in [
+            (&b"name"[..], "name"),
+            (b"", ""),
+            ("name\u{e9}".as_bytes(), "name\u{e9}"),
+            // Cut within a character.
+            (b"nam\xc3", "nam"),
+            (b"a\xffb\xe2\x82", "a?b"),
+            (b"\x80\x80", "??"),
+        ] {
+            assert_eq!(text(&mut line.to_vec()), expected);
+        }
+        assert_eq!(before_last("ab\u{20ac}".as_bytes()), 2);
+        assert_eq!(before_last(b"a"), 0);
+        assert_eq!(before_last(b""), 0);
     }
 }
