@@ -6,6 +6,11 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
     time::Duration,
 };
 
@@ -13,6 +18,9 @@ use futures_util::future::{Either, select};
 use hypercall_abi::{
     DomId,
     io::xs_wire::{XsMessageType, XsdSockmsg},
+    peer::PeerPtr,
+    peer_field,
+    xen::{SharedInfo, VcpuInfo},
 };
 use mock_hypervisor::{
     Config, DiskConfig, DiskId, Domain, Mischief, NicConfig, Outcome, Time, Xen,
@@ -141,6 +149,67 @@ fn a_store_that_floods_has_those_who_look_for_devices_yield() {
         // 40 MiB, and no more than one in a poll.
         assert!(polls > 40, "{polls} polls");
     });
+}
+
+/// Each request of the guest's makes news, before it is answered: a key that changes.
+fn have_requests_make_news(xen: &Xen, domain: &Domain, path: &'static str) -> Arc<AtomicU64> {
+    let made = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&made);
+    let host = xen.clone();
+    // SAFETY: the domain's page, which lives as long as the domain; and so does what is
+    // called by it.
+    let shared: PeerPtr<'static, SharedInfo> = unsafe { PeerPtr::new(domain.shared_info()) };
+    let first = peer_field!(shared, SharedInfo, vcpu_info).get(0).unwrap();
+    domain.on_upcall(move |_| {
+        // This is no guest's upcall: its executor takes the events.
+        peer_field!(first, VcpuInfo, evtchn_upcall_pending).store(0);
+        if count.fetch_add(1, Ordering::Relaxed) < NEWS {
+            host.store_write(path, b"").unwrap();
+            peer_field!(first, VcpuInfo, evtchn_upcall_pending).store(0);
+        }
+    });
+    peer_field!(first, VcpuInfo, evtchn_upcall_mask).store(0);
+    made
+}
+
+const NEWS: u64 = 1_000;
+/// So much of it is looked at in one turn of a task.
+const MOST_NEWS_AT_ONCE: u64 = 20;
+
+#[test]
+fn news_without_end_has_those_who_look_at_it_yield() {
+    const OWN: &str = "/local/domain/1/device/vbd/51712/none";
+    for (finds, path) in [
+        (true, OWN),
+        (false, OWN),
+        (false, "/local/domain/0/backend/vbd/1/51712/none"),
+    ] {
+        with_devices(DiskConfig::default(), async |xen, _, bus| {
+            let mut found = bus.discover("vbd").await.unwrap();
+            found.next().await.unwrap();
+            let disk = Disk::new(bus, "51712", blkfront::Config::default());
+            disk.ready().await.unwrap();
+            let made = have_requests_make_news(xen, bus.ports().platform(), path);
+            let mut most = 0;
+            let mut next = pin!(found.next());
+            let mut serving = pin!(disk.serve());
+            let polled = poll_fn(|cx| {
+                let before = made.load(Ordering::Relaxed);
+                if finds {
+                    let _none = next.as_mut().poll(cx);
+                } else {
+                    let _going_on = serving.as_mut().poll(cx);
+                }
+                most = most.max(made.load(Ordering::Relaxed) - before);
+                Poll::<()>::Pending
+            });
+            xen.store_write(path, b"").unwrap();
+            let _late = bus.timeout(Duration::from_secs(1), polled).await;
+            println!("{finds} {path}: {most} {made:?}");
+            assert!(made.load(Ordering::Relaxed) >= NEWS, "{path}: {made:?}");
+            assert!(most < MOST_NEWS_AT_ONCE, "{most} in one poll, of {path}");
+        });
+    }
 }
 
 /// A backend rings ten times as often as is allowed, while a request waits.

@@ -1,12 +1,11 @@
 //! Devices that come and go.
 
 use alloc::{collections::BTreeSet, collections::VecDeque, format, string::String};
-use core::{future::poll_fn, task::Poll};
 
 use hypercall_abi::platform::Platform;
 use xenstore_client::{Error, Ring, Subscription};
 
-use super::Bus;
+use super::{Bus, pause::yield_now};
 
 /// A device came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,16 +52,6 @@ impl<'g, P: Platform> Bus<'g, P> {
             told: VecDeque::new(),
         })
     }
-}
-
-/// Lets other tasks go on.
-async fn yield_now() {
-    let mut turn = Poll::Pending;
-    poll_fn(|cx| {
-        cx.waker().wake_by_ref();
-        core::mem::replace(&mut turn, Poll::Ready(()))
-    })
-    .await;
 }
 
 impl<'g, P: Platform> Discovery<'g, P> {

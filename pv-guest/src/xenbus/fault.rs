@@ -30,6 +30,8 @@ pub enum Fault {
     Quarantine,
     /// Another driver of this guest's has the device.
     Taken,
+    /// The backend works for a frontend that was here before, and has to end that first.
+    Busy,
     /// The backend ended soon after it was connected, again and again.
     Ended,
     /// The backend has ended and is not to stay: the toolstack takes the device away.
@@ -104,6 +106,9 @@ impl core::fmt::Display for Fault {
             ),
             Self::Quarantine => f.write_str("earlier backends keep too many of its pages"),
             Self::Taken => f.write_str("another driver of this guest has the device"),
+            Self::Busy => {
+                f.write_str("the backend works for an earlier frontend, and has not ended that yet")
+            }
             Self::Ended => f.write_str("the backend ends as soon as it is connected"),
             Self::TakenAway => f.write_str(
                 "the toolstack takes it away (its backend has ended, and is not to stay)",

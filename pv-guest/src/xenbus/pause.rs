@@ -23,6 +23,16 @@ impl core::fmt::Display for TimedOut {
 
 impl core::error::Error for TimedOut {}
 
+/// Lets other tasks go on.
+pub(super) async fn yield_now() {
+    let mut turn = Poll::Pending;
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        core::mem::replace(&mut turn, Poll::Ready(()))
+    })
+    .await;
+}
+
 /// Somebody who waits for a time, and for other things perhaps: his place with the timer
 /// is given up when this is dropped.
 pub(crate) struct Alarm<'g> {

@@ -10,6 +10,7 @@ use super::{
     driver::Driver,
     handshake::{Online, Phase, Renewed, Seen, Step, Wish, has_begun_anew, has_ended, step},
     inbox::Inbox,
+    pause::yield_now,
     session::{News, Session, Told, directory_of},
 };
 
@@ -105,7 +106,8 @@ impl<P: Platform> Session<'_, '_, P> {
             self.store_backoff.reset();
         }
         match self.news().await {
-            News::Changed => {}
+            // There may be news without end.
+            News::Changed => yield_now().await,
             News::Drained => self.drained().await,
             News::Unwatched(error) => {
                 self.unwatch();
@@ -244,6 +246,7 @@ impl<P: Platform> Session<'_, '_, P> {
     async fn reset(&mut self) -> Result<(), Error> {
         // One that is always out of date is not reset without end.
         self.backend_backoff.fail_lightly(self.bus.now_ns());
+        self.tell_driver(Fault::Busy, self.backend_backoff.failures());
         self.phase = Phase::Leaving;
         self.say(XenbusState::CLOSING).await
     }

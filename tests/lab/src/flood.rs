@@ -8,7 +8,7 @@ use crate::{exit::Ended, job::Job, matrix::Column, run::run};
 
 /// Lines that a guest writes without a pause: many times what any buffer between it and
 /// the lab holds.
-const LINES: usize = 3_000;
+pub(crate) const LINES: usize = 3_000;
 
 /// Runs a guest that writes them, and compares.
 pub(crate) fn check(column: Column) -> Result<()> {
@@ -25,7 +25,7 @@ pub(crate) fn check(column: Column) -> Result<()> {
     compare(&report.console)
 }
 
-fn compare(console: &str) -> Result<()> {
+pub(crate) fn compare(console: &str) -> Result<()> {
     let mut expected = 0;
     for line in console.lines() {
         let Some(rest) = line.strip_prefix("line ") else {

@@ -18,6 +18,7 @@ use crate::{
     job::{Debug, Job, Report, Show},
     machine::{run_folder, spawn},
     run::{Watchdog, announce, collect, finish},
+    say::Patient,
     spoil,
 };
 
@@ -42,7 +43,7 @@ pub(crate) fn mock(job: &Job) -> Result<Report> {
     command
         .env("PV_GUEST_CMDLINE", &job.command_line)
         .env("PV_GUEST_TYPE", job.platform.guest_type())
-        .env("PV_GUEST_DISKS", disks(job)?.join(","))
+        .env("PV_GUEST_DISKS", disks(job)?.join("\n"))
         .env("PV_GUEST_MEMORY_MIB", job.memory_mib.to_string())
         .env("PV_GUEST_VCPUS", job.vcpus.to_string())
         .env("RUST_BACKTRACE", "0");
@@ -130,8 +131,8 @@ fn attend(job: &Job, command: &mut Command, names: &Names) -> Result<Report> {
     let mut console = String::new();
     let mut complaints = String::new();
     thread::scope(|scope| {
-        let errors = scope.spawn(|| collect(job, &Names::NONE, errors, std::io::stderr()));
-        console = collect(job, names, output, std::io::stdout());
+        let errors = scope.spawn(|| collect(job, &Names::NONE, errors, Patient(std::io::stderr())));
+        console = collect(job, names, output, Patient(std::io::stdout()));
         complaints = errors.join().unwrap_or_default();
     });
     Ok(Report {

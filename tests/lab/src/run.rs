@@ -22,7 +22,9 @@ use crate::{
     guest::{self, Build},
     job::{Chipset, Debug, Job, Platform, Report, Show, With},
     machine::{debugger, run_folder, spawn},
-    packages, process, spoil,
+    packages, process,
+    say::Patient,
+    spoil,
     visitor::Visitor,
     xen,
 };
@@ -50,7 +52,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
         match visit.map(ScopedJoinHandle::join) {
             None => {}
             Some(Ok(Ok(said))) => {
-                show(job, said.as_bytes(), std::io::stdout());
+                show(job, said.as_bytes(), Patient(std::io::stdout()));
                 report.console += &said;
             }
             Some(Ok(Err(error))) => report.complaint = Some(format!("{error:#}")),
@@ -266,7 +268,7 @@ fn qemu(job: &Job) -> Result<Report> {
         None
     };
     let output = child.stdout.take().context("no output")?;
-    let console = collect(job, &Names::of(&kernel), output, std::io::stdout());
+    let console = collect(job, &Names::of(&kernel), output, Patient(std::io::stdout()));
     Ok(Report {
         ended: finish(child, watchdog, Ended::from_qemu_status)?,
         console,

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
+    disk,
     exit::Ended,
     guest::{self, Build},
     job::{Job, Platform},
@@ -55,6 +56,30 @@ pub(crate) fn check() -> Result<()> {
             "on {}: {said}\n{}",
             platform.name(),
             String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    check_disks(parent.path())
+}
+
+/// Disks that lie there.
+fn check_disks(parent: &Path) -> Result<()> {
+    for platform in [Platform::User, Platform::Mock, Platform::XenPv] {
+        let sample = disk::sample_for("disk", platform.name(), 0)?;
+        let mut disk = sample.context("no sample")?;
+        let path = parent.join(format!("a disk, on {}", platform.name()));
+        fs::copy(&disk.path, &path)?;
+        disk.path = path;
+        let job = Job {
+            disks: vec![disk],
+            ..Job::new("disk", platform)
+        };
+        let report = run(&job)?;
+        ensure!(
+            report.ended == Ended::Shutdown(0),
+            "a disk on {}: the guest ended by {}\n{}",
+            platform.name(),
+            report.ended,
+            report.console
         );
     }
     Ok(())

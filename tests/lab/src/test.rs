@@ -114,7 +114,12 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         ("a guest that waits", user, waiting::check),
         (
             "folders and flags",
-            &[Platform::User, Platform::Qemu, Platform::XenPv],
+            &[
+                Platform::User,
+                Platform::Mock,
+                Platform::Qemu,
+                Platform::XenPv,
+            ],
             surroundings::check,
         ),
     ] {

@@ -23,6 +23,7 @@ use crate::{
     packages,
     relay::Relay,
     run::{Watchdog, announce, feed, invite, show},
+    say::Patient,
     scene, spoil,
 };
 
@@ -427,11 +428,15 @@ fn follow(
             if byte == b'\n' {
                 let text = String::from_utf8_lossy(&line);
                 if transcript.line(&text) == Whose::Guests {
-                    show(job, std::mem::take(&mut gap), std::io::stdout());
+                    show(job, std::mem::take(&mut gap), Patient(std::io::stdout()));
                     if line == b"\n" {
                         gap = b"\n";
                     } else {
-                        show(job, line.get(shown..).unwrap_or(&[]), std::io::stdout());
+                        show(
+                            job,
+                            line.get(shown..).unwrap_or(&[]),
+                            Patient(std::io::stdout()),
+                        );
                     }
                 }
                 line.clear();
@@ -441,8 +446,12 @@ fn follow(
         if transcript.stage == Stage::Guest {
             // A prompt has no end of line: show what can only be the guest's.
             if !transcript.could_be_ours(&line) {
-                show(job, std::mem::take(&mut gap), std::io::stdout());
-                show(job, line.get(shown..).unwrap_or(&[]), std::io::stdout());
+                show(job, std::mem::take(&mut gap), Patient(std::io::stdout()));
+                show(
+                    job,
+                    line.get(shown..).unwrap_or(&[]),
+                    Patient(std::io::stdout()),
+                );
                 shown = line.len();
             }
             if watchdog.is_none() {

@@ -86,10 +86,26 @@ pub(crate) struct State {
     pub(crate) calls: BTreeMap<u32, u64>,
     /// How often a vCPU has slept.
     pub(crate) sleeps: u64,
-    pub(crate) unknown: BTreeMap<(u32, usize), u64>,
+    pub(crate) unknown: BTreeMap<(u32, Option<usize>), u64>,
 }
 
+/// Numbers from this on are counted as this one: a call's page has room for fewer.
+pub(crate) const MOST_NR: u32 = 128;
+/// What a call's operation is at most: where the first argument is more, it is none.
+const MOST_OP: usize = 0xfff;
+
 impl State {
+    /// Counts a call of the guest's.
+    pub(crate) fn note_call(&mut self, nr: HypercallNr) {
+        *self.calls.entry(nr.0.min(MOST_NR)).or_default() += 1;
+    }
+
+    /// Counts one that there is not. However many the guest tries, few are told apart.
+    pub(crate) fn note_unknown(&mut self, nr: HypercallNr, op: usize) {
+        let op = Some(op).filter(|op| *op <= MOST_OP);
+        *self.unknown.entry((nr.0.min(MOST_NR), op)).or_default() += 1;
+    }
+
     /// Takes the console's output, gives it input, and says so.
     pub(crate) fn serve_console(&mut self) {
         if self.console.serve() {
@@ -286,6 +302,12 @@ impl Domain {
         self.xen.0.rouse(&mut state.world);
     }
 
+    /// How many bytes that it was given it has no room for yet.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    pub(crate) fn console_waiting(&self) -> usize {
+        self.lock().console.input.len()
+    }
+
     /// How the domain ended, if it did.
     pub fn shutdown(&self) -> Option<Shutdown> {
         self.lock().shutdown.clone()
@@ -352,9 +374,9 @@ impl Domain {
         self.lock().grants.maps.iter().flatten().count()
     }
 
-    /// The calls that were answered with `ENOSYS`: number and first argument,
-    /// and how often.
-    pub fn unknown_calls(&self) -> BTreeMap<(u32, usize), u64> {
+    /// The calls that were answered with `ENOSYS`: number (those from 128 on are as 128), and
+    /// first argument if that can be an operation; and how often.
+    pub fn unknown_calls(&self) -> BTreeMap<(u32, Option<usize>), u64> {
         self.lock().unknown.clone()
     }
 
@@ -427,6 +449,12 @@ impl Domain {
                 if let Some(at_end) = self.at_end.get() {
                     at_end();
                 }
+                // Of a guest that ended well, not all that it said was kept.
+                #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+                let status = match status {
+                    0 => i32::from(crate::terminal::has_lost()),
+                    status => status,
+                };
                 std::process::exit(status)
             }
         }

@@ -6,13 +6,13 @@
 //!
 //! `PV_GUEST_TYPE` (`pv` or `pvh`), `PV_GUEST_CMDLINE`, `PV_GUEST_MEMORY_MIB` and
 //! `PV_GUEST_VCPUS` say what the domain is given; `PV_GUEST_DISKS` are files for its
-//! disks, separated by commas, each with `:ro` behind it if it is read-only; `PV_GUEST_SPOIL` is
+//! disks, each on a line of its own, with `:ro` behind it if it is read-only; `PV_GUEST_SPOIL` is
 //! `magic`, `nothing`, `short`, `absurd`, `console` or `ring` to spoil what its start information
 //! says. The exit status is 0 for a power-off, else 64 and the reason of the shutdown
 //! (crash: 67), or 70 for a reason that has no name.
 
 use std::{
-    cell::UnsafeCell, env, io, io::Read, mem::MaybeUninit, ptr::NonNull, sync::OnceLock, thread,
+    cell::UnsafeCell, env, io, mem::MaybeUninit, ptr::NonNull, sync::OnceLock, thread,
     time::Duration,
 };
 
@@ -25,7 +25,10 @@ use hypercall_abi::{
     xen::{SharedInfo, StartInfo},
 };
 
-use crate::{Config, DiskConfig, Domain, DomainType, Medium, NicConfig, OnShutdown, Suspend, Time};
+use crate::{
+    Config, DiskConfig, Domain, DomainType, Medium, NicConfig, OnShutdown, Suspend, Time,
+    terminal::{self, Terminal},
+};
 
 /// An exception of the guest's code.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +112,7 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
         memory_mib: number("PV_GUEST_MEMORY_MIB", DEFAULT_MEMORY_MIB),
         vcpus: number("PV_GUEST_VCPUS", 1),
         command_line: env::var("PV_GUEST_CMDLINE").unwrap_or_default(),
-        console: Some(Box::new(io::stdout())),
+        console: Some(Box::new(Terminal(io::stdout()))),
         time: Time::Real,
         // More than one page of the queues' array has.
         max_event_channels: 2000,
@@ -135,7 +138,7 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
     }
     let _first: Result<(), &Domain> = DOMAIN.set(domain);
     let _first: Result<(), Handler> = HANDLER.set(handler);
-    thread::spawn(move || feed(domain));
+    thread::spawn(move || terminal::feed(domain));
     listen(domain);
     for vcpu in 1..domain.vcpus {
         thread::spawn(move || domain.run_vcpu(VcpuId(vcpu)));
@@ -176,7 +179,7 @@ pub(crate) fn listen(domain: &Domain) {
 /// Gives the domain the disks that it is to have.
 fn attach_disks(domain: &Domain) {
     let all = env::var("PV_GUEST_DISKS").unwrap_or_default();
-    let paths = all.split(',').filter(|path| !path.is_empty());
+    let paths = all.lines().filter(|path| !path.is_empty());
     for (index, path) in paths.enumerate() {
         let (path, info) = match path.strip_suffix(":ro") {
             Some(path) => (path, VdiskInfo::READONLY),
@@ -286,16 +289,6 @@ fn spoil(domain: &Domain, kind: &str) {
         // A PV guest has no map whose ranges could overlap.
         _ => {}
     }
-}
-
-/// Hands standard input to the console.
-pub(crate) fn feed(domain: &Domain) {
-    let mut buffer = [0; 512];
-    while let Ok(len @ 1..) = io::stdin().read(&mut buffer) {
-        domain.console_input(&buffer[..len]);
-    }
-    // The end of the input, as a terminal would say it.
-    domain.console_input(&[4]);
 }
 
 struct SignalStack(UnsafeCell<[u8; SIGNAL_STACK_BYTES]>);

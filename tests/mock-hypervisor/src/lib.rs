@@ -22,6 +22,8 @@ mod store;
 mod suspend;
 #[cfg_attr(not(feature = "user"), path = "no_tables.rs")]
 mod tables;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod terminal;
 #[cfg(all(feature = "user", target_os = "linux", target_arch = "x86_64"))]
 pub mod user;
 #[cfg(feature = "user-net")]

@@ -35,7 +35,7 @@ use std::{
     cell::UnsafeCell,
     fs::File,
     io,
-    io::{Read, Write},
+    io::Read,
     ops::Range,
     path::PathBuf,
     ptr::NonNull,
@@ -71,6 +71,7 @@ use crate::{
     memory::Memory,
     ports::{Binding, Ports},
     store::Ring,
+    terminal::{self, Terminal},
     vcpus::Entry,
 };
 
@@ -225,7 +226,7 @@ pub fn run(options: Options) -> Result<std::convert::Infallible, Error> {
     }
     signals::install()?;
     if !gdb::has_input() && !is_virtual {
-        thread::spawn(move || crate::hosted::feed(domain));
+        thread::spawn(move || terminal::feed(domain));
     }
     crate::hosted::listen(domain);
     if !is_virtual {
@@ -400,7 +401,7 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
     let parts = Parts {
         memory,
         ports,
-        console: Console::new(console, Some(Box::new(Terminal))),
+        console: Console::new(console, Some(Box::new(Terminal(io::stdout())))),
         console_port,
         store: Ring::new(store),
         store_port,
@@ -441,22 +442,6 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
         coverage,
         mapped: plan.mapped.clone(),
     })
-}
-
-/// The console's way out: all at once, as it comes.
-struct Terminal;
-
-impl Write for Terminal {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut out = io::stdout().lock();
-        out.write_all(bytes)?;
-        out.flush()?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
-    }
 }
 
 /// Reads a whole file.

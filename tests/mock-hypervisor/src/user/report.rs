@@ -1,6 +1,6 @@
 //! How a guest that cannot go on is told of, and a monitor that cannot.
 
-use std::{collections::BTreeMap, io::Write};
+use std::io::Write;
 
 use guest_names::Names;
 use hypercall_abi::{HypercallNr, sched::ShutdownReason};
@@ -8,9 +8,8 @@ use hypercall_abi::{HypercallNr, sched::ShutdownReason};
 use super::{
     coverage::Coverage, monitor::Monitor, registers::Registers, signals::MONITOR_START, vcpu::Cpu,
 };
+use crate::domain::MOST_NR;
 
-/// What a call's operation is at most.
-const MOST_OP: usize = 0xfff;
 /// The most frames of a backtrace.
 const MOST_FRAMES: usize = 32;
 
@@ -21,19 +20,17 @@ pub(super) fn tell(text: &str) {
 
 /// What is to be said when the guest has ended, however it did.
 pub(super) fn farewell(monitor: &Monitor) {
-    let mut unknown: BTreeMap<(u32, Option<usize>), u64> = BTreeMap::new();
-    for ((nr, op), count) in monitor.domain.unknown_calls() {
-        // Where the first argument is an address, it is no operation.
-        let op = Some(op).filter(|op| *op <= MOST_OP);
-        *unknown.entry((nr, op)).or_default() += count;
-    }
+    let unknown = monitor.domain.unknown_calls();
     if !unknown.is_empty() {
         let mut text = "xen: calls that there are not here (ENOSYS):\n".to_owned();
         for ((nr, op), count) in unknown {
             let times = if count == 1 { "time" } else { "times" };
             let op = op.map(|op| format!(", operation {op}"));
-            let nr = HypercallNr(nr);
-            text += &format!("  {nr:?}{}: {count} {times}\n", op.unwrap_or_default());
+            let nr = match nr {
+                MOST_NR => format!("hypercalls from {MOST_NR} on"),
+                nr => format!("{:?}", HypercallNr(nr)),
+            };
+            text += &format!("  {nr}{}: {count} {times}\n", op.unwrap_or_default());
         }
         tell(&text);
     }

@@ -317,7 +317,7 @@ impl Cpu {
         let mut guard = domain.lock();
         let next_ns = guard.world.next_ns();
         let state = &mut *guard;
-        *state.calls.entry(nr.0).or_default() += 1;
+        state.note_call(nr);
         let stale = (state.memory.tables.as_ref()).is_none_or(crate::tables::Tables::is_stale);
         let vcpu = state.vcpus.get(self.id.0 as usize);
         let Some((vcpu, info)) = vcpu.zip(state.ports.vcpu_info(self.id)) else {
