@@ -5,7 +5,7 @@ use alloc::{collections::BTreeSet, collections::VecDeque, format, string::String
 use hypercall_abi::platform::Platform;
 use xenstore_client::{Error, Ring, Subscription};
 
-use super::{Bus, pause::yield_now};
+use super::Bus;
 
 /// A device came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +72,8 @@ impl<'g, P: Platform> Discovery<'g, P> {
             if self.look == Look::NotDue {
                 self.watch.changed().await?;
                 self.look = Look::Due;
-                // There may be news without end, of what is no device.
-                yield_now().await;
+                // There may be news without end, of what is no device: the store's client
+                // lets others go on when it has looked at enough of it.
             }
             let now: BTreeSet<String> = self.bus.devices(self.kind).await?.into_iter().collect();
             self.look = Look::NotDue;

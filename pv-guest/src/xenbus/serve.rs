@@ -106,7 +106,7 @@ impl<P: Platform> Session<'_, '_, P> {
             self.store_backoff.reset();
         }
         match self.news().await {
-            // There may be news without end.
+            // A time that has come is news, too, and may be again at once.
             News::Changed => yield_now().await,
             News::Drained => self.drained().await,
             News::Unwatched(error) => {

@@ -151,7 +151,8 @@ impl<'g, 'd, P: Platform> Session<'g, 'd, P> {
                     Poll::Pending => {}
                 }
             }
-            for due_ns in [self.held_until_ns, self.look_at_ns].into_iter().flatten() {
+            // While the store is asked for nothing, nothing else is due.
+            if let Some(due_ns) = self.held_until_ns.or(self.look_at_ns) {
                 changed |= self.bus.poll_sleep_until(cx, due_ns).is_ready();
             }
             if changed {
@@ -169,10 +170,6 @@ impl<'g, 'd, P: Platform> Session<'g, 'd, P> {
     pub(super) fn is_held(&mut self) -> bool {
         let now_ns = self.bus.now_ns();
         self.held_until_ns = self.held_until_ns.filter(|until_ns| now_ns < *until_ns);
-        if self.held_until_ns.is_some() {
-            // That is looked at afterwards.
-            self.look_at_ns = None;
-        }
         self.held_until_ns.is_some()
     }
 

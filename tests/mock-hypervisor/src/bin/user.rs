@@ -11,7 +11,7 @@ const MOST_VCPUS: i64 = 128;
 /// Runs the image of a PV guest of Xen's in this process, without Xen and without
 /// any rights. The exit status is 0 if the guest powers off, else 64 and the reason
 /// (65 reboot, 67 crash, 68 watchdog) or 70 for a reason without a name; 2 if it is not
-/// started, 1 if this host cannot go on with it.
+/// started, 1 if this host cannot go on with it, or could not keep all that it wrote.
 ///
 /// It is no prison: the guest can do whatever this user can. Run only images that
 /// you would run as programs.
