@@ -739,3 +739,80 @@ fn a_device_whose_keys_make_no_sense_says_which() {
         });
     }
 }
+
+/// A backend without what the frontend needs, which begins anew again and again.
+#[test]
+fn a_backend_that_will_not_do_is_not_asked_without_end() {
+    const OTHER: &str = "/local/domain/0/backend/qnic/1/0";
+    const NIC: &str = "/local/domain/1/device/vif/0";
+    with_bus(async |xen, bus| {
+        xen.attach_nic(GUEST, NicConfig::default());
+        let say = |key: &str, value: &str| {
+            let path = format!("{OTHER}/{key}");
+            xen.store_write(&path, value.as_bytes()).unwrap();
+            xen.store_share(&path, DomId(0), &[GUEST]).unwrap();
+        };
+        say("online", "1");
+        say("state", "2");
+        xen.store_write(&format!("{NIC}/backend"), OTHER.as_bytes())
+            .unwrap();
+        let nic = Nic::new(bus, "0", netfront::Config::default());
+        let (before, begun_ns) = (xen.store_changes(GUEST), bus.now_ns());
+        let mut why = None;
+        while bus.now_ns() - begun_ns < 120_000_000_000 {
+            for state in ["6", "2"] {
+                let _looked = bus.timeout(Duration::from_millis(20), nic.serve()).await;
+                match xen.store_read(&format!("{NIC}/state")).as_deref() {
+                    Ok(b"1") => say("state", "2"),
+                    Ok(b"6") => say("state", state),
+                    _ => {}
+                }
+            }
+            if let Status::Retrying { fault, attempts } = nic.status() {
+                why = Some((fault, attempts >= 6));
+            }
+            few_changes(xen, before);
+        }
+        let changes = few_changes(xen, before);
+        assert!(changes >= 20, "{changes} writes in 120 s");
+        assert_eq!(why, Some((Fault::Lacks("feature-rx-copy"), true)));
+    });
+}
+
+/// A toolstack may make a device key by key, in any order.
+#[test]
+fn a_device_that_is_made_key_by_key_is_connected() {
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
+        with_bus(async |xen, bus| {
+            attach(xen);
+            let keys = ["backend", "backend-id", "state"].map(|key| {
+                let path = format!("{DISK}/{key}");
+                let value = xen.store_read(&path).unwrap();
+                (path, value)
+            });
+            for (path, _) in &keys {
+                xen.store_remove(path).unwrap();
+            }
+            let disk = disk(bus);
+            serve(bus, &disk, SECOND).await;
+            assert_eq!(disk.status(), Status::Gone, "{order:?}");
+            for (path, value) in order.map(|at| &keys[at]) {
+                xen.store_write(path, value).unwrap();
+                xen.store_share(path, GUEST, &[DomId(0)]).unwrap();
+                serve(bus, &disk, SECOND / 10).await;
+            }
+            assert_eq!(disk.status(), Status::Connected, "{order:?}");
+            assert_eq!(state(xen).as_deref(), Some("4"), "{order:?}");
+            disk.write(Sector(0), &[7; 512]).await.unwrap();
+            disk.close().await;
+            assert_eq!(state(xen).as_deref(), Some("6"), "{order:?}");
+        });
+    }
+}

@@ -138,6 +138,11 @@ impl<P: Platform> Session<'_, '_, P> {
 
     /// Uses the backend no more, and tells why.
     pub(super) async fn fail(&mut self, fault: Fault) {
+        if !matches!(self.phase, Phase::Live | Phase::Draining) {
+            // The end of a connection is counted; so is one that could not be made, for the
+            // backend may begin anew as often as it likes.
+            self.backend_backoff.fail_lightly(self.bus.now_ns());
+        }
         self.end_use(Stop::Lost);
         self.phase = Phase::Leaving;
         (self.wish, self.renewed) = (Wish::Stay, Renewed::No);
