@@ -72,6 +72,43 @@ fn slow() -> DiskConfig {
 
 // ---- A backend that can do less ----
 
+/// The segments of a large request are the next backend's to read, too.
+#[test]
+fn a_large_request_is_done_by_the_next_backend() {
+    with_disk(slow(), async |host, disk| {
+        let bytes = vec![7; 128 << 10];
+        let mut write = pin!(disk.write(Sector(0), &bytes));
+        assert!(poll!(&mut write).is_pending());
+        assert_eq!(disk.counters().sent, 1);
+        let next = host.move_to(slow());
+        write.await.unwrap();
+        assert_eq!(host.xen.disk_content(next)[..bytes.len()], bytes);
+    });
+}
+
+/// What one backend had done, and whoever wanted it looks at when another has the disk.
+#[test]
+fn pages_of_what_was_done_before_are_not_lent_to_the_next() {
+    with_disk(slow(), async |host, disk| {
+        let mut early = pin!(disk.write(Sector(0), &[1; 4096]));
+        assert!(poll!(&mut early).is_pending());
+        // Another takes the answer.
+        disk.write(Sector(8), &[2; 4096]).await.unwrap();
+        let next = host.move_to(slow());
+        while !host.xen.disk_is_connected(next) {
+            select_biased! {
+                () = disk.serve().fuse() => {}
+                () = kernel::pause().fuse() => {}
+            }
+        }
+        early.await.unwrap();
+        let sectors = (0..4).map(|row| Sector(8 * row));
+        let all = join_all(sectors.map(|at| disk.write(at, &[3; 4096]))).await;
+        assert_eq!(all, [Ok(()); 4]);
+        assert_eq!(host.xen.disk_content(next)[..4 * 4096], [3; 4 * 4096]);
+    });
+}
+
 /// A flush is done by the way that the next backend has, or not at all if it has none.
 #[test]
 fn a_flush_goes_by_the_next_backends_way() {
@@ -251,6 +288,23 @@ fn large() -> DiskConfig {
         sector_bytes: 4096,
         ..slow()
     }
+}
+
+/// Who does not look at what became of his write keeps nobody from its sector.
+#[test]
+fn a_write_that_nobody_looks_at_keeps_nobody() {
+    with_disk(large(), async |host, disk| {
+        let volume = Volume::whole(&disk).await.unwrap();
+        let mut whole = pin!(disk.write(Sector(0), &[1; 4096]));
+        assert!(poll!(&mut whole).is_pending());
+        let parts = [&[2; 512][..]];
+        let part = volume.write(Sector(1), &parts);
+        let part = disk.bus().timeout(Duration::from_secs(1), part).await;
+        assert_eq!(part, Ok(Ok(())));
+        whole.await.unwrap();
+        let content = host.xen.disk_content(host.id);
+        assert_eq!((content[0], content[512], content[1024]), (1, 2, 1));
+    });
 }
 
 /// Whoever writes a whole sector while a part of it is on its way comes after that, also

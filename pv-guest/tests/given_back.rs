@@ -157,3 +157,36 @@ fn one_that_was_never_connected_is_left_as_it_was() {
         assert_eq!(state(xen).as_deref(), Some("1"));
     });
 }
+
+#[test]
+fn what_an_earlier_frontend_left_is_closed() {
+    with_disk(async |xen, _, disk| {
+        let path = format!("{FOLDER}/51712/state");
+        xen.store_write(&path, b"4").unwrap();
+        // Nobody has looked at it yet.
+        disk.close().await;
+        assert_eq!(disk.status(), Status::Closed);
+        assert_eq!(state(xen).as_deref(), Some("6"));
+    });
+}
+
+/// Wherever its future was dropped: no backend has the rings of a frontend that is no more.
+#[test]
+fn one_that_is_dropped_while_it_is_being_connected_leaves_no_ring() {
+    for step in 0..60 {
+        with_disk(async |xen, id, disk| {
+            xen.set_store_latency(1_000_000);
+            let bus = disk.bus();
+            let time = Duration::from_micros(500) * step;
+            let _ready = bus.timeout(time, disk.ready()).await;
+            drop(disk);
+            // The store's ring may have been full: somebody's next request sends the rest.
+            bus.devices("vbd").await.unwrap();
+            bus.sleep(SECOND).await;
+            let state = state(xen);
+            let is_over = matches!(state.as_deref(), Some("1" | "6"));
+            assert!(is_over, "{state:?} after {time:?}");
+            assert!(!xen.disk_is_connected(id), "after {time:?}");
+        });
+    }
+}

@@ -603,9 +603,14 @@ fn what_is_to_stay_after_all_is_connected() {
         let disk = disk(bus);
         let going = Error::Broken(Fault::TakenAway);
         assert_eq!(disk.ready_within(60 * SECOND).await, Err(going));
+        // It is waited for again, though it is not asked yet.
+        xen.store_write(&format!("{BACKEND}/online"), b"1").unwrap();
+        let before = xen.store_changes(GUEST);
+        serve(bus, &disk, SECOND / 20).await;
+        assert_eq!(disk.status(), Status::Connecting);
+        assert_eq!(xen.store_changes(GUEST), before);
         xen.store_write(&format!("{DISK}/backend-id"), b"0")
             .unwrap();
-        xen.store_write(&format!("{BACKEND}/online"), b"1").unwrap();
         serve(bus, &disk, 10 * SECOND).await;
         assert_eq!(disk.status(), Status::Connected);
     });
