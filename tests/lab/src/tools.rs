@@ -36,10 +36,14 @@ const TOLD: [&str; 5] = [
 
 /// Runs a guest under gdb, to a function of its own.
 pub(crate) fn debug() -> Result<()> {
-    let kernel = guest::build("hello", Build::Kernel)?;
+    let folder = tempfile::Builder::new()
+        .prefix("a \"guest\", moved ")
+        .tempdir()?;
+    let kernel = folder.path().join("hello again");
+    fs::copy(guest::build("hello", Build::Kernel)?, &kernel)?;
     let mut command = Command::new(guest::build_user_hypervisor()?);
     command
-        .arg(kernel)
+        .arg(&kernel)
         .arg("--gdb")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -81,16 +81,25 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
     let maxmem = job.max_memory_mib.map(|mib| format!("maxmem={mib}\n"));
     let maxmem = maxmem.unwrap_or_default();
     let command_line = format!("{options} {command_line}");
-    let command_line = command_line.trim_start().replace(['"', '\n', '\\'], " ");
+    let command_line = quoted(command_line.trim_start());
     format!(
         "name=\"{name}\"\ntype=\"{kind}\"\nkernel=\"/job/image\"\nmemory={}\nvcpus={}\n\
-         cmdline=\"{command_line}\"\ntsc_mode=\"native\"\non_poweroff=\"destroy\"\n\
+         cmdline={command_line}\ntsc_mode=\"native\"\non_poweroff=\"destroy\"\n\
          on_crash=\"destroy\"\non_reboot=\"destroy\"\non_watchdog=\"destroy\"\n{maxmem}{channels}{ramdisk}disk=[{}]\nvif=[{}]\n",
         job.memory_mib.max(least_mib),
         job.vcpus,
         disks.join(", "),
         interfaces.join(", ")
     )
+}
+
+/// A text as `xl` reads it.
+fn quoted(text: &str) -> String {
+    let text = text
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n");
+    format!("\"{text}\"")
 }
 
 /// What domain 0 has for `devices=odd`.
@@ -521,12 +530,12 @@ mod tests {
     #[test]
     fn a_command_line_cannot_leave_its_quotes() {
         let job = Job {
-            command_line: "a\"\nextra=\"b".into(),
+            command_line: "a\"\nextra=\"b\\".into(),
             disks: vec!["x:ro".parse().unwrap(), "y".parse().unwrap()],
             ..Job::new("hello", Platform::XenPvh)
         };
         let text = configuration(&job, "guest", &job.command_line);
-        assert!(text.contains("cmdline=\"a  extra= b\"\n"));
+        assert!(text.contains(r#"cmdline="a\"\nextra=\"b\\""#));
         assert!(text.contains("type=\"pvh\"\n"));
         assert!(text.contains("disk=[\"phy:/dev/dm-16,xvda,r\", \"phy:/dev/loop1,xvdb,w\"]\n"));
     }

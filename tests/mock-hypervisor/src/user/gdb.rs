@@ -60,7 +60,8 @@ pub(super) fn start(kernel: &Path) -> io::Error {
     let prepared = || -> io::Result<Command> {
         let mut file = tempfile()?;
         let kernel = std::fs::canonicalize(kernel)?;
-        let commands = format!("{COMMANDS}add-symbol-file {}\n{GREETING}", kernel.display());
+        let kernel = quoted(&kernel.to_string_lossy());
+        let commands = format!("{COMMANDS}add-symbol-file {kernel}\n{GREETING}");
         file.0.write_all(commands.as_bytes())?;
         let mut gdb = Command::new("gdb");
         gdb.args(["-q", "-iex", "set auto-load off"])
@@ -81,6 +82,12 @@ pub(super) fn start(kernel: &Path) -> io::Error {
         }
         Err(error) => error,
     }
+}
+
+/// A name as gdb takes it for one word.
+fn quoted(name: &str) -> String {
+    let name = name.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{name}\"")
 }
 
 /// A fresh file, and its path.
