@@ -4,9 +4,9 @@
 use alloc::{format, string::String};
 use core::time::Duration;
 
-use hypercall_abi::Errno;
+use hypercall_abi::{DomId, Errno};
 use pv_guest::{Store, time};
-use xenstore_client::{Transport, Watch, machine::Repeats};
+use xenstore_client::{Access, Permission, Transport, Watch, machine::Repeats};
 
 use super::{HOME, Step};
 use crate::claim::{Stop, Verdict, ensure, same, skip};
@@ -121,6 +121,33 @@ pub(super) async fn a_new_node_is_its_makers(store: &Store) -> Verdict {
     }
     let own: u16 = tree.read_as("domid").await.step("no number")?;
     same(home.first().map(|owner| owner.domid.0), Some(own))
+}
+
+/// And those who may read what it is below may read it, too: a backend in another domain
+/// finds what its frontend writes.
+pub(super) async fn a_new_node_has_the_readers_of_its_parent(store: &Store) -> Verdict {
+    let tree = store.tree();
+    let before = tree.permissions(HOME).await.step("they cannot be read")?;
+    let owner = before.first().ok_or("there is no owner")?;
+    let given = [
+        Permission::new(owner.domid, Access::None),
+        Permission::new(DomId(0), Access::Read),
+    ];
+    tree.set_permissions(HOME, &given)
+        .await
+        .step("they cannot be set")?;
+    tree.mkdir(&format!("{HOME}/made/below"))
+        .await
+        .step("no node")?;
+    tree.write(&format!("{HOME}/written"), b"")
+        .await
+        .step("no write")?;
+    for name in ["made", "made/below", "written"] {
+        let told = tree.permissions(&format!("{HOME}/{name}")).await;
+        let told = told.step("they cannot be read")?;
+        ensure(told == given, "it has others than its parent")?;
+    }
+    Ok(())
 }
 
 /// The default is a thousand for all of a domain's; and what is refused does no harm.

@@ -59,6 +59,12 @@ pub(super) const WEAK: &[Mutant] = &[
         "let is_queued = self.event_word(Port(tail)).filter(|_| tail != 0).is_some_and(|tail| {\n            tail.load_acquire().trust() & (1 << EVTCHN_FIFO_LINKED) != 0\n        });\n        let first = peer_field!(queues.control, EvtchnFifoControlBlock, head).get(priority);\n        let first = first.filter(|_| is_queued).map_or(0, |head| head.load_acquire().trust());\n        let _before = word.fetch_or(1 << EVTCHN_FIFO_LINKED | first);\n        let linked = false;",
     ),
     bug(
+        "a new node has no readers but its maker",
+        "store/tree.rs",
+        "            *owner = domid;\n        }",
+        "            *owner = domid;\n        }\n        perms.truncate(1);",
+    ),
+    bug(
         "a copy writes to a read-only grant",
         "calls/grants.rs",
         "let dest = self.end(user, &op.dest, by_grant, Access::Write);\n        let copied = dest.and_then(|dest| {\n            let copied = self.copy_pages(&source, &dest, op);\n            self.release(&dest, Access::Write);",
