@@ -21,9 +21,10 @@ mod promises;
 
 use promises::{
     a_new_node_has_the_readers_of_its_parent, a_new_node_is_its_makers,
-    a_transaction_sees_its_own_tree, a_watch_is_told_of_removals,
-    a_watch_looks_as_deep_as_it_was_told, a_watch_that_has_ended_is_quiet,
-    more_nodes_than_the_quota_are_refused, next, what_is_below_goes_too,
+    a_node_that_is_there_stays_as_it_is, a_transaction_sees_its_own_tree,
+    a_watch_is_told_of_removals, a_watch_looks_as_deep_as_it_was_told,
+    a_watch_that_has_ended_is_quiet, more_nodes_than_the_quota_are_refused, next,
+    what_is_below_goes_too,
 };
 
 pub(super) const GROUP: Group = Group {
@@ -35,6 +36,7 @@ pub(super) const GROUP: Group = Group {
         on_store(what_is_below_goes_too): "docs/misc/xenstore.txt: RM",
         on_store(a_new_node_is_its_makers): "docs/misc/xenstore.txt: MKDIR, GET_PERMS",
         on_store(a_new_node_has_the_readers_of_its_parent): "docs/misc/xenstore.txt: MKDIR, GET_PERMS",
+        on_store(a_node_that_is_there_stays_as_it_is): "docs/misc/xenstore.txt: MKDIR",
         on_store(a_list_that_is_too_long_comes_in_parts): "docs/misc/xenstore.txt: DIRECTORY_PART",
         on_store(permissions_are_what_was_set): "docs/misc/xenstore.txt: GET_PERMS, SET_PERMS",
         on_store(watches_fire_once_when_set): "docs/misc/xenstore.txt: WATCH",

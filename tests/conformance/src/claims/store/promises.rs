@@ -150,6 +150,18 @@ pub(super) async fn a_new_node_has_the_readers_of_its_parent(store: &Store) -> V
     Ok(())
 }
 
+pub(super) async fn a_node_that_is_there_stays_as_it_is(store: &Store) -> Verdict {
+    let tree = store.tree();
+    let (path, below) = (format!("{HOME}/there"), format!("{HOME}/there/below"));
+    tree.write(&path, b"a value").await.step("no write")?;
+    tree.write(&below, b"").await.step("no write")?;
+    tree.mkdir(&path).await.step("it cannot be made again")?;
+    let value = tree.read(&path).await.step("no read")?;
+    same(value.as_slice(), b"a value".as_slice())?;
+    let left = tree.exists(&below).await.step("no look")?;
+    ensure(left, "what was below it is gone")
+}
+
 /// The default is a thousand for all of a domain's; and what is refused does no harm.
 pub(super) async fn more_nodes_than_the_quota_are_refused(store: &Store) -> Verdict {
     /// More than any quota that a toolstack sets for an ordinary guest.

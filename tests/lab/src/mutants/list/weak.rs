@@ -65,6 +65,12 @@ pub(super) const WEAK: &[Mutant] = &[
         "            *owner = domid;\n        }\n        perms.truncate(1);",
     ),
     bug(
+        "a node that is there is made anew",
+        "store/tree.rs",
+        "if self.0.contains_key(path) {\n                    return Ok(Vec::new());\n                }\n                self.create",
+        "self.0.remove(path);\n                self.create",
+    ),
+    bug(
         "a copy writes to a read-only grant",
         "calls/grants.rs",
         "let dest = self.end(user, &op.dest, by_grant, Access::Write);\n        let copied = dest.and_then(|dest| {\n            let copied = self.copy_pages(&source, &dest, op);\n            self.release(&dest, Access::Write);",
