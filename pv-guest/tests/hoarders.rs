@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use grant_tables::Page;
+use grant_tables::{Borrowed, GrantTable, Granted, Page, PeerWrites, ReadWrite, Version};
+use hypercall_abi::DomId;
 use mock_hypervisor::{
     Config, DiskConfig, DiskId, Domain, Mischief, NicConfig, NicId, Outcome, Time, Xen,
 };
@@ -188,5 +189,36 @@ fn buffers_that_are_left_with_a_backend_have_a_bound() {
         nic.send(&[&[0x42; 200]], Offload::default()).await.unwrap();
         assert!(Page::new(bus.grants()).is_ok());
         nic.close().await;
+    });
+}
+
+/// Pages that backends have let go of meanwhile keep no connection from being made.
+#[test]
+fn what_was_kept_and_let_go_of_is_not_counted() {
+    with(async |xen, _, _, bus| {
+        let (grants, owner) = (bus.grants(), bus.owner_of("vbd", "51712"));
+        let before = xen.domain(Config::default()).unwrap();
+        let theirs = GrantTable::new(&before, Version::One).unwrap();
+        let lent: Vec<_> = (0..=MAX_QUARANTINED_PAGES)
+            .map(|_| {
+                let page = Page::new(grants).unwrap();
+                let mut lent = grants.share::<PeerWrites>(before.domid(), page).unwrap();
+                lent.set_owner(owner);
+                lent
+            })
+            .collect();
+        let grefs: Vec<_> = lent.iter().map(Granted::gref).collect();
+        let kept = Borrowed::<_, ReadWrite>::map(&theirs, DomId(1), &grefs).unwrap();
+        drop(lent);
+        assert_eq!(grants.quarantined_of(owner), MAX_QUARANTINED_PAGES + 1);
+        let disk = Disk::new(bus, "51712", blkfront::Config::default());
+        assert!(disk.ready_within(SECOND / 2).await.is_err());
+        let Status::Retrying { fault, .. } = disk.status() else {
+            panic!("{:?}", disk.status());
+        };
+        assert_eq!(fault, Fault::Quarantine);
+        drop(kept);
+        disk.ready_within(10 * SECOND).await.unwrap();
+        disk.close().await;
     });
 }
