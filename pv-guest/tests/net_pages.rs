@@ -10,7 +10,7 @@ mod tcp;
 use std::{num::NonZeroU16, time::Duration};
 
 use futures_util::{FutureExt as _, future::join_all, join, poll, select_biased};
-use mock_hypervisor::{Config, Domain, Frame, Mischief, NicConfig, Outcome, Time, Xen};
+use mock_hypervisor::{Config, Domain, Frame, Mischief, NicConfig, Outcome, Suspend, Time, Xen};
 use pv_guest::{
     netfront::{self, Checksum, Error, Nic, Offload, Protocol, Segmentation, Status},
     xenbus::{Bus, Fault, MAX_QUARANTINED_PAGES},
@@ -280,4 +280,29 @@ fn a_lent_packet_ends_with_the_interface() {
         let (buffer, sent) = sent.await;
         assert_eq!((buffer.len_bytes(), sent), (8192, Err(Error::Lost)));
     });
+}
+
+/// Its grants ended where it was made; it is lent anew when it is sent.
+#[test]
+fn a_packet_that_was_made_before_a_move_is_sent_after_it() {
+    with_nic(
+        NicConfig::default(),
+        netfront::Config::default(),
+        async |host, nic| {
+            nic.ready().await.unwrap();
+            let mut buffer = nic.buffer(1).await.unwrap();
+            let packet = ethernet(OTHER, 0x88b5, &[7; 100]);
+            buffer.copy_from(0, &packet);
+            let before = nic.counters().connections;
+            let domid = nic.bus().ports().platform().domid();
+            host.xen.suspend(domid, Suspend::Moved).unwrap();
+            another_connection(&nic, before).await;
+            while host.tap.receive().is_some() {}
+            let sent = nic.send_granted(buffer, packet.len(), Offload::default());
+            let (buffer, sent) = sent.await;
+            assert_eq!((buffer.len_bytes(), sent), (4096, Ok(())));
+            assert_eq!(host.tap.receive().map(|frame| frame.bytes), Some(packet));
+            nic.close().await;
+        },
+    );
 }
