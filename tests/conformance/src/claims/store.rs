@@ -20,8 +20,8 @@ use crate::claim::{Group, NO_XEN, Stop, Verdict, claims, ensure, skip};
 mod promises;
 
 use promises::{
-    a_new_node_has_the_readers_of_its_parent, a_new_node_is_its_makers,
-    a_node_that_is_there_stays_as_it_is, a_transaction_sees_its_own_tree,
+    a_list_that_changes_is_a_conflict, a_new_node_has_the_readers_of_its_parent,
+    a_new_node_is_its_makers, a_node_that_is_there_stays_as_it_is, a_transaction_sees_its_own_tree,
     a_watch_is_told_of_removals, a_watch_looks_as_deep_as_it_was_told,
     a_watch_that_has_ended_is_quiet, more_nodes_than_the_quota_are_refused, next,
     what_is_below_goes_too,
@@ -45,6 +45,7 @@ pub(super) const GROUP: Group = Group {
         on_store(a_watch_looks_as_deep_as_it_was_told): "docs/misc/xenstore.txt: WATCH, depth",
         on_store(a_hundred_watches_under_fire): "docs/misc/xenstore.txt: WATCH_EVENT",
         on_store(a_transaction_sees_its_own_tree): "docs/misc/xenstore.txt: TRANSACTION_START",
+        on_store(a_list_that_changes_is_a_conflict): "docs/misc/xenstore.txt: TRANSACTION_END",
         on_store(transactions_in_conflict_all_end): "docs/misc/xenstore.txt: TRANSACTION_END",
         on_store(requests_may_be_in_flight_together): "docs/misc/xenstore.txt: req_id",
         on_store(what_is_refused_is_told_apart): "docs/misc/xenstore.txt: errors",

@@ -60,6 +60,25 @@ pub(super) async fn a_transaction_sees_its_own_tree(store: &Store) -> Verdict {
     ensure(!left, "a part of what failed was done")
 }
 
+/// Names that were listed are what a transaction has seen, too.
+pub(super) async fn a_list_that_changes_is_a_conflict(store: &Store) -> Verdict {
+    let tree = store.tree();
+    tree.mkdir(&format!("{HOME}/listed"))
+        .await
+        .step("no node")?;
+    let open = store.begin().await.step("it does not begin")?;
+    let names = open.directory(HOME).await.step("no list")?;
+    ensure(names == ["listed"], "others are listed")?;
+    tree.mkdir(&format!("{HOME}/new")).await.step("no node")?;
+    let made = open.write(&format!("{HOME}/listed/too"), b"").await;
+    made.step("no write")?;
+    let ended = open.commit().await;
+    ensure(
+        ended.is_err_and(|error| error.errno() == Some(Errno::EAGAIN)),
+        "a conflict was not told",
+    )
+}
+
 /// The next event, which is not waited for without an end.
 pub(super) async fn next<T: Transport>(watch: &Watch<'_, T>) -> Result<String, Stop> {
     const MOST: Duration = Duration::from_secs(8);

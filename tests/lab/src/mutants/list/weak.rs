@@ -65,6 +65,12 @@ pub(super) const WEAK: &[Mutant] = &[
         "            *owner = domid;\n        }\n        perms.truncate(1);",
     ),
     bug(
+        "a list of names that changes is no conflict",
+        "store/tree.rs",
+        "self.changed.insert(parent(path).into(), self.generation);",
+        "",
+    ),
+    bug(
         "a node that is there is made anew",
         "store/tree.rs",
         "if self.0.contains_key(path) {\n                    return Ok(Vec::new());\n                }\n                self.create",
