@@ -18,100 +18,17 @@ use std::{
     time::Duration,
 };
 
-use mock_hypervisor::{Domain, Frame, NicConfig, seed_count, seeds};
+use mock_hypervisor::{Domain, NicConfig, seed_count, seeds};
 use nic::OTHER;
 use pv_guest::{
     executor::select,
-    net::{Config, Error, Stack, Stream, V4, V6},
+    net::{Config, Error, Stack, Stream, V4},
     netfront::{self, Nic},
 };
-use smoltcp::{socket::tcp, wire::IpAddress};
+use smoltcp::socket::tcp;
 
-use clients::{Clients, until};
-use nic::{Host, MAC, ethernet, with_nic};
-
-const PORT: u16 = 80;
-const V4_SERVER: (IpAddress, u16) = (IpAddress::v4(10, 0, 0, 1), PORT);
-const SECOND: Duration = Duration::from_secs(1);
-const ROOM: usize = 256 << 10;
-
-fn config() -> Config {
-    Config {
-        v4: V4::Static {
-            address: "10.0.0.1/24".parse().unwrap(),
-            gateway: None,
-        },
-        v6: V6::None,
-        ..Config::default()
-    }
-}
-
-fn with_stack<T>(
-    config: Config,
-    test: impl AsyncFnOnce(&Host, &Stack<'_, &Domain>, &Clients<'_>) -> T,
-) -> T {
-    let wanted = netfront::Config::default();
-    with_nic(NicConfig::default(), wanted, async |host, nic| {
-        let stack = Stack::new(&nic, config).await.unwrap();
-        let clients = Clients::new(&host.tap);
-        let value = clients.run(&stack, test(host, &stack, &clients)).await;
-        drop(stack);
-        nic.close().await;
-        value
-    })
-}
-
-fn sum(bytes: &[u8]) -> u16 {
-    let words = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-    let sum: u32 = words.sum();
-    ((sum & 0xffff) + (sum >> 16)) as u16
-}
-
-#[expect(clippy::too_many_arguments, reason = "the fields of a header")]
-fn raw(
-    from: [u8; 4],
-    sport: u16,
-    seq: u32,
-    ack: u32,
-    flags: u8,
-    window: u16,
-    options: &[u8],
-    payload: &[u8],
-) -> Frame {
-    assert!(options.len().is_multiple_of(4));
-    let len = 20 + 20 + options.len() + payload.len();
-    let [lh, ll] = (len as u16).to_be_bytes();
-    let mut packet = vec![0x45, 0, lh, ll, 0, 0, 0x40, 0, 64, 6, 0, 0];
-    packet.extend(from);
-    packet.extend([10, 0, 0, 1]);
-    let s = !sum(&packet);
-    packet[10..12].copy_from_slice(&s.to_be_bytes());
-    packet.extend(sport.to_be_bytes());
-    packet.extend(PORT.to_be_bytes());
-    packet.extend(seq.to_be_bytes());
-    packet.extend(ack.to_be_bytes());
-    packet.extend([((5 + options.len() / 4) as u8) << 4, flags]);
-    packet.extend(window.to_be_bytes());
-    packet.extend([0, 0, 0, 0]);
-    packet.extend(options);
-    packet.extend(payload);
-    clients::local(ethernet(MAC, 0x0800, &packet))
-}
-
-fn knock(number: u32) -> Frame {
-    raw(
-        [10, 0, 0, 20 + (number >> 16) as u8],
-        number as u16 | 1,
-        9,
-        0,
-        2,
-        0xffff,
-        &[],
-        &[],
-    )
-}
+use clients::{Clients, PORT, ROOM, SECOND, V4_SERVER, config, raw, syn, until, with_stack};
+use nic::{MAC, ethernet, with_nic};
 
 #[test]
 fn a_listener_that_goes_turns_away_who_waits_at_once() {
@@ -150,7 +67,7 @@ fn a_flood_does_not_keep_the_guest_from_connecting() {
         let mut number = 0;
         for _ in 0..20 {
             for _ in 0..8 {
-                host.tap.send(knock(number * 2));
+                host.tap.send(syn(number * 2));
                 number += 1;
             }
             stack.bus().sleep(SECOND / 10).await;

@@ -1,4 +1,4 @@
-//! A server's side of TCP: connections on demand, and clients who do what they must not.
+//! A server's side of TCP: connections on demand, and how each ends.
 
 #![cfg(feature = "net")]
 
@@ -14,64 +14,27 @@ use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     pin::pin,
-    time::Duration,
 };
 
-use futures_util::future::{join, select as select_all};
-use mock_hypervisor::{Domain, Frame, NicConfig};
+use futures_util::{
+    FutureExt as _,
+    future::{join, select as select_all},
+};
+use mock_hypervisor::{Domain, NicConfig};
 use pv_guest::{
     executor::select,
-    net::{Config, Error, Stack, Stream, V4, V6},
+    net::{Config, Error, Stack, Stream},
     netfront::{self, Nic},
 };
-use smoltcp::{
-    socket::tcp,
-    wire::{
-        DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress,
-        EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol, Ipv4Address,
-        Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
-    },
+use smoltcp::{socket::tcp, wire::IpAddress};
+
+use clients::{
+    Clients, PORT, ROOM, SECOND, V4_SERVER, V6_SERVER, config, raw, syn, until, with_stack,
 };
 
-use clients::{Clients, until};
-use nic::{Host, MAC, OTHER, ethernet, with_nic};
-
-const PORT: u16 = 80;
-const V4_SERVER: (IpAddress, u16) = (IpAddress::v4(10, 0, 0, 1), PORT);
-const V6_SERVER: (IpAddress, u16) = (IpAddress::v6(0xfd00, 0, 0, 0, 0, 0, 0, 1), PORT);
-const SECOND: Duration = Duration::from_secs(1);
-/// What a client can hold that was not read.
-const ROOM: usize = 256 << 10;
-
-fn config() -> Config {
-    Config {
-        v4: V4::Static {
-            address: "10.0.0.1/24".parse().unwrap(),
-            gateway: None,
-        },
-        v6: V6::Static {
-            address: "fd00::1/64".parse().unwrap(),
-            gateway: None,
-        },
-        ..Config::default()
-    }
-}
-
-/// Runs `test` in a guest with a stack, beside clients on the wire.
-fn with_stack<T>(
-    config: Config,
-    test: impl AsyncFnOnce(&Host, &Stack<'_, &Domain>, &Clients<'_>) -> T,
-) -> T {
-    let wanted = netfront::Config::default();
-    with_nic(NicConfig::default(), wanted, async |host, nic| {
-        let stack = Stack::new(&nic, config).await.unwrap();
-        let clients = Clients::new(&host.tap);
-        let value = clients.run(&stack, test(host, &stack, &clients)).await;
-        drop(stack);
-        nic.close().await;
-        value
-    })
-}
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+use nic::with_nic;
 
 fn byte(at: usize) -> u8 {
     ((at * 31) ^ (at >> 8)) as u8
@@ -153,26 +116,6 @@ fn who_finds_no_room_asks_again() {
     });
 }
 
-/// A packet that asks for a connection, from an address that nobody has.
-fn knock(number: u32) -> Frame {
-    let [.., high, low] = number.to_be_bytes();
-    let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
-    packet.extend([10, 0, 0, 20 + (number >> 16) as u8, 10, 0, 0, 1]);
-    let sum = !tcp_sum(&packet);
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    packet.extend([high, low | 1, 0, PORT as u8, 0, 0, 0, 9, 0, 0, 0, 0]);
-    packet.extend([0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
-    clients::local(ethernet(MAC, 0x0800, &packet))
-}
-
-fn tcp_sum(bytes: &[u8]) -> u16 {
-    let words = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-    let sum: u32 = words.sum();
-    ((sum & 0xffff) + (sum >> 16)) as u16
-}
-
 #[test]
 fn a_flood_of_questions_ties_up_little_and_shuts_nobody_out() {
     const HALF_OPEN: usize = 8;
@@ -191,7 +134,7 @@ fn a_flood_of_questions_ties_up_little_and_shuts_nobody_out() {
                 if is_over.get() {
                     break;
                 }
-                host.tap.send(knock(number * 2));
+                host.tap.send(syn(number * 2));
                 stack.bus().sleep(SECOND / (3 * HALF_OPEN as u32)).await;
                 assert!(stack.connections() <= HALF_OPEN + 2);
             }
@@ -477,116 +420,223 @@ fn whoever_connects_is_told_how_it_went() {
     });
 }
 
-/// What a DHCP server answers to a frame, if it asks one.
-fn answer_dhcp(frame: &[u8]) -> Option<Vec<u8>> {
-    let server = Ipv4Address::new(10, 0, 0, 9);
-    let ethernet = EthernetFrame::new_checked(frame).ok()?;
-    (ethernet.ethertype() == EthernetProtocol::Ipv4).then_some(())?;
-    let ip = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
-    (ip.next_header() == IpProtocol::Udp).then_some(())?;
-    let udp = UdpPacket::new_checked(ip.payload()).ok()?;
-    (udp.dst_port() == DHCP_SERVER_PORT).then_some(())?;
-    let packet = DhcpPacket::new_checked(udp.payload()).ok()?;
-    let asked = DhcpRepr::parse(&packet).ok()?;
-    let answer = DhcpRepr {
-        message_type: match asked.message_type {
-            DhcpMessageType::Discover => DhcpMessageType::Offer,
-            _ => DhcpMessageType::Ack,
-        },
-        your_ip: Ipv4Address::new(10, 0, 0, 1),
-        server_ip: server,
-        server_identifier: Some(server),
-        subnet_mask: Some(Ipv4Address::new(255, 255, 255, 0)),
-        router: Some(server),
-        lease_duration: Some(3600),
-        secs: 0,
-        renew_duration: None,
-        rebind_duration: None,
-        dns_servers: None,
-        requested_ip: None,
-        client_identifier: None,
-        parameter_request_list: None,
-        max_size: None,
-        additional_options: &[],
-        ..asked
-    };
-    let udp = UdpRepr {
-        src_port: DHCP_SERVER_PORT,
-        dst_port: DHCP_CLIENT_PORT,
-    };
-    let ip = Ipv4Repr {
-        src_addr: server,
-        dst_addr: Ipv4Address::new(10, 0, 0, 1),
-        next_header: IpProtocol::Udp,
-        payload_len: 8 + answer.buffer_len(),
-        hop_limit: 64,
-    };
-    let head = EthernetRepr {
-        src_addr: EthernetAddress(OTHER),
-        dst_addr: EthernetAddress(MAC),
-        ethertype: EthernetProtocol::Ipv4,
-    };
-    let sums = smoltcp::phy::ChecksumCapabilities::default();
-    let mut bytes = vec![0; 14 + 20 + ip.payload_len];
-    let mut frame = EthernetFrame::new_unchecked(&mut bytes);
-    head.emit(&mut frame);
-    let mut packet = Ipv4Packet::new_unchecked(frame.payload_mut());
-    ip.emit(&mut packet, &sums);
-    let mut datagram = UdpPacket::new_unchecked(packet.payload_mut());
-    udp.emit(
-        &mut datagram,
-        &ip.src_addr.into(),
-        &ip.dst_addr.into(),
-        answer.buffer_len(),
-        |payload| {
-            answer
-                .emit(&mut DhcpPacket::new_unchecked(payload))
-                .unwrap()
-        },
-        &sums,
-    );
-    Some(bytes)
+/// Who comes again from the same port while his last connection waits for late packets gets
+/// a new one.
+#[test]
+fn a_client_may_come_again_from_the_same_port() {
+    with_stack(config(), async |host, stack, clients| {
+        let listener = stack.listen(PORT).unwrap();
+        let client = clients.connect(V4_SERVER, ROOM);
+        let stream = listener.accept().await.unwrap();
+        let own = clients
+            .with(client, |socket| socket.local_endpoint())
+            .unwrap();
+        // The guest closes first: it is the one that waits.
+        stream.finish();
+        until(stack, || clients.state(client) == tcp::State::CloseWait).await;
+        clients.with(client, tcp::Socket::close);
+        until(stack, || clients.state(client) == tcp::State::Closed).await;
+        assert_eq!(stack.connections(), 1);
+        let IpAddress::Ipv4(address) = own.addr else {
+            panic!("{own}");
+        };
+        host.tap.send(raw(
+            address.octets(),
+            own.port,
+            0x7fff_0000,
+            0,
+            SYN,
+            0xffff,
+            &[],
+            &[],
+        ));
+        stack.bus().sleep(SECOND / 10).await;
+        host.tap.send(raw(
+            address.octets(),
+            own.port,
+            0x7fff_0001,
+            0,
+            RST,
+            0,
+            &[],
+            &[],
+        ));
+        stack.bus().sleep(SECOND / 10).await;
+        // The new one was there, and has ended by the reset; the old one went for it.
+        assert_eq!(stack.connections(), 0);
+    });
 }
 
+/// What is still sent to a stream that was finished is not kept, and holds nobody up.
 #[test]
-fn dhcp_gives_an_address() {
-    let config = Config::default();
+fn what_comes_after_the_end_is_taken_and_dropped() {
+    let config = Config {
+        rx_bytes: 4096,
+        ..config()
+    };
+    with_stack(config, async |_, stack, clients| {
+        let listener = stack.listen(PORT).unwrap();
+        let client = clients.connect(V4_SERVER, ROOM);
+        let stream = listener.accept().await.unwrap();
+        stream.finish();
+        clients.send(client, &bytes(60_000));
+        clients.with(client, tcp::Socket::close);
+        until(stack, || {
+            clients.with(client, |socket| socket.send_queue()) == 0
+        })
+        .await;
+        until(stack, || stack.connections() == 0).await;
+    });
+}
+
+/// A SYN is for the address in it.
+#[test]
+fn a_question_to_another_host_is_not_answered() {
+    with_stack(config(), async |host, stack, _| {
+        let _listener = stack.listen(PORT).unwrap();
+        host.tap.send(syn(2));
+        until(stack, || stack.connections() == 1).await;
+        for to in [
+            [10, 0, 0, 2],
+            [10, 0, 0, 255],
+            [255; 4],
+            [224, 0, 0, 1],
+            [0; 4],
+        ] {
+            let mut frame = syn(4);
+            // Its address, and the checksum of the header anew.
+            frame.bytes[30..34].copy_from_slice(&to);
+            frame.bytes[24..26].fill(0);
+            let sum = !clients::sum(&frame.bytes[14..34]);
+            frame.bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+            host.tap.send(frame);
+            stack.bus().sleep(SECOND / 10).await;
+            assert_eq!(stack.connections(), 1, "{to:?}");
+        }
+    });
+}
+
+/// A packet that seems to ask for a connection, and that TCP does not take.
+#[test]
+fn a_question_that_is_none_leaves_nothing() {
+    with_stack(config(), async |host, stack, _| {
+        let _listener = stack.listen(PORT).unwrap();
+        // A head of TCP that is longer than the packet.
+        let mut frame = syn(2);
+        frame.bytes[14 + 20 + 12] = 0xf0;
+        host.tap.send(frame);
+        stack.bus().sleep(SECOND / 10).await;
+        assert_eq!((stack.connections(), stack.used_bytes()), (0, 0));
+    });
+}
+
+/// One who ends before he was accepted is not there any more.
+#[test]
+fn who_ends_before_he_is_accepted_leaves_nothing() {
+    with_stack(config(), async |_, stack, clients| {
+        let listener = stack.listen(PORT).unwrap();
+        let gone = clients.connect(V4_SERVER, ROOM);
+        until(stack, || clients.state(gone) == tcp::State::Established).await;
+        clients.with(gone, tcp::Socket::abort);
+        until(stack, || stack.connections() == 0).await;
+        // The next is the first that is accepted.
+        let next = clients.connect(V4_SERVER, ROOM);
+        let stream = listener.accept().await.unwrap();
+        let own = clients
+            .with(next, |socket| socket.local_endpoint())
+            .unwrap();
+        assert_eq!(stream.remote().map(|remote| remote.port()), Some(own.port));
+    });
+}
+
+/// Who has sent all that there was room for goes on when some of it was read, at once.
+#[test]
+fn a_read_opens_the_window() {
+    let config = Config {
+        rx_bytes: 4096,
+        ..config()
+    };
+    with_stack(config, async |_, stack, clients| {
+        let listener = stack.listen(PORT).unwrap();
+        let client = clients.connect(V4_SERVER, ROOM);
+        let mut stream = listener.accept().await.unwrap();
+        let sent = bytes(40_960);
+        clients.send(client, &sent);
+        stack.bus().sleep(SECOND / 2).await;
+        let begin_ns = stack.bus().now_ns();
+        let mut came = Vec::new();
+        let mut buffer = [0; 4096];
+        while came.len() < sent.len() {
+            let count = stream.read(&mut buffer).await.unwrap();
+            came.extend_from_slice(&buffer[..count]);
+        }
+        assert_eq!(came, sent);
+        // The client's own probes of a closed window take a second and more.
+        let took_ns = stack.bus().now_ns() - begin_ns;
+        assert!(took_ns < 200_000_000, "{took_ns} ns");
+    });
+}
+
+/// Each connection of the guest's own has a port of its own.
+#[test]
+fn no_local_port_is_used_twice() {
+    let config = Config {
+        // The last port but three.
+        seed: Some(0xfffc << 7),
+        patience: SECOND,
+        ..config()
+    };
+    with_stack(config, async |_, stack, clients| {
+        clients.listen(PORT + 1, 8);
+        let mut all = Vec::new();
+        for _ in 0..8 {
+            let stream = stack.connect("10.0.0.9:81".parse().unwrap()).await;
+            all.push(stream.unwrap());
+        }
+        let ports = all.iter().map(|stream| stream.local().unwrap().port());
+        let ports: std::collections::BTreeSet<_> = ports.collect();
+        assert_eq!(ports.len(), 8, "{ports:?}");
+        assert!(ports.iter().all(|port| *port >= 49_152), "{ports:?}");
+    });
+}
+
+/// An interface that ends tells everybody who waits for something.
+#[test]
+fn the_end_wakes_everybody() {
     let wanted = netfront::Config::default();
     with_nic(
         NicConfig::default(),
         wanted,
         async |host, nic: Nic<'_, &Domain>| {
-            let stack = Stack::new(&nic, config).await.unwrap();
-            assert_eq!(stack.v4(), None);
-            let server = async {
-                let mut answers = 0;
-                while answers < 2 {
-                    while let Some(frame) = host.tap.receive() {
-                        if let Some(answer) =
-                            frame.on_wire().iter().find_map(|one| answer_dhcp(one))
-                        {
-                            host.tap.send(clients::local(answer));
-                            answers += 1;
-                        }
-                    }
-                    stack.bus().sleep(Duration::from_millis(1)).await;
-                }
-            };
-            let work = async {
-                let (known, ()) = join(stack.ready(), server).await;
-                known.unwrap();
-            };
-            select(stack.run(), work).await;
-            assert_eq!(stack.v4(), Some("10.0.0.1/24".parse().unwrap()));
+            let stack = Stack::new(&nic, config()).await.unwrap();
             let clients = Clients::new(&host.tap);
-            let test = async {
-                let listener = stack.listen(PORT).unwrap();
-                clients.connect(V4_SERVER, ROOM);
-                listener.accept().await.unwrap();
+            let listener = stack.listen(PORT).unwrap();
+            clients.connect(V4_SERVER, 4096);
+            let mut reader = clients.run(&stack, listener.accept()).await.unwrap();
+            clients.connect(V4_SERVER, 4096);
+            let mut writer = clients.run(&stack, listener.accept()).await.unwrap();
+            clients.connect(V4_SERVER, 4096);
+            let ending = clients.run(&stack, listener.accept()).await.unwrap();
+            let (mut buffer, large) = ([0; 100], bytes(1 << 20));
+            let waits = async {
+                let read = reader.read(&mut buffer);
+                let write = writer.write_all(&large);
+                let close = ending.shutdown(3000 * SECOND);
+                let accept = listener.accept();
+                let settled = stack.settled();
+                let ((read, write), (close, accept), settled) =
+                    futures_util::join!(join(read, write), join(close, accept), settled);
+                assert!(matches!(read, Err(Error::Interface(_))), "{read:?}");
+                assert!(matches!(write, Err(Error::Interface(_))), "{write:?}");
+                assert!(matches!(close, Err(Error::Interface(_))), "{close:?}");
+                assert!(matches!(accept, Err(Error::Interface(_))), "{accept:?}");
+                assert!(matches!(settled, Err(Error::Interface(_))), "{settled:?}");
             };
-            clients.run(&stack, test).await;
-            drop(stack);
-            nic.close().await;
+            let end = async {
+                stack.bus().sleep(SECOND).await;
+                nic.clone().close().await;
+            };
+            let (_, ()) = join(stack.run(), join(waits, end).map(|_| ())).await;
         },
     );
 }

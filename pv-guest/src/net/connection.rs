@@ -1,6 +1,6 @@
 //! The connections that there are, and who has each.
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::vec::Vec;
 use core::task::Waker;
 
 use smoltcp::{iface::SocketHandle, socket::tcp};
@@ -14,10 +14,10 @@ pub(super) struct Id(pub(super) usize);
 /// Whose a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nobody's: a client asked for it then, and has not answered yet.
-    Opening { since_ns: u64 },
-    /// Nobody's yet: it is complete, and waits for its listener.
-    Waiting,
+    /// Nobody's: its SYN came then, and its client has not answered yet.
+    SynReceived { since_ns: u64 },
+    /// Nobody's yet: it is complete, and waits to be accepted.
+    Established,
     /// A stream's.
     Held,
     /// The stack's, until it is over, or that time has come.
@@ -106,15 +106,6 @@ impl Connection {
 /// Whether so many bytes can be written at once.
 pub(super) fn has_room(socket: &tcp::Socket<'_>, bytes: usize) -> bool {
     socket.send_capacity() - socket.send_queue() >= bytes
-}
-
-/// A port at which somebody listens.
-#[derive(Debug)]
-pub(super) struct Port {
-    pub(super) number: u16,
-    /// Those who are to be let in.
-    pub(super) ready: VecDeque<Id>,
-    pub(super) waiting: Waiting,
 }
 
 /// All connections, by their numbers.

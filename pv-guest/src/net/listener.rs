@@ -35,7 +35,7 @@ impl<'g, P: Platform> Listener<'g, P> {
     }
 
     fn poll_accept(&self, cx: &core::task::Context<'_>) -> Poll<Result<Stream<'g, P>, Error>> {
-        let accepted = self.stack.with(|engine| engine.accept(self.port, cx));
+        let accepted = self.stack.with(|engine| engine.poll_accept(self.port, cx));
         accepted.map(|id| Ok(Stream::new(self.stack.clone(), id?)))
     }
 

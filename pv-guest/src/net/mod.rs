@@ -31,17 +31,20 @@
 //!
 //! The protocols are those of `smoltcp`. Source: RFC 9293.
 
+mod addresses;
 mod buffers;
 mod config;
 mod connection;
+mod connections;
 mod engine;
 mod error;
-mod knock;
 mod listener;
 #[cfg(feature = "picoserve")]
 pub mod picoserve;
+mod ports;
 mod stack;
 mod stream;
+mod syn;
 
 pub use config::{Config, V4, V6};
 pub use error::Error;

@@ -11,11 +11,7 @@ use core::{
 use hypercall_abi::platform::Platform;
 use smoltcp::wire::{IpCidr, Ipv4Cidr, Ipv6Cidr};
 
-use super::{
-    Config, Error, Listener, Stream, V4,
-    connection::{Id, Waiting},
-    engine::Engine,
-};
+use super::{Config, Error, Listener, Stream, V4, connection::Id, engine::Engine};
 use crate::{
     Current,
     adapt::smoltcp::Device,
@@ -88,9 +84,8 @@ impl<'g, P: Platform> Stack<'g, P> {
             self.note_runner(cx.waker());
             let dropped = self.0.dropped.take();
             let mut engine = self.0.engine.borrow_mut();
-            let now_ns = engine.bus().now_ns();
             for id in dropped {
-                engine.abort(id, now_ns);
+                engine.abort(id);
             }
             engine.turn(cx, &mut alarm)
         })
@@ -162,7 +157,12 @@ impl<'g, P: Platform> Stack<'g, P> {
     /// # Errors
     /// [`Error::Interface`].
     pub async fn settled(&self) -> Result<(), Error> {
-        poll_fn(|cx| self.poll_news(cx, |stack| stack.with(|engine| engine.is_settled()))).await
+        poll_fn(|cx| {
+            self.poll_news(cx, |stack| {
+                stack.with(|engine| engine.connections().is_settled())
+            })
+        })
+        .await
     }
 
     fn poll_news(
@@ -176,12 +176,7 @@ impl<'g, P: Platform> Stack<'g, P> {
         self.with(|engine| match engine.ended {
             Some(error) => Poll::Ready(Err(error.into())),
             None => {
-                // Once, however often somebody asks.
-                if !engine.news.iter().any(|known| known.is_for(cx.waker())) {
-                    let mut waiting = Waiting::default();
-                    waiting.set(cx.waker());
-                    engine.news.push(waiting);
-                }
+                engine.wait_for_news(cx);
                 Poll::Pending
             }
         })
@@ -189,12 +184,12 @@ impl<'g, P: Platform> Stack<'g, P> {
 
     /// Bytes of the buffers of all connections.
     pub fn used_bytes(&self) -> usize {
-        self.with(|engine| engine.used_bytes())
+        self.with(|engine| engine.connections().used_bytes())
     }
 
     /// Connections that there are, with those that are not complete, or not quite over.
     pub fn connections(&self) -> usize {
-        self.with(|engine| engine.table.iter().count())
+        self.with(|engine| engine.connections().count())
     }
 
     /// Lets clients in at a port, of all addresses, until the listener is dropped.

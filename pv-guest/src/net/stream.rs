@@ -15,7 +15,7 @@ use smoltcp::{
 
 use super::{
     Error, Stack,
-    connection::{Connection, Id, Phase, has_room},
+    connection::{Connection, Id, has_room},
 };
 use crate::{Current, xenbus::Alarm};
 
@@ -154,14 +154,9 @@ impl<'g, P: Platform> Stream<'g, P> {
     /// [`Config::patience`](super::Config::patience) is aborted.
     pub fn finish(mut self) {
         self.close();
-        let id = self.id.take();
-        self.stack.with(|engine| {
-            let patience = u64::try_from(engine.config.patience.as_nanos()).unwrap_or(u64::MAX);
-            let until_ns = engine.bus().now_ns().saturating_add(patience);
-            if let Some(one) = id.and_then(|id| engine.table.get(id)) {
-                one.phase = Phase::Ending { until_ns };
-            }
-        });
+        if let Some(id) = self.id.take() {
+            self.stack.with(|engine| engine.finish(id));
+        }
     }
 
     /// [Closes](Self::close) it, and waits until the other end has all and has closed its

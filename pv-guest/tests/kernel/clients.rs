@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
-use mock_hypervisor::{Checksum, Domain, Frame, Tap};
+use mock_hypervisor::{Checksum, Domain, Frame, NicConfig, Tap};
 use pv_guest::{
     executor::{Either, select},
-    net::Stack,
+    net::{Config, Stack, V4, V6},
+    netfront,
 };
 use smoltcp::{
     iface::{self, Interface, SocketHandle, SocketSet},
@@ -21,7 +22,7 @@ use smoltcp::{
     wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr},
 };
 
-use crate::nic::OTHER;
+use crate::nic::{Host, MAC, OTHER, ethernet, with_nic};
 
 /// How often the clients look at the wire.
 const LOOK: Duration = Duration::from_micros(500);
@@ -172,6 +173,17 @@ impl<'a> Clients<'a> {
         inner.sockets.add(socket)
     }
 
+    /// So many servers, each for one connection.
+    pub(crate) fn listen(&self, port: u16, count: usize) {
+        let inner = &mut *self.0.borrow_mut();
+        for _ in 0..count {
+            let buffer = || tcp::SocketBuffer::new(vec![0; 4096]);
+            let mut socket = tcp::Socket::new(buffer(), buffer());
+            socket.listen(port).unwrap();
+            inner.sockets.add(socket);
+        }
+    }
+
     pub(crate) fn with<T>(
         &self,
         client: Client,
@@ -237,4 +249,97 @@ pub(crate) async fn until(stack: &Stack<'_, &Domain>, is_so: impl Fn() -> bool) 
     };
     let so = bus.timeout(Duration::from_secs(30), wait).await;
     assert!(so.is_ok(), "it does not come to be so");
+}
+
+pub(crate) const PORT: u16 = 80;
+pub(crate) const V4_SERVER: (IpAddress, u16) = (IpAddress::v4(10, 0, 0, 1), PORT);
+pub(crate) const V6_SERVER: (IpAddress, u16) = (IpAddress::v6(0xfd00, 0, 0, 0, 0, 0, 0, 1), PORT);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+/// What a client can hold that was not read.
+pub(crate) const ROOM: usize = 256 << 10;
+
+/// A stack with both of these addresses.
+pub(crate) fn config() -> Config {
+    Config {
+        v4: V4::Static {
+            address: "10.0.0.1/24".parse().unwrap(),
+            gateway: None,
+        },
+        v6: V6::Static {
+            address: "fd00::1/64".parse().unwrap(),
+            gateway: None,
+        },
+        ..Config::default()
+    }
+}
+
+/// Runs `test` in a guest with a stack, beside clients on the wire.
+pub(crate) fn with_stack<T>(
+    config: Config,
+    test: impl AsyncFnOnce(&Host, &Stack<'_, &Domain>, &Clients<'_>) -> T,
+) -> T {
+    let wanted = netfront::Config::default();
+    with_nic(NicConfig::default(), wanted, async |host, nic| {
+        let stack = Stack::new(&nic, config).await.unwrap();
+        let clients = Clients::new(&host.tap);
+        let value = clients.run(&stack, test(host, &stack, &clients)).await;
+        drop(stack);
+        nic.close().await;
+        value
+    })
+}
+
+/// The sum of a header, as its checksum has it.
+pub(crate) fn sum(bytes: &[u8]) -> u16 {
+    let words = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let sum: u32 = words.sum();
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// A segment of TCP from an address of nobody's, by the fields of its header.
+#[expect(clippy::too_many_arguments, reason = "the fields of a header")]
+pub(crate) fn raw(
+    from: [u8; 4],
+    sport: u16,
+    seq: u32,
+    ack: u32,
+    flags: u8,
+    window: u16,
+    options: &[u8],
+    payload: &[u8],
+) -> Frame {
+    assert!(options.len().is_multiple_of(4));
+    let len = 20 + 20 + options.len() + payload.len();
+    let [lh, ll] = (len as u16).to_be_bytes();
+    let mut packet = vec![0x45, 0, lh, ll, 0, 0, 0x40, 0, 64, 6, 0, 0];
+    packet.extend(from);
+    packet.extend([10, 0, 0, 1]);
+    let s = !sum(&packet);
+    packet[10..12].copy_from_slice(&s.to_be_bytes());
+    packet.extend(sport.to_be_bytes());
+    packet.extend(PORT.to_be_bytes());
+    packet.extend(seq.to_be_bytes());
+    packet.extend(ack.to_be_bytes());
+    packet.extend([((5 + options.len() / 4) as u8) << 4, flags]);
+    packet.extend(window.to_be_bytes());
+    packet.extend([0, 0, 0, 0]);
+    packet.extend(options);
+    packet.extend(payload);
+    local(ethernet(MAC, 0x0800, &packet))
+}
+
+/// A SYN from an address that nobody has.
+pub(crate) fn syn(number: u32) -> Frame {
+    raw(
+        [10, 0, 0, 20 + (number >> 16) as u8],
+        number as u16 | 1,
+        9,
+        0,
+        2,
+        0xffff,
+        &[],
+        &[],
+    )
 }

@@ -1,4 +1,4 @@
-//! Who asks for a connection: the first packet of one, seen before the stack sees it.
+//! The first packet of a connection, seen before smoltcp sees it.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,14 +13,14 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// A packet that asks for a connection.
+/// A packet with SYN alone: it asks for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Knock {
+pub(super) struct Syn {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
 }
 
-impl Knock {
+impl Syn {
     /// What a frame asks for, if it asks for a connection. Nothing else of it is looked at:
     /// the stack does that.
     ///
@@ -92,9 +92,9 @@ mod tests {
 
     #[test]
     fn only_the_first_packet_of_a_connection_asks() {
-        let knock = Knock::of(&v4()).unwrap();
-        assert_eq!(knock.local, "10.0.0.2:80".parse().unwrap());
-        assert_eq!(knock.remote, "10.0.0.9:8080".parse().unwrap());
+        let syn = Syn::of(&v4()).unwrap();
+        assert_eq!(syn.local, "10.0.0.2:80".parse().unwrap());
+        assert_eq!(syn.remote, "10.0.0.9:8080".parse().unwrap());
         for (at, value) in [
             (13, 6),
             (20, 0x20),
@@ -106,18 +106,18 @@ mod tests {
         ] {
             let mut other = v4();
             other[at] = value;
-            assert_eq!(Knock::of(&other), None, "{at}");
+            assert_eq!(Syn::of(&other), None, "{at}");
         }
         // With options of IPv4 its ports are elsewhere.
         let mut long = v4();
         long[14] = 0x46;
         long.splice(34..34, [1; 4]);
-        assert_eq!(Knock::of(&long), Some(knock));
+        assert_eq!(Syn::of(&long), Some(syn));
         for len in 0..48 {
-            assert_eq!(Knock::of(&v4()[..len]), None, "{len}");
+            assert_eq!(Syn::of(&v4()[..len]), None, "{len}");
         }
         long[14] = 0x4f;
-        assert_eq!(Knock::of(&long), None);
+        assert_eq!(Syn::of(&long), None);
     }
 
     #[test]
@@ -127,11 +127,11 @@ mod tests {
         frame.extend([0xfd; 16]);
         frame.extend([0xfe; 16]);
         frame.extend(&v4()[34..]);
-        let knock = Knock::of(&frame).unwrap();
-        assert_eq!(knock.local.port(), 80);
-        assert_eq!(knock.remote.ip(), IpAddr::from([0xfd; 16]));
-        assert_eq!(knock.local.ip(), IpAddr::from([0xfe; 16]));
+        let syn = Syn::of(&frame).unwrap();
+        assert_eq!(syn.local.port(), 80);
+        assert_eq!(syn.remote.ip(), IpAddr::from([0xfd; 16]));
+        assert_eq!(syn.local.ip(), IpAddr::from([0xfe; 16]));
         frame[20] = 0;
-        assert_eq!(Knock::of(&frame), None);
+        assert_eq!(Syn::of(&frame), None);
     }
 }
