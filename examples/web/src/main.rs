@@ -44,9 +44,6 @@ const TIMEOUTS: Timeouts = Timeouts {
 };
 /// How long the last answers may be on their way.
 const LAST: Duration = Duration::from_secs(5);
-/// What has been acknowledged may have been so by a router, whose client is still to get it:
-/// that of a guest which is a process ends with it.
-const ON_THE_WAY: Duration = Duration::from_millis(300);
 
 entry!(main);
 
@@ -89,7 +86,6 @@ async fn run(guest: &Guest) -> Result<(), Box<dyn core::error::Error>> {
         network::announce(&stack, PORT).await?;
         answered(&status, requests, quiet).await;
         let _late = time::timeout(LAST, stack.settled()).await;
-        time::sleep(ON_THE_WAY).await;
         Ok::<(), net::Error>(())
     };
     select(stack.run(), select(end, clients)).await;

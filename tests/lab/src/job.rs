@@ -119,6 +119,8 @@ pub(crate) enum With {
     /// Many visitors at once, each of whom checks every answer: see --clients and
     /// --seconds. The guest is to end by itself: --cmdline quiet=5
     Crowd,
+    /// Clients on this machine, who compare what an echo server sends back
+    Clients,
     /// A Linux guest on the same bridge, which fetches all files, too
     Neighbour,
     /// Trouble with the guest's disk, which is a blank one: it grows, fails, goes

@@ -3,6 +3,7 @@
 mod abi;
 mod bench;
 mod builders;
+mod clients;
 mod cpio;
 mod crash;
 mod crowd;

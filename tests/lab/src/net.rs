@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use anyhow::{Context, Result};
 
 /// Guests that are of no use without a network.
-const WANT_ONE: [&str; 1] = ["web"];
+const WANT_ONE: [&str; 2] = ["web", "echo"];
 /// The port that they get, if it is free.
 const USUAL_PORT: u16 = 8080;
 /// The address that QEMU's network gives to the first who asks.

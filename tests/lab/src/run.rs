@@ -18,6 +18,7 @@ use guest_names::Names;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    clients,
     exit::Ended,
     guest::{self, Build},
     job::{Chipset, Debug, Job, Platform, Report, Show, With},
@@ -38,6 +39,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     thread::scope(|scope| {
         let visit = job.net.and_then(|net| match job.with {
             With::Visitor => Some(scope.spawn(move || Visitor::new(net, over).visit())),
+            With::Clients => Some(scope.spawn(move || clients::visit(net, over))),
             With::Crowd => Some(scope.spawn(move || job.crowd.visit(net, over))),
             _ => None,
         });

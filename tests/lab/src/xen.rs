@@ -308,7 +308,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
     files.push(("lent", job_disk::list(&lent)?.into_bytes()));
     match job.with {
         With::Check => files.push(("check", disk::partitions().into_bytes())),
-        With::Nobody | With::Crowd => {}
+        With::Nobody | With::Crowd | With::Clients => {}
         With::Neighbour => {
             files.push(("peer.cfg", neighbour(job).into_bytes()));
             files.push(("neighbour", fs::read(parts.linux())?));

@@ -1,13 +1,14 @@
 //! Many guests of one host: whether all of them answer, and what they cost while nobody asks.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, TcpStream},
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     domctl::Xen,
@@ -19,6 +20,9 @@ use crate::{
 const SETTLE: Duration = Duration::from_secs(10);
 /// How long they are looked at.
 const WINDOW: Duration = Duration::from_secs(10);
+/// Where an echo server listens, and how long it has to answer.
+const ECHO_PORT: u16 = 7;
+const PATIENCE: Duration = Duration::from_secs(10);
 /// As many have addresses that differ in their last number.
 const ROW: u32 = 200;
 
@@ -51,14 +55,32 @@ fn last_words(number: u32) -> String {
     said.trim_end().lines().last().unwrap_or("").to_owned()
 }
 
+/// Asks a server for something, and compares what it answers.
+fn ask(server: &str, number: u32) -> Result<()> {
+    let address = address(number);
+    match server {
+        "web" => Client::connect(&Target::new(address, Path::new(FOLDER), "1k")?)?.ask(),
+        "echo" => {
+            let sent = format!("guest {number}").repeat(100);
+            let mut stream = TcpStream::connect_timeout(&(address, ECHO_PORT).into(), PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(sent.as_bytes())?;
+            let mut came = vec![0; sent.len()];
+            stream.read_exact(&mut came)?;
+            ensure!(came == sent.as_bytes(), "something else comes back");
+            Ok(())
+        }
+        _ => bail!("there is no server {server}"),
+    }
+}
+
 /// Asks all of a list, and looks how long they run when nobody does.
-pub(crate) fn run(list: &Path) -> Result<()> {
+pub(crate) fn run(server: &str, list: &Path) -> Result<()> {
     thread::sleep(SETTLE);
     let guests = guests(&std::fs::read_to_string(list)?)?;
     let mut answered = 0;
     for Guest { number, .. } in &guests {
-        let target = Target::new(address(*number), Path::new(FOLDER), "1k")?;
-        match Client::connect(&target).and_then(|mut client| client.ask()) {
+        match ask(server, *number) {
             Ok(()) => answered += 1,
             Err(error) => println!(
                 "dom0: guest {number} does not answer: {error:#}; it said {:?}",
@@ -88,7 +110,7 @@ pub(crate) fn run(list: &Path) -> Result<()> {
         }
     }
     println!(
-        "bench: measure web guests={} ops={answered} ns={elapsed_ns} ran={all_ns}",
+        "bench: measure {server} guests={} ops={answered} ns={elapsed_ns} ran={all_ns}",
         guests.len()
     );
     Ok(())

@@ -7,7 +7,7 @@
 //!   is done when it says that it is time.
 //! - `linux-load scene DOMAIN TERMINAL WHAT...`: sets a guest going, and looks at it from
 //!   its first instruction (see `scene`).
-//! - `linux-load density LIST`: asks many web servers: the file has each one's domain and
+//! - `linux-load density web|echo LIST`: asks many servers: the file has each one's domain and
 //!   number.
 
 mod blocks;
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     match words.as_slice() {
         ["serve"] => serve::run(),
         ["watch", domain, log] => watch::run(domain.parse()?, log.as_ref()),
-        ["density", list] => density::run(list.as_ref()),
+        ["density", server, list] => density::run(server, list.as_ref()),
         ["scene", domain, terminal, what @ ..] => {
             scene::run(domain.parse()?, terminal.as_ref(), what)
         }

@@ -20,6 +20,8 @@ use crate::{nics, offloads, options::Options, wire::round_trip};
 
 /// How long anything may take: these machines are emulated.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long as many as there can be may take: domain 0 runs a script for each.
+const MANY: Duration = Duration::from_secs(240);
 /// How long a backend that refuses is looked at.
 const REFUSED: Duration = Duration::from_secs(60);
 
@@ -152,8 +154,8 @@ async fn many(bus: Bus<'static>) -> Result<()> {
         .map(|id| Nic::new(bus, id.as_str(), small))
         .collect();
     let (disks_ready, nics_ready) = join(
-        join_all(disks.iter().map(|disk| disk.ready_within(PATIENCE))),
-        join_all(nics.iter().map(|nic| nic.ready_within(PATIENCE))),
+        join_all(disks.iter().map(|disk| disk.ready_within(MANY))),
+        join_all(nics.iter().map(|nic| nic.ready_within(MANY))),
     )
     .await;
     let mut errors: Vec<String> = Vec::new();

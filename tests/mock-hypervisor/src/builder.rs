@@ -218,6 +218,8 @@ impl Xen {
             singletons: Singletons::new(),
             refused: Refused::default(),
             at_end: OnceLock::new(),
+            #[cfg(feature = "user-net")]
+            delivery: OnceLock::new(),
         })
     }
 }

@@ -133,6 +133,9 @@ pub struct Domain {
     pub(crate) singletons: Singletons,
     /// What is to be done before its process ends.
     pub(crate) at_end: OnceLock<AtEnd>,
+    /// What the network still has for the host when the guest ends.
+    #[cfg(feature = "user-net")]
+    pub(crate) delivery: OnceLock<crate::user_net::Delivery>,
 }
 
 /// Calls that a hypervisor does not offer, and how it says so.
@@ -455,6 +458,10 @@ impl Domain {
                     0 => i32::from(crate::terminal::has_lost()),
                     status => status,
                 };
+                #[cfg(feature = "user-net")]
+                if let Some(delivery) = self.delivery.get() {
+                    delivery.complete();
+                }
                 std::process::exit(status)
             }
         }

@@ -228,7 +228,10 @@ pub(crate) fn attach_nic_at(domain: &Domain, port: &str) {
         if #[cfg(feature = "user-net")] {
             let started = crate::user_net::start(domain.xen().tap(&bridge), mac, port);
             match started {
-                Ok(address) => eprintln!("mock: http://{address}/ leads to the guest's port 80"),
+                Ok((address, delivery)) => {
+                    eprintln!("mock: http://{address}/ leads to the guest's port 80");
+                    let _first = domain.delivery.set(delivery);
+                }
                 Err(error) => {
                     eprintln!("mock: no network at port {port}: {error}");
                     std::process::exit(2);

@@ -10,7 +10,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
     thread,
-    time::Instant as Started,
+    time::{Duration, Instant as Started},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -40,16 +40,34 @@ const GUEST_PORT: u16 = 80;
 const MTU: usize = 1514;
 const BUFFER_BYTES: usize = 256 << 10;
 const FIRST_PORT: u16 = 49_152;
+/// How long the host's programs have to take what the guest sent last.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a guest has sent, and the router has acknowledged, when the guest ends.
+pub(crate) struct Delivery(UnixStream);
+
+impl Delivery {
+    /// Waits until the host's programs have it all, but not for those who take nothing.
+    pub(crate) fn complete(&self) {
+        let mut router = &self.0;
+        let asked = router.set_read_timeout(Some(PATIENCE));
+        let _late = asked
+            .and_then(|()| router.write_all(&[0]))
+            .and_then(|()| router.read_exact(&mut [0]));
+    }
+}
 
 /// Begins; says where the host's port is. Port 0 is any.
-pub(crate) fn start(tap: Tap, guest: [u8; 6], port: &str) -> io::Result<SocketAddr> {
+pub(crate) fn start(tap: Tap, guest: [u8; 6], port: &str) -> io::Result<(SocketAddr, Delivery)> {
     let port: u16 = port.parse().map_err(io::Error::other)?;
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let bell = tap.bell()?;
-    thread::spawn(move || Router::new(tap, EthernetAddress(guest)).run(&listener, bell));
-    Ok(address)
+    let (delivery, end) = UnixStream::pair()?;
+    end.set_nonblocking(true)?;
+    thread::spawn(move || Router::new(tap, EthernetAddress(guest)).run(&listener, bell, end));
+    Ok((address, Delivery(delivery)))
 }
 
 /// The tap, as the router's stack sees it.
@@ -127,6 +145,8 @@ struct Pair {
     to_guest: Vec<u8>,
     /// The host has no more to say.
     is_half: bool,
+    /// The host takes nothing any more.
+    is_gone: bool,
 }
 
 struct Router {
@@ -160,7 +180,8 @@ impl Router {
         }
     }
 
-    fn run(&mut self, listener: &TcpListener, mut bell: UnixStream) {
+    fn run(&mut self, listener: &TcpListener, mut bell: UnixStream, mut end: UnixStream) {
+        let mut is_ending = false;
         loop {
             let now = Instant::from_micros(self.started.elapsed().as_micros() as i64);
             self.interface.poll(now, &mut self.wire, &mut self.sockets);
@@ -178,14 +199,18 @@ impl Router {
                 goes_on
             });
             if !moved {
-                self.sleep(listener, &bell);
+                is_ending |= matches!(end.read(&mut [0]), Ok(1));
+                if is_ending && !self.has_some_for_host() {
+                    is_ending = end.write_all(&[0]).is_err();
+                }
+                self.sleep(listener, &bell, &end);
                 while matches!(bell.read(&mut [0; 64]), Ok(1..)) {}
             }
         }
     }
 
     /// Sleeps until somebody comes, or says something, or a timer of TCP's is due.
-    fn sleep(&mut self, listener: &TcpListener, bell: &UnixStream) {
+    fn sleep(&mut self, listener: &TcpListener, bell: &UnixStream, end: &UnixStream) {
         let now = Instant::from_micros(self.started.elapsed().as_micros() as i64);
         let most = self.interface.poll_delay(now, &self.sockets);
         let most = most.map(|time| Timespec {
@@ -195,6 +220,7 @@ impl Router {
         let mut all = vec![
             PollFd::new(listener, PollFlags::IN),
             PollFd::new(bell, PollFlags::IN),
+            PollFd::new(end, PollFlags::IN),
         ];
         for pair in &self.pairs {
             let socket = self.sockets.get::<tcp::Socket<'_>>(pair.guest);
@@ -207,6 +233,12 @@ impl Router {
             }
         }
         let _interrupted = poll(&mut all, most.as_ref());
+    }
+
+    /// Whether there is something that the guest sent and the host has not taken.
+    fn has_some_for_host(&self) -> bool {
+        let socket = |pair: &Pair| self.sockets.get::<tcp::Socket<'_>>(pair.guest).can_recv();
+        self.pairs.iter().any(socket)
     }
 
     fn connect(&mut self, host: TcpStream) {
@@ -226,6 +258,7 @@ impl Router {
                 guest: self.sockets.add(socket),
                 to_guest: Vec::new(),
                 is_half: false,
+                is_gone: false,
             });
         }
     }
@@ -239,7 +272,8 @@ impl Pair {
 
     /// Moves bytes both ways; false: it is over.
     fn pump(&mut self, socket: &mut tcp::Socket<'_>, moved: &mut bool) -> bool {
-        if !socket.is_active() {
+        // One that is over may have something left for the host.
+        if !socket.is_active() && (self.is_gone || !socket.can_recv()) {
             return false;
         }
         if self.takes(socket) {
@@ -250,6 +284,7 @@ impl Pair {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => {
                     socket.abort();
+                    self.is_gone = true;
                     return true;
                 }
             }
@@ -271,7 +306,10 @@ impl Pair {
             match sent {
                 Ok(Ok(count)) => *moved |= count > 0,
                 Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => {}
-                _ => socket.abort(),
+                _ => {
+                    socket.abort();
+                    self.is_gone = true;
+                }
             }
         } else if !socket.may_recv() && socket.state() != tcp::State::SynSent {
             // The guest has said all.

@@ -1,4 +1,4 @@
-//! How many web servers a host of 2 GiB has room for, and what they cost while nobody asks.
+//! How many servers a host of 2 GiB has room for, and what they cost while nobody asks.
 
 use std::{fmt::Write, time::Duration};
 
@@ -16,8 +16,28 @@ use crate::{
     run::run as run_job,
 };
 
-/// What `web` needs.
-const WEB_MIB: u32 = 9;
+/// A server of which there are many.
+struct Server {
+    guest: &'static str,
+    /// What it needs.
+    memory_mib: u32,
+    /// Whether it has a disk of files.
+    serves_files: bool,
+}
+
+/// The one that asks for `1k` knows them by the same names: see `linux-load density`.
+const SERVERS: [Server; 2] = [
+    Server {
+        guest: "web",
+        memory_mib: 9,
+        serves_files: true,
+    },
+    Server {
+        guest: "echo",
+        memory_mib: 4,
+        serves_files: false,
+    },
+];
 /// The lab's machine has 3 GiB: this is nobody's.
 const FILLER_MIB: u32 = 1024;
 /// More are not tried.
@@ -25,25 +45,29 @@ const MOST: u32 = 500;
 /// A guest takes a second to be made, or several on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(2400);
 
-fn look(platform: Platform) -> Result<String> {
+fn look(server: &Server, platform: Platform) -> Result<String> {
+    let guest = server.guest;
     let job = Job {
-        memory_mib: WEB_MIB,
+        memory_mib: server.memory_mib,
         command_line: "ip=@ADDRESS@/16".to_owned(),
-        disks: vec![disk::to_serve()?],
+        disks: match server.serves_files {
+            true => vec![disk::to_serve()?],
+            false => Vec::new(),
+        },
         with: With::Density,
-        scene: format!("{FILLER_MIB} {MOST}"),
+        scene: format!("{FILLER_MIB} {MOST} {guest}"),
         timeout: TIMEOUT,
         // By the clock, what else the machine does is theirs.
         pace: Pace::Counted,
-        ..Job::new("web", platform)
+        ..Job::new(guest, platform)
     };
-    let report = run_job(&job).with_context(|| format!("web on {}", platform.name()))?;
+    let report = run_job(&job).with_context(|| format!("{guest} on {}", platform.name()))?;
     for line in report
         .console
         .lines()
         .filter(|line| line.starts_with("dom0: "))
     {
-        eprintln!("lab: {}, {line}", platform.name());
+        eprintln!("lab: {guest} on {}, {line}", platform.name());
     }
     Ok(report.console)
 }
@@ -51,30 +75,36 @@ fn look(platform: Platform) -> Result<String> {
 /// Counts, once (memory is what it is), and makes the table.
 pub(crate) fn run(options: &Options) -> Result<String> {
     let mut all = Figures::default();
-    for platform in &options.on {
-        eprintln!("lab: density, {}", platform.name());
-        all.take(Pace::Counted, *platform, Who::Ours, &look(*platform)?)?;
+    for server in &SERVERS {
+        for platform in &options.on {
+            eprintln!("lab: density, {} on {}", server.guest, platform.name());
+            let console = look(server, *platform)?;
+            all.take(Pace::Counted, *platform, Who::Ours, &console)?;
+        }
     }
     Ok(markdown(&all))
 }
 
 fn markdown(all: &Figures) -> String {
-    let mut text = format!(
-        "\n| `web`, {WEB_MIB} MiB each | guests | of them answer | processor share of all, \
-         idle (%) |\n|---|---|---|---|\n"
+    let mut text = String::from(
+        "\n| | guests | of them answer | processor share of all, idle (%) |\n|---|---|---|---|\n",
     );
-    for column in all.columns() {
-        let of = |figure: fn(&Numbers) -> Option<f64>| {
-            cell(all.median(column, Who::Ours, Kind::Measured, "web", figure))
-        };
-        let _infallible = writeln!(
-            text,
-            "| {} | {} | {} | {} |",
-            column.1.name(),
-            of(|n| n.get("guests").copied()),
-            of(|n| n.get("ops").copied()),
-            of(|n| Some(ratio(n, "ran", "ns")? * 100.0)),
-        );
+    for server in &SERVERS {
+        for column in all.columns() {
+            let of = |figure: fn(&Numbers) -> Option<f64>| {
+                cell(all.median(column, Who::Ours, Kind::Measured, server.guest, figure))
+            };
+            let _infallible = writeln!(
+                text,
+                "| `{}`, {} MiB each, {} | {} | {} | {} |",
+                server.guest,
+                server.memory_mib,
+                column.1.name(),
+                of(|n| n.get("guests").copied()),
+                of(|n| n.get("ops").copied()),
+                of(|n| Some(ratio(n, "ran", "ns")? * 100.0)),
+            );
+        }
     }
     text
 }
@@ -89,6 +119,6 @@ mod tests {
         let line = "bench: measure web guests=200 ops=199 ns=1000 ran=20\n";
         all.take(Pace::Clock, Platform::XenPv, Who::Ours, line)
             .unwrap();
-        assert!(markdown(&all).contains("| xen-pv | 200 | 199 | 2.00 |"));
+        assert!(markdown(&all).contains("MiB each, xen-pv | 200 | 199 | 2.00 |"));
     }
 }

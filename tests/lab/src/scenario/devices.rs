@@ -41,7 +41,7 @@ pub(super) const ALL: &[Scenario] = &[
         memory_mib: 128,
         command_line: "devices=many disks=100 nics=20",
         with: With::Devices,
-        timeout_s: 400,
+        timeout_s: 900,
         only_on: XENS,
         ..scenario(
             "nightly: more devices than the store's quota allows",
@@ -57,7 +57,7 @@ pub(super) const ALL: &[Scenario] = &[
         memory_mib: 128,
         command_line: "devices=many disks=100 nics=20 quota=5000",
         with: With::Devices,
-        timeout_s: 400,
+        timeout_s: 900,
         only_on: XENS,
         ..scenario(
             "nightly: 100 disks and 20 interfaces",
@@ -91,7 +91,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         command_line: "devices=cycles cycles=100 disks=1",
         with: With::Devices,
-        timeout_s: 450,
+        timeout_s: 900,
         only_on: XENS,
         ..scenario(
             "nightly: a disk that goes and comes 100 times",
@@ -107,7 +107,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         command_line: "devices=cycles cycles=100 nics=1",
         with: With::Devices,
-        timeout_s: 450,
+        timeout_s: 900,
         only_on: XENS,
         ..scenario(
             "nightly: an interface that goes and comes 100 times",

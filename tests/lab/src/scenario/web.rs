@@ -1,4 +1,4 @@
-//! Scenarios: a web server and its visitors.
+//! Scenarios: servers and their visitors.
 
 use std::time::Duration;
 
@@ -9,6 +9,20 @@ use crate::{
 };
 
 pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        command_line: "port=80 clients=3",
+        with: With::Clients,
+        only_on: MOCKS_AND_XENS,
+        ..scenario(
+            "an echo server",
+            "echo",
+            &[
+                "echo: 10.0.2.15:80",
+                "clients: all 3 have what they sent",
+                "echo: 3 clients have gone",
+            ],
+        )
+    },
     Scenario {
         command_line: "requests=7",
         with: With::Visitor,

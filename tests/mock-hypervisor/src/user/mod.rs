@@ -428,6 +428,8 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
         singletons: Singletons::new(),
         refused: crate::domain::Refused::default(),
         at_end: OnceLock::new(),
+        #[cfg(feature = "user-net")]
+        delivery: OnceLock::new(),
     };
     let registers = Registers {
         rip: plan.entry,
