@@ -347,3 +347,32 @@ fn own_indices_are_not_read_back_from_the_page() {
     word(1).store(start.wrapping_add(6));
     assert_eq!(ring.write_dying(b"g"), Err(Broken));
 }
+
+#[test]
+fn a_daemon_that_takes_again_is_waited_for_again() {
+    const AGAIN_NS: u64 = STALL_NS + 10 * SECOND_NS;
+    let all = text(1000);
+    for by_drain in [false, true] {
+        let daemon = |page: Shared, now_ns| match now_ns {
+            ..AGAIN_NS => Vec::new(),
+            _ => page.take(13),
+        };
+        let (lost, taken) = with_daemon(SECOND_NS / 1000, daemon, |domain, ring| {
+            ring.write_all(&all).unwrap();
+            assert!(ring.lost_bytes() > 0);
+            domain.park(&[], Some(AGAIN_NS + SECOND_NS));
+            if by_drain {
+                ring.drain().unwrap();
+                assert_eq!(ring.lost_bytes(), 0);
+            }
+            // Faster than it takes them.
+            for line in all.split_inclusive(|byte| *byte == b'\n') {
+                ring.write_all(line).unwrap();
+            }
+            ring.lost_bytes()
+        });
+        assert_eq!(lost, 0);
+        let notice = format!("\r\n[console: {} bytes lost]\r\n", all.len() - 2048);
+        assert_eq!(taken, [&all[..2048], notice.as_bytes(), &all].concat());
+    }
+}
