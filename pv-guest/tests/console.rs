@@ -361,17 +361,18 @@ fn a_daemon_that_takes_again_is_waited_for_again() {
             ring.write_all(&all).unwrap();
             assert!(ring.lost_bytes() > 0);
             domain.park(&[], Some(AGAIN_NS + SECOND_NS));
+            let mut untold = 0;
             if by_drain {
                 ring.drain().unwrap();
-                assert_eq!(ring.lost_bytes(), 0);
+                untold = ring.lost_bytes();
             }
             // Faster than it takes them.
             for line in all.split_inclusive(|byte| *byte == b'\n') {
                 ring.write_all(line).unwrap();
             }
-            ring.lost_bytes()
+            (untold, ring.lost_bytes())
         });
-        assert_eq!(lost, 0);
+        assert_eq!(lost, (0, 0));
         let notice = format!("\r\n[console: {} bytes lost]\r\n", all.len() - 2048);
         assert_eq!(taken, [&all[..2048], notice.as_bytes(), &all].concat());
     }
