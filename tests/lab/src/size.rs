@@ -71,7 +71,7 @@ pub(crate) fn report(guest: &str) -> Result<u8> {
 }
 
 /// What a loader reads: the file up to the end of the last segment.
-fn stripped_bytes(kernel: &[u8]) -> Result<u64> {
+pub(crate) fn stripped_bytes(kernel: &[u8]) -> Result<u64> {
     let header = object::elf::FileHeader64::<object::Endianness>::parse(kernel)?;
     let endian = header.endian()?;
     header

@@ -5,7 +5,9 @@ use std::{fs, process::Command, time::Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    abi, builders, ends, flood, foreign, guest,
+    abi,
+    bench::sizes,
+    builders, ends, flood, foreign, guest,
     job::Platform,
     matrix::{self, Column, Verdict},
     narrow, outward, refused,
@@ -44,6 +46,11 @@ const COLUMN_TESTS: &[ColumnTest] = &[
         "machines without ACPI",
         |platform| platform == Platform::Qemu,
         reset::check,
+    ),
+    (
+        "sizes of the examples",
+        |platform| platform == Platform::User,
+        sizes::check,
     ),
     ("smallest guest", Platform::boots_kernels, size::check),
     ("odd command lines", Platform::is_xen, words::check),

@@ -8,6 +8,7 @@ mod doc;
 mod figures;
 mod idle;
 mod scenes;
+pub(crate) mod sizes;
 mod table;
 mod web;
 
@@ -60,6 +61,8 @@ pub(crate) enum Device {
     Idle,
     /// Web servers, as many as 2 GiB have room for
     Density,
+    /// The examples' images: how large they are, and what of
+    Size,
 }
 
 impl Device {
@@ -71,6 +74,7 @@ impl Device {
             Self::Web => "web",
             Self::Idle => "idle",
             Self::Density => "density",
+            Self::Size => "size",
         }
     }
 
@@ -82,7 +86,7 @@ impl Device {
                  read-1024k-1,read-1024k-4,write-128k-8"
             }
             Self::Net => "udp-echo,tcp-echo,tcp-out,tcp-in",
-            Self::Boot | Self::Web | Self::Idle | Self::Density => "",
+            Self::Boot | Self::Web | Self::Idle | Self::Density | Self::Size => "",
         }
     }
 }
@@ -108,6 +112,7 @@ pub(crate) fn run_all(options: &Options) -> Result<()> {
             Device::Web => (web::run(options)?, None),
             Device::Idle => (idle::run(options)?, None),
             Device::Density => (density::run(options)?, None),
+            Device::Size => (sizes::run()?, None),
         };
         say!("{text}");
         if options.write {

@@ -24,7 +24,7 @@ const COSTS: [Cost; 7] = [
 ];
 
 /// A number with as many places as make sense.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     match value {
         value if value >= 100.0 => {
             let digits = format!("{value:.0}");
