@@ -18,14 +18,14 @@ use pv_guest::{
     xenbus::Bus,
 };
 
+use crate::memory::Memory;
+
 /// Where an ext4 file system has its magic number, and which.
 const MAGIC_OFFSET: u64 = 1024 + 56;
 const MAGIC: [u8; 2] = [0x53, 0xef];
 /// Where a partition table has its entries.
 const TABLE_OFFSET: usize = 446;
 const ENTRY_BYTES: usize = 16;
-/// Pieces of the disk that are kept, of 32 KiB each: what the file system is made of.
-const KEPT_PIECES: usize = 16;
 
 /// What is at a path.
 pub(crate) enum Found {
@@ -42,10 +42,10 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Those of a disk, of which so many bytes are kept.
+    /// Those of a disk, of which as much is kept as there is memory for.
     pub(crate) async fn load(
         bus: Bus<'static>,
-        kept_bytes: usize,
+        memory: &Memory,
     ) -> Result<Self, Box<dyn core::error::Error>> {
         for id in bus.devices("vbd").await? {
             let disk = Disk::new(bus, id.as_str(), Config::default());
@@ -54,11 +54,11 @@ impl Files {
                 let mut magic = [0; 2];
                 volume.read_at(MAGIC_OFFSET, &mut magic).await?;
                 if magic == MAGIC {
-                    let volume = Cached::new(volume, KEPT_PIECES);
+                    let volume = Cached::new(volume, memory.kept_pieces());
                     let files = Ext4::load(Box::new(volume))?;
                     println!("web: the files of disk {id}");
                     return Ok(Self {
-                        files: Some(ext4_files::Files::new(files, kept_bytes)),
+                        files: Some(ext4_files::Files::new(files, memory.kept_bytes())),
                         disk: Some(disk),
                     });
                 }

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod files;
+mod memory;
 mod network;
 mod site;
 mod status;
@@ -27,13 +28,12 @@ use pv_guest::{
 };
 
 use files::Files;
+use memory::Memory;
 use site::Site;
 use status::Status;
 
 const PORT: u16 = 80;
 const HTTP_BYTES: usize = 2048;
-/// What a client takes beside the stack's buffers: a request's head, and a future.
-const CLIENT_BYTES: usize = 8 << 10;
 /// A client among many may have to wait for its turn, and for packets that were lost
 /// and are sent again: a second, which is usual, is not enough.
 const TIMEOUTS: Timeouts = Timeouts {
@@ -56,20 +56,23 @@ fn main(guest: Guest) -> Result<(), Error> {
 
 async fn run(guest: &Guest) -> Result<(), Box<dyn core::error::Error>> {
     let bus = guest.bus()?;
+    let memory = Memory::free();
     let ids = bus.devices("vif").await?;
     let id = ids
         .first()
         .ok_or("there is no network: give this guest one with --net")?;
-    let nic = Nic::new(bus, id.as_str(), network::device(guest.command_line())?);
-    let most = net::Config::default();
+    let nic = Nic::new(
+        bus,
+        id.as_str(),
+        network::device(guest.command_line(), &memory)?,
+    );
     let wanted = net::Config {
-        memory_bytes: (memory_bytes() / 2).min(most.memory_bytes),
-        // An eighth of it: all clients may come at once.
-        connections: (memory_bytes() / 8 / CLIENT_BYTES).min(most.connections),
+        memory_bytes: memory.buffer_bytes(),
+        connections: memory.connections(),
         ..network::config(guest.command_line())?
     };
     let stack = Stack::new(&nic, wanted).await?;
-    let files = Files::load(bus, memory_bytes() / 4).await?;
+    let files = Files::load(bus, &memory).await?;
     let status = Rc::new(Status::new(bus, nic.clone()));
     let router = Router::from_service(Site::new(files, Rc::clone(&status)));
     let number = |name| network::word(guest.command_line(), name)?.parse().ok();
@@ -96,15 +99,6 @@ async fn run(guest: &Guest) -> Result<(), Box<dyn core::error::Error>> {
     );
     nic.close().await;
     Ok(())
-}
-
-/// Memory that is free, of which connections and files have their parts.
-fn memory_bytes() -> usize {
-    #[cfg(target_os = "none")]
-    return pv_guest::memory::heap::remaining_bytes();
-    // A guest that is a process does not know.
-    #[cfg(not(target_os = "none"))]
-    return 64 << 20;
 }
 
 /// Waits until so many requests were answered, or nobody asks any more. There is no timer

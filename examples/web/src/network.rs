@@ -7,6 +7,8 @@ use pv_guest::{
     println, time,
 };
 
+use crate::memory::Memory;
+
 /// What the command line says of a name.
 pub(crate) fn word<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
     let mut words = command_line.split_whitespace();
@@ -14,13 +16,17 @@ pub(crate) fn word<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The network interface that the command line wants: by default, one queue.
-pub(crate) fn device(command_line: &str) -> Result<netfront::Config, &'static str> {
+pub(crate) fn device(
+    command_line: &str,
+    memory: &Memory,
+) -> Result<netfront::Config, &'static str> {
     let queues = word(command_line, "queues").map(str::parse).transpose();
     let queues = queues.map_err(|_| "queues= is a number")?.unwrap_or(1);
     // A connection's packets all come on one queue, whoever made it.
     let key = core::array::from_fn(|at| (time::now_ns() >> (at % 8 * 3)) as u8 | 1);
     Ok(netfront::Config {
         queues,
+        rx_pages: memory.rx_pages(queues),
         steering: Some(Steering {
             key,
             hashes: NetifHashTypes::IPV4_TCP | NetifHashTypes::IPV6_TCP,

@@ -74,11 +74,7 @@ impl<R: Ext4Read> Cached<R> {
             None => {
                 let start = number * PIECE_BYTES as u64;
                 let len = self.len_bytes.saturating_sub(start).min(PIECE_BYTES as u64);
-                // Its memory is that of the piece that was not used for longest.
-                let mut bytes = match self.kept.len() < self.most {
-                    true => Vec::new(),
-                    false => self.forget(),
-                };
+                let mut bytes = self.memory(len as usize)?;
                 bytes.resize(len as usize, 0);
                 self.reader.read(start, &mut bytes)?;
                 self.kept.push(Piece {
@@ -92,6 +88,24 @@ impl<R: Ext4Read> Cached<R> {
         let piece = self.kept.get_mut(at).ok_or("a piece was lost")?;
         piece.last_use = self.uses;
         Ok(&piece.bytes)
+    }
+
+    /// Memory for a piece, which is empty: new, or that of the piece that was not used for
+    /// longest, if there are as many as may be or there is no memory for another.
+    fn memory(
+        &mut self,
+        len_bytes: usize,
+    ) -> Result<Vec<u8>, Box<dyn core::error::Error + Send + Sync + 'static>> {
+        let mut bytes = Vec::new();
+        let is_new = self.kept.len() < self.most && bytes.try_reserve_exact(len_bytes).is_ok();
+        if !is_new {
+            bytes = self.forget();
+            bytes.clear();
+            bytes
+                .try_reserve_exact(len_bytes)
+                .map_err(|_| "there is no memory for a piece of a disk")?;
+        }
+        Ok(bytes)
     }
 
     fn forget(&mut self) -> Vec<u8> {

@@ -29,7 +29,7 @@ struct Server {
 const SERVERS: [Server; 2] = [
     Server {
         guest: "web",
-        memory_mib: 9,
+        memory_mib: 5,
         serves_files: true,
     },
     Server {

@@ -81,6 +81,26 @@ pub(super) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        // A machine that is busy may let clients wait.
+        command_line: "quiet=8",
+        memory_mib: 5,
+        with: With::Crowd,
+        crowd: Crowd {
+            clients: 64,
+            stay: Duration::from_secs(5),
+        },
+        timeout_s: 90,
+        only_on: XENS,
+        ..scenario(
+            "a web server in 5 MiB with 64 clients",
+            "web",
+            &[
+                "crowd: 64 clients at once for 5 s: ",
+                " answers, 0 refused, 0 corrupted",
+            ],
+        )
+    },
+    Scenario {
         command_line: "quiet=3",
         with: With::Crowd,
         crowd: Crowd {
