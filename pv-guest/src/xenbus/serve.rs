@@ -19,10 +19,10 @@ impl<'g, P: Platform> Bus<'g, P> {
     /// all that may happen to either, for as long as the future is polled.
     ///
     /// What the store refuses for a while is tried again after a pause, which is longer
-    /// each time; so is a backend that ends before it is connected; or soon after that, or
-    /// lacks what the driver needs and begins anew, and for the third time; which costs less than one write a second. The driver is
-    /// [told](Frontend::retrying). What lasts (a quota
-    /// of the store's other than that of transactions) stops it, with [`Stop::Broken`].
+    /// each time; so is a backend that ends before it is connected, and one that for the third
+    /// time ends soon after that, or lacks what the driver needs and begins anew. This costs
+    /// less than one write a second. The driver is [told](Frontend::retrying). What lasts (a
+    /// quota of the store's other than that of transactions) stops it, with [`Stop::Broken`].
     ///
     /// A future that is dropped while it is connected writes `Closing` and `Closed`, but
     /// waits for no answer: the store has them when the next request of anybody's is sent,
