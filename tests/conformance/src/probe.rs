@@ -28,6 +28,8 @@ pub(crate) struct Caught {
     pub(crate) address: u64,
     /// How many came.
     pub(crate) count: u32,
+    /// The address behind all that lay on the stack of it, where it lay.
+    pub(crate) end: usize,
 }
 
 /// A function that raises an exception: gets an address, and returns 0.
@@ -65,6 +67,7 @@ fn handler(frame: &mut Frame, cr2: u64) -> Outcome {
     if caught.count == 0 {
         caught.frame = *frame;
         caught.address = cr2;
+        caught.end = (&raw const *frame).addr() + size_of::<Frame>();
     }
     caught.count += 1;
     watch.first.set(caught);
@@ -87,6 +90,18 @@ fn handler(frame: &mut Frame, cr2: u64) -> Outcome {
 /// # Safety
 /// With the first exception, `probe` goes on as `then` says: it must be sound so.
 pub(crate) unsafe fn run(probe: Probe, argument: u64, then: Then) -> (Option<Caught>, u64) {
+    // SAFETY: the caller's promise.
+    let code = || unsafe { probe(argument) };
+    // SAFETY: the caller's promise, again.
+    unsafe { during(then, code) }
+}
+
+/// Runs `code`, which ends in one probe or more, and tells which exception came first, and
+/// what it returned.
+///
+/// # Safety
+/// With each exception, the probe that raised it goes on as `then` says: it must be sound so.
+pub(crate) unsafe fn during<T>(then: Then, code: impl FnOnce() -> T) -> (Option<Caught>, T) {
     if !IS_SET.swap(true, Ordering::Relaxed) {
         // SAFETY: code only goes elsewhere where its caller said that it may.
         unsafe { trap::set_handler(handler) };
@@ -96,8 +111,7 @@ pub(crate) unsafe fn run(probe: Probe, argument: u64, then: Then) -> (Option<Cau
         first: Cell::new(Caught::default()),
     };
     WATCH.store((&raw const watch).cast_mut(), Ordering::Release);
-    // SAFETY: the caller's promise.
-    let returned = unsafe { probe(argument) };
+    let returned = code();
     WATCH.store(core::ptr::null_mut(), Ordering::Release);
     let caught = watch.first.get();
     ((caught.count > 0).then_some(caught), returned)

@@ -8,6 +8,7 @@ pub(super) const GROUP: Group = Group {
     claims: claims! {
         by_assembly(the_level_of_ports_is_the_frames_if_asked_for): "xen.h: VMASST_TYPE_architectural_iopl",
         by_assembly(the_level_of_ports_is_not_in_the_flags): "arch-x86/xen.h: HYPERVISOR_iret",
+        by_assembly(behind_a_system_call_two_registers_are_not_the_frames): "arch-x86/xen-x86_64.h: HYPERVISOR_iret, VGCF_in_syscall",
         by_assembly(a_list_of_calls_ends_with_it): "arch-x86/xen.h: HYPERVISOR_iret; xen.h: HYPERVISOR_multicall",
     },
 };
@@ -20,8 +21,8 @@ fn by_assembly(guest: &pv_guest::Guest, test: fn(&pv_guest::Guest) -> Verdict) -
 
 #[cfg(target_os = "none")]
 use kernel::{
-    a_list_of_calls_ends_with_it, the_level_of_ports_is_not_in_the_flags,
-    the_level_of_ports_is_the_frames_if_asked_for,
+    a_list_of_calls_ends_with_it, behind_a_system_call_two_registers_are_not_the_frames,
+    the_level_of_ports_is_not_in_the_flags, the_level_of_ports_is_the_frames_if_asked_for,
 };
 
 /// A process makes no hypercall by itself.
@@ -34,7 +35,8 @@ macro_rules! nowhere {
     )*};
 }
 #[cfg(not(target_os = "none"))]
-nowhere!(the_level_of_ports_is_the_frames_if_asked_for the_level_of_ports_is_not_in_the_flags a_list_of_calls_ends_with_it);
+nowhere!(the_level_of_ports_is_the_frames_if_asked_for the_level_of_ports_is_not_in_the_flags
+    behind_a_system_call_two_registers_are_not_the_frames a_list_of_calls_ends_with_it);
 
 #[cfg(target_os = "none")]
 mod kernel {
@@ -42,7 +44,10 @@ mod kernel {
 
     use hypercall_abi::{
         Errno, HypercallNr, peer_field, physdev,
-        xen::{SharedInfo, VcpuInfo, VmAssist, multicall::MulticallEntry, vm_assist},
+        xen::{
+            SharedInfo, VcpuInfo, VmAssist, multicall::MulticallEntry, traps::VGCF_IN_SYSCALL,
+            vm_assist,
+        },
     };
     use pv_guest::Guest;
 
@@ -169,6 +174,53 @@ mod kernel {
         let level = level_behind(guest, 0);
         set_level(0)?;
         same(level?, 0)
+    }
+
+    /// `rcx` and `r11` of a frame.
+    const RCX: u64 = 0x1111;
+    const R11: u64 = 0x2222;
+
+    /// Returns by a frame with this word, and these flags, and tells what the two registers
+    /// are behind that.
+    #[unsafe(naked)]
+    unsafe extern "C" fn return_as(word: u64, found: *mut [u64; 2], flags: u64) {
+        naked_asm!(
+            "mov rax, rsp",
+            "push {ss}",
+            "push rax",
+            "push rdx",
+            "push {cs}",
+            "lea rax, [rip + 2f]",
+            "push rax",
+            "push rdi",
+            "push {rcx}",
+            "push {r11}",
+            "push rax",
+            "mov eax, {iret}",
+            "syscall",
+            "ud2",
+            "2: mov [rsi], rcx",
+            "mov [rsi + 8], r11",
+            "ret",
+            ss = const SS,
+            cs = const CS,
+            rcx = const RCX,
+            r11 = const R11,
+            iret = const HypercallNr::IRET.0,
+        )
+    }
+
+    /// A processor's instruction overwrites them on that way.
+    pub(super) fn behind_a_system_call_two_registers_are_not_the_frames(guest: &Guest) -> Verdict {
+        let behind = |word| -> Result<[u64; 2], Stop> {
+            let mut found = [0; 2];
+            // SAFETY: it returns here, by a frame with the flags as they are.
+            unsafe { return_as(word, &raw mut found, flags(guest)?) };
+            Ok(found)
+        };
+        same(behind(0)?, [RCX, R11])?;
+        let [rcx, r11] = behind(VGCF_IN_SYSCALL)?;
+        same((rcx == RCX, r11 == R11), (false, false))
     }
 
     /// What comes behind it is not made.

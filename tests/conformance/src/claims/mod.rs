@@ -7,6 +7,7 @@ mod console;
 mod debug_registers;
 mod discovery;
 mod events;
+mod gates;
 mod grant_maps;
 mod grants;
 mod iret;
@@ -37,6 +38,7 @@ pub(crate) const ALL: &[Group] = &[
     traps::GROUP,
     processor::GROUP,
     user_mode::GROUP,
+    gates::GROUP,
     iret::GROUP,
     vcpus::GROUP,
     clocks::GROUP,

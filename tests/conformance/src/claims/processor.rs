@@ -3,7 +3,7 @@
 
 use hypercall_abi::{
     physdev,
-    xen::traps::{SegmentBase, set_segment_base},
+    xen::traps::{FLAT_KERNEL_SS, SegmentBase, set_segment_base},
 };
 use pv_guest::{Guest, GuestType};
 
@@ -16,7 +16,10 @@ pub(super) const GROUP: Group = Group {
     name: "processor",
     claims: claims! {
         on_processor(vector_registers_work): "AMD APM 2, 11.3: CR4.OSFXSR, CR0.EM, CR0.TS",
+        on_processor(legacy_controllers_interrupt_nobody): "docs/DESIGN.md: The image",
         on_xens_processor(the_io_level_decides_over_interrupts): "physdev.h: PHYSDEVOP_set_iopl",
+        on_xens_processor(what_a_port_tells_takes_its_place): "physdev.h: PHYSDEVOP_set_iopl; Intel SDM 1, 3.4.1.1",
+        on_xens_processor(a_selector_takes_its_base_along): "arch-x86/xen-x86_64.h: FLAT_RING3_DS64; Intel SDM 3, 3.4.4",
         on_xens_processor(a_segment_begins_where_it_was_set): "arch-x86/xen-x86_64.h: set_segment_base; XSA-293",
         on_xens_processor(a_vector_of_old_system_calls_is_refused): "XSA-259",
         on_xens_processor(a_step_waits_behind_a_stack_segment): "XSA-260",
@@ -61,6 +64,23 @@ fn vector_registers_work(_: &Guest) -> Verdict {
     same(value, 0x1234_5678_9abc_def0)
 }
 
+probe!(read_port: "mov edx, edi", "xor eax, eax", "in al, dx");
+
+/// The masks of two that a machine may have: firmware leaves its timer running, whose vector
+/// is an exception's.
+fn legacy_controllers_interrupt_nobody(guest: &Guest) -> Verdict {
+    if guest.guest_type() == GuestType::Pv {
+        return skip("a PV guest has none");
+    }
+    for mask in [0x21, 0xa1] {
+        // SAFETY: reads a mask, or nothing.
+        let (caught, told) = unsafe { probe::run(read_port, mask, Then::Return) };
+        ensure(caught.is_none(), "it cannot be read")?;
+        same(told, 0xff)?;
+    }
+    Ok(())
+}
+
 probe!(off_and_on: "cli", "sti", "xor eax, eax");
 
 /// A PV kernel's user mode apart, there is one level of two: that of Xen's guests,
@@ -80,6 +100,65 @@ fn the_io_level_decides_over_interrupts(guest: &Guest) -> Verdict {
     let (zero, one) = (at_level(0)?, at_level(1)?);
     set_level(0)?;
     same((zero, one), (Some(PROTECTION), None))
+}
+
+// Of these at a port: a byte, two, and four.
+probe!(in_byte: "mov rax, rdi", "mov edx, 0x5a58", "in al, dx");
+probe!(in_two: "mov rax, rdi", "mov edx, 0x5a58", "in ax, dx");
+probe!(in_four: "mov rax, rdi", "mov edx, 0x5a58", "in eax, dx");
+
+/// Where nothing is, all bits are one. As everywhere, a result of 32 bits clears what is
+/// above, and a shorter one leaves it.
+fn what_a_port_tells_takes_its_place(guest: &Guest) -> Verdict {
+    const BEFORE: u64 = 0x1111_2222_3333_4444;
+    let is_pv = guest.guest_type() == GuestType::Pv;
+    // SAFETY: no user mode runs, and this kernel uses no ports.
+    let set_level = |level| unsafe { physdev::set_iopl(guest.platform(), level) };
+    if is_pv {
+        set_level(1)?;
+    }
+    // SAFETY: a port at which nothing is; the probe has changed no more than registers that
+    // it may.
+    let told = [in_byte, in_two, in_four].map(|read| unsafe {
+        let (caught, told) = probe::run(read, BEFORE, Then::Return);
+        caught.is_none().then_some(told)
+    });
+    if is_pv {
+        set_level(0)?;
+    }
+    let all = [0x1111_2222_3333_44ff, 0x1111_2222_3333_ffff, 0xffff_ffff];
+    same(told, all.map(Some))
+}
+
+probe!(load_fs: "mov eax, fs", "mov fs, edi");
+
+/// That of Xen's data segment, which is 0: a base of before is forgotten.
+fn a_selector_takes_its_base_along(guest: &Guest) -> Verdict {
+    const BASE_OF_FS: u64 = 0xc000_0100;
+    if guest.guest_type() != GuestType::Pv {
+        return skip("for PV guests only");
+    }
+    let load = |selector: u64| -> Result<u64, Stop> {
+        // SAFETY: this kernel uses no segment.
+        let (caught, before) = unsafe { probe::run(load_fs, selector, Then::Return) };
+        ensure(caught.is_none(), "it cannot be loaded")?;
+        Ok(before)
+    };
+    let base = || -> Result<u64, Stop> {
+        // SAFETY: reads.
+        let (caught, told) = unsafe { probe::run(read_register, BASE_OF_FS, Then::Return) };
+        ensure(caught.is_none(), "its base cannot be read")?;
+        Ok(told)
+    };
+    // SAFETY: as above.
+    unsafe { set_segment_base(guest.platform(), SegmentBase::Fs, 0x1234_5000) }?;
+    let set = base()?;
+    let before = load(FLAT_KERNEL_SS.into())?;
+    let loaded = base()?;
+    load(before)?;
+    // SAFETY: as above.
+    unsafe { set_segment_base(guest.platform(), SegmentBase::Fs, 0) }?;
+    same((set, loaded), (0x1234_5000, 0))
 }
 
 probe!(read_gs: "mov rax, gs:[0]");

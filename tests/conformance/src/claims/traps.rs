@@ -34,6 +34,7 @@ pub(super) const GROUP: Group = Group {
         everywhere(a_step_stops_behind_an_instruction): "Intel SDM 3, 7.15: vector 1",
         everywhere(a_trap_keeps_all_registers): "arch-x86/xen.h: HYPERVISOR_iret",
         everywhere(a_trap_keeps_the_flags): "arch-x86/xen.h: HYPERVISOR_iret",
+        on_processor(a_trap_aligns_the_stack): "Intel SDM 3, 7.14.2: 64-bit mode stack frame",
         everywhere(traps_in_a_row_all_come): "arch-x86/xen.h: HYPERVISOR_iret",
         everywhere(an_unmasked_division_stops_the_next_wait): "Intel SDM 3, 7.15: vector 16",
         with_privileges(the_floating_point_unit_can_be_taken_away): "xen.h: fpu_taskswitch",
@@ -322,6 +323,19 @@ fn a_trap_keeps_the_flags(_: &Guest) -> Verdict {
         let (caught, after) = unsafe { probe::run(flags, set | (1 << 1), Then::GoOn) };
         let told = caught.ok_or("no exception came")?.frame.rflags;
         same((told & ALL, after & ALL), (set, set))?;
+    }
+    Ok(())
+}
+
+probe!(higher: "int3");
+probe!(lower: "push rax", "int3", "pop rax");
+/// What lies on it begins at a multiple of 16, however the stack was: of these two, one is
+/// at none.
+fn a_trap_aligns_the_stack(_: &Guest) -> Verdict {
+    for probe in [higher, lower] {
+        // SAFETY: a breakpoint goes on behind it.
+        let (caught, _) = unsafe { probe::run(probe, 0, Then::GoOn) };
+        same(caught.ok_or("no exception came")?.end % 16, 0)?;
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ nowhere!(a_call_of_user_mode_comes_to_the_kernel
     a_sysenter_is_no_instruction_or_comes_to_the_kernel events_interrupt_user_mode an_nmi_comes_whatever_is_held_back);
 
 #[cfg(target_os = "none")]
-mod modes {
+pub(super) mod modes {
     use core::{
         arch::{asm, naked_asm},
         cell::UnsafeCell,
@@ -197,14 +197,14 @@ mod modes {
     }
 
     /// Stacks for both modes.
-    struct Stacks<'p> {
+    pub(in crate::claims) struct Stacks<'p> {
         platform: &'p Current,
         user: NonNull<u8>,
         kernel: NonNull<u8>,
     }
 
     impl<'p> Stacks<'p> {
-        fn new(guest: &'p Guest) -> Result<Self, Stop> {
+        pub(in crate::claims) fn new(guest: &'p Guest) -> Result<Self, Stop> {
             let platform = guest.platform();
             let user = platform.alloc(STACK_PAGES).ok_or("no pages")?;
             let kernel = platform.alloc(STACK_PAGES).ok_or("no pages")?;
@@ -224,7 +224,16 @@ mod modes {
             self.visit_by(CallbackType::SYSCALL, code, looks)
         }
 
-        /// The same, to other code, which comes back by such a call.
+        /// Goes to code that calls with an answer.
+        pub(in crate::claims) fn answer_of(
+            &self,
+            code: unsafe extern "C" fn(),
+        ) -> Result<u64, Stop> {
+            let found = self.visit_by(CallbackType::SYSCALL, code, 0)?;
+            Ok(found.argument)
+        }
+
+        /// Goes to other code, which comes back by such a call.
         fn visit_by(
             &self,
             way: CallbackType,

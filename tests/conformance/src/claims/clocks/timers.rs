@@ -164,6 +164,28 @@ pub(super) fn a_periodic_timer_rings_again(guest: &Guest) -> Verdict {
     })
 }
 
+/// One ring for all of them, and those behind it have their times.
+pub(super) fn periods_that_nobody_saw_ring_once(guest: &Guest) -> Verdict {
+    const UNSEEN: u64 = 40;
+    with_timer(guest, |timer| {
+        vcpu::set_periodic_timer(&timer.platform, FIRST, PERIOD_NS)?;
+        let end_ns = timer.now_ns() + UNSEEN * PERIOD_NS;
+        while timer.now_ns() < end_ns {
+            core::hint::spin_loop();
+        }
+        let start_ns = timer.now_ns();
+        for _ in 0..6 {
+            let end_ns = timer.now_ns() + WAIT_NS;
+            ensure(timer.rings_before(end_ns)?, "it did not ring again")?;
+        }
+        // One was pending, and the next may come at once.
+        ensure(
+            timer.now_ns() >= start_ns + 3 * PERIOD_NS,
+            "it rings for each period that has passed",
+        )
+    })
+}
+
 pub(super) fn a_periodic_timer_stops(guest: &Guest) -> Verdict {
     with_timer(guest, |timer| {
         vcpu::set_periodic_timer(&timer.platform, FIRST, PERIOD_NS)?;

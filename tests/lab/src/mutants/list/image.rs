@@ -124,4 +124,46 @@ pub(super) const IMAGE: &[Mutant] = &[
         "peer_field!(shared, SharedInfo, wc_nsec).store((start_ns % SECOND_NS) as u32);",
         "peer_field!(shared, SharedInfo, wc_nsec).store(u32::MAX - (start_ns % 2) as u32);",
     ),
+    of_image(
+        "no table leaves all gates",
+        "calls/cpu.rs",
+        "self.with_processor(|cpu| cpu.gates.clear());",
+        "",
+    ),
+    of_image(
+        "user mode goes through a kernel's gates",
+        "user/bounce.rs",
+        "Mode::User => 3,",
+        "Mode::User => 1,",
+    ),
+    of_image(
+        "a kernel goes through anybody's gates",
+        "user/bounce.rs",
+        "Mode::Kernel => 1,",
+        "Mode::Kernel => 0,",
+    ),
+    of_image(
+        "a trap leaves the stack where it is",
+        "user/bounce.rs",
+        "(registers.rsp & !15, KERNEL_CS)",
+        "(registers.rsp, KERNEL_CS)",
+    ),
+    of_image(
+        "what a return from a system call discards is the frame's",
+        "user/bounce.rs",
+        "context.flags & hypercall_abi::xen::traps::VGCF_IN_SYSCALL == 0",
+        "context.flags & hypercall_abi::xen::traps::VGCF_IN_SYSCALL != 1",
+    ),
+    of_image(
+        "a selector leaves the base of fs",
+        "user/emulate.rs",
+        "Segment::Fs => self.fs_base = 0,",
+        "Segment::Fs => {}",
+    ),
+    of_image(
+        "32 bits of a port leave those above",
+        "user/emulate.rs",
+        "0xffff_ffff => bits,",
+        "0xffff_ffff => registers.rax | bits,",
+    ),
 ];
