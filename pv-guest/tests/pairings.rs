@@ -10,7 +10,7 @@
 
 #[expect(dead_code, reason = "nothing here pauses")]
 mod kernel;
-#[expect(dead_code, reason = "no packet is made")]
+#[expect(dead_code, reason = "no plain packet is made")]
 #[path = "kernel/nic.rs"]
 mod nic;
 
@@ -23,7 +23,7 @@ use std::{
 };
 
 use embassy_net::{StackResources, StaticConfigV4, tcp::TcpSocket};
-use mock_hypervisor::{Domain, NicConfig};
+use mock_hypervisor::{Domain, Frame, NicConfig};
 use pv_guest::{
     adapt,
     executor::select,
@@ -88,6 +88,43 @@ fn embassys_runner_sleeps_beside_its_sockets() {
             for count in &polls {
                 assert!(count.get() < MOST_POLLS, "{} polls", count.get());
             }
+            drop(runner);
+            nic.close().await;
+        },
+    );
+}
+
+/// `embassy-net` hears what comes, and is heard: who asks for its address is answered.
+#[test]
+fn embassys_stack_answers() {
+    const OWN: [u8; 4] = [10, 0, 0, 1];
+    const ASKERS: [u8; 4] = [10, 0, 0, 2];
+    // Of Ethernet and IPv4; a question, or an answer.
+    let arp = |answer: u8| [0, 1, 8, 0, 6, 4, 0, 1 + answer];
+    let question = [&arp(0)[..], &nic::OTHER, &ASKERS, &[0; 6], &OWN].concat();
+    let answer = [&arp(1)[..], &nic::MAC, &OWN, &nic::OTHER, &ASKERS].concat();
+    with_nic(
+        NicConfig::default(),
+        netfront::Config::default(),
+        async |host, nic: Nic<'_, &Domain>| {
+            let device = adapt::embassy_net::Device::new(&nic).await.unwrap();
+            let config = embassy_net::Config::ipv4_static(StaticConfigV4 {
+                address: "10.0.0.1/24".parse().unwrap(),
+                gateway: None,
+                dns_servers: Default::default(),
+            });
+            let mut resources = StackResources::<3>::new();
+            let (_stack, mut runner) = embassy_net::new(device, config, &mut resources, 1);
+            host.tap
+                .send(Frame::whole(nic::ethernet([0xff; 6], 0x806, &question)));
+            let bus = nic.bus();
+            let ran = bus.timeout(Duration::from_secs(1), runner.run()).await;
+            assert!(ran.is_err());
+            let came = std::iter::from_fn(|| host.tap.receive());
+            let answers = came.filter(|frame| {
+                frame.bytes.get(12..14) == Some(&[8, 6]) && frame.bytes[14..].starts_with(&answer)
+            });
+            assert_eq!(answers.count(), 1);
             drop(runner);
             nic.close().await;
         },
