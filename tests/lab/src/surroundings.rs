@@ -37,7 +37,7 @@ pub(crate) fn check() -> Result<()> {
         .status()
         .context("cannot run cargo")?;
     ensure!(built.success(), "hello does not build with RUSTFLAGS set");
-    check_unlinked(parent.path())?;
+    check_foreign(parent.path())?;
     let image = parent.path().join("hello");
     let release = target.join(guest::KERNEL_TARGET).join("release");
     fs::copy(release.join("hello"), &image)?;
@@ -85,10 +85,11 @@ fn check_disks(parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds a kernel of a user's whose build script says nothing of the linker script: the
-/// linker says so, and nothing else.
-fn check_unlinked(parent: &Path) -> Result<()> {
+/// Builds a kernel of a user's, with adapters: without a build script the linker says what is
+/// missing, and nothing else; with that of the crate's README it is linked, and starts.
+fn check_foreign(parent: &Path) -> Result<()> {
     const ERROR: &str = "rust-lld: error: ";
+    const SCRIPT: &str = "```rust,ignore\nfn main() {\n";
     let (root, package) = (guest::root(), parent.join("mine"));
     fs::create_dir_all(package.join("src"))?;
     fs::copy(
@@ -98,25 +99,52 @@ fn check_unlinked(parent: &Path) -> Result<()> {
     fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock"))?;
     let manifest = format!(
         "[package]\nname = \"mine\"\nedition = \"2024\"\n\n[workspace]\n\n\
-         [profile.dev]\npanic = \"abort\"\n\n[dependencies]\npv-guest.path = {:?}\n",
+         [profile.dev]\npanic = \"abort\"\n\n[dependencies.pv-guest]\npath = {:?}\n\
+         features = [\"embassy\", \"embassy-net\", \"ext4-view\"]\n",
         root.join("pv-guest")
     );
     fs::write(package.join("Cargo.toml"), manifest)?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(&package)
-        .args(["build", "--quiet", "--target", guest::KERNEL_TARGET])
-        .arg("--target-dir")
-        .arg(guest::target_dir().join("flags"))
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("RUSTFLAGS", "-D warnings")
-        .output()
-        .context("cannot run cargo")?;
+    let target = guest::target_dir().join("flags");
+    let build = || {
+        Command::new(&cargo)
+            .current_dir(&package)
+            .args(["build", "--quiet", "--target", guest::KERNEL_TARGET])
+            .arg("--target-dir")
+            .arg(&target)
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env("RUSTFLAGS", "-D warnings")
+            .output()
+            .context("cannot run cargo")
+    };
+    let output = build()?;
     let said = String::from_utf8_lossy(&output.stderr);
     let errors: Vec<&str> = said.split(ERROR).skip(1).collect();
     ensure!(
         errors.len() == 1 && said.contains("link-the-kernel-with-pv-guest.ld-as-the-README"),
         "a kernel without the linker script is told otherwise:\n{said}"
+    );
+
+    let readme = fs::read_to_string(root.join("pv-guest/README.md"))?;
+    let script = readme
+        .split_once(SCRIPT)
+        .context("the README has no build script")?
+        .1;
+    let script = script.split_once("```").context("the script has no end")?.0;
+    fs::write(package.join("build.rs"), format!("fn main() {{\n{script}"))?;
+    let output = build()?;
+    ensure!(
+        output.status.success(),
+        "a kernel with the README's build script is not linked:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let image = target.join(guest::KERNEL_TARGET).join("debug/mine");
+    let report = run(&Job::new(&image.to_string_lossy(), Platform::User))?;
+    ensure!(
+        report.ended == Ended::Shutdown(0) && report.console.contains(GREETING),
+        "a kernel with the README's build script ended by {}\n{}",
+        report.ended,
+        report.console
     );
     Ok(())
 }
