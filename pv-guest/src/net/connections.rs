@@ -44,17 +44,6 @@ enum RoomFor {
     Us,
 }
 
-/// What becomes of a SYN.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum OnSyn {
-    /// The stack answers it: the connection is there already, or nobody listens.
-    Pass,
-    /// There is a socket for it now.
-    Opened(Id),
-    /// There is no room: it is not answered.
-    Drop,
-}
-
 pub(super) struct Connections {
     pub(super) sockets: SocketSet<'static>,
     table: Table,
@@ -159,24 +148,25 @@ impl Connections {
 
     // ---- How one begins ----
 
-    /// Makes a socket for a SYN to an address of this stack's, if there is none.
-    pub(super) fn on_syn(&mut self, syn: Syn, now_ns: u64) -> OnSyn {
+    /// Makes a socket for a SYN to an address of this stack's, if there is none. False: there
+    /// is no room, and it is not to be answered.
+    pub(super) fn on_syn(&mut self, syn: Syn, now_ns: u64) -> bool {
         let (local, port) = (IpEndpoint::from(syn.local), syn.local.port());
         if !self.ports.has(port) {
-            return OnSyn::Pass;
+            return true;
         }
         if let Some(id) = self.find(local, syn.remote.into()) {
             if !self.is_in_time_wait(id) {
-                return OnSyn::Pass;
+                return true;
             }
             // He begins anew: what was before is over for him.
             self.remove(id);
         }
         if !self.make_room(RoomFor::Client) {
-            return OnSyn::Drop;
+            return false;
         }
-        let Some((id, socket)) = self.open(Phase::SynReceived { since_ns: now_ns }) else {
-            return OnSyn::Drop;
+        let Some((_, socket)) = self.open(Phase::SynReceived { since_ns: now_ns }) else {
+            return false;
         };
         socket.set_timeout(Some(HANDSHAKE));
         let listen = IpListenEndpoint {
@@ -185,7 +175,7 @@ impl Connections {
         };
         let _is_new = socket.listen(listen);
         self.half_open += 1;
-        OnSyn::Opened(id)
+        true
     }
 
     /// Begins a connection to somebody else.
@@ -298,6 +288,7 @@ impl Connections {
                 Phase::Held => one.wake(socket),
                 Phase::SynReceived { .. } => match state {
                     tcp::State::SynReceived => {}
+                    // The packet was not what it seemed to be, or the client has gone.
                     tcp::State::Closed | tcp::State::Listen => self.remove(id),
                     _ => self.establish(id, now_ns),
                 },
@@ -386,7 +377,7 @@ impl Connections {
     }
 
     /// Forgets a connection, and frees its memory.
-    pub(super) fn remove(&mut self, id: Id) {
+    fn remove(&mut self, id: Id) {
         let Some(one) = self.table.remove(id) else {
             return;
         };

@@ -18,7 +18,7 @@ use super::{
     Config, Error,
     addresses::Addresses,
     connection::{Connection, Id, Waiting},
-    connections::{Connections, OnSyn},
+    connections::Connections,
     syn::Syn,
 };
 use crate::{
@@ -171,8 +171,7 @@ impl<'g, P: Platform> Engine<'g, P> {
         while let Some(frame) = self.device.look() {
             count += 1;
             let syn = Syn::of(frame);
-            let on_syn = syn.map_or(OnSyn::Pass, |syn| self.on_syn(syn, now_ns));
-            if on_syn == OnSyn::Drop {
+            if syn.is_some_and(|syn| !self.on_syn(syn, now_ns)) {
                 self.device.pass_over();
                 continue;
             }
@@ -180,27 +179,17 @@ impl<'g, P: Platform> Engine<'g, P> {
             let (device, sockets) = (&mut self.device, &mut self.connections.sockets);
             self.interface
                 .poll_ingress_single(instant(now_ns), device, sockets);
-            // The packet was not what it seemed to be.
-            if let OnSyn::Opened(id) = on_syn
-                && self
-                    .connections
-                    .socket(id)
-                    .is_none_or(|socket| socket.state() == tcp::State::Listen)
-            {
-                self.connections.remove(id);
-            }
         }
         if count < TURN {
             self.connections.has_heard(now_ns);
         }
     }
 
-    /// A SYN to another host, whatever its port, is none of this stack's.
-    fn on_syn(&mut self, syn: Syn, now_ns: u64) -> OnSyn {
-        match self.interface.has_ip_addr(IpAddress::from(syn.local.ip())) {
-            true => self.connections.on_syn(syn, now_ns),
-            false => OnSyn::Pass,
-        }
+    /// Makes room for who asks for a connection. False: there is none. A SYN to another host,
+    /// whatever its port, is none of this stack's.
+    fn on_syn(&mut self, syn: Syn, now_ns: u64) -> bool {
+        let is_own = self.interface.has_ip_addr(IpAddress::from(syn.local.ip()));
+        !is_own || self.connections.on_syn(syn, now_ns)
     }
 
     /// Takes over the addresses that DHCP has found out.
