@@ -2,7 +2,11 @@
 
 use core::hint::black_box;
 
-use hypercall_abi::{HypercallNr, platform::Hypercall, sched::ShutdownReason};
+use hypercall_abi::{
+    HypercallNr,
+    platform::Hypercall,
+    sched::{self, ShutdownReason},
+};
 use pv_guest::{
     Error, Guest,
     power::{self, Watchdog},
@@ -34,6 +38,14 @@ pub(crate) fn run(guest: &Guest, fault: &str) -> Result<(), Error> {
         }
         // That of `timeout`, if 64 were added to its low bits.
         "reason" => power::shutdown(ShutdownReason(252)),
+        // The first that is latched is told.
+        "latched" => {
+            for reason in [ShutdownReason::CRASH, ShutdownReason::REBOOT] {
+                sched::shutdown_code(guest.platform(), reason)
+                    .map_err(|_| Error::Failed("no reason is latched"))?;
+            }
+            power::shutdown(ShutdownReason::POWEROFF)
+        }
         "watchdog" => {
             let _never_fed = Watchdog::start(*guest.platform(), 1)?;
             loop {

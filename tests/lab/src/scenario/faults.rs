@@ -150,4 +150,12 @@ pub(super) const ALL: &[Scenario] = &[
             &["fault: reason"],
         )
     },
+    Scenario {
+        only_on: MOCKS_AND_XENS,
+        ..fault(
+            "a reason that was latched before",
+            "fault=latched",
+            &["fault: latched"],
+        )
+    },
 ];
