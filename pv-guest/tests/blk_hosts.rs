@@ -508,6 +508,8 @@ fn a_backend_elsewhere_sees_only_what_it_is_to_write() {
         assert!(futures_util::poll!(&mut write).is_pending());
         assert!(futures_util::poll!(&mut read).is_pending());
         xen.suspend(domid, Suspend::Moved).unwrap();
+        // It goes before they are answered.
+        kernel::pause().await;
         write.await.unwrap();
         read.await.unwrap();
         assert!(!sees_secret(xen, id));
