@@ -155,7 +155,7 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
     for scenario in &scenarios {
         let mut row = format!("{:24}", scenario.name);
         for column in columns {
-            if !scenario.is_for(column.platform) {
+            if !scenario.is_for(*column) {
                 row.push_str(&format!("{:>12}", "-"));
                 continue;
             }

@@ -17,7 +17,7 @@ use crate::{
     machine::Start,
     matrix::Column,
     net::Net,
-    packages::cache,
+    packages::{XenVersion, cache},
     run::run,
     spoil::Spoil,
 };
@@ -45,6 +45,8 @@ pub(crate) struct Scenario {
     says: &'static [&'static str],
     /// Where it can be run; nothing: everywhere.
     only_on: &'static [Platform],
+    /// The versions of Xen whose tools can do it; nothing: all.
+    only_xens: &'static [XenVersion],
     /// Where it has no way to say it.
     mute_on: &'static [Platform],
     timeout_s: u64,
@@ -95,6 +97,7 @@ const fn scenario(
         ended: Expected::Shutdown(0),
         says,
         only_on: &[],
+        only_xens: &[],
         mute_on: &[],
         timeout_s: 30,
         start: Start::Restored,
@@ -164,7 +167,12 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
 
 impl Scenario {
     /// Whether there is anything to run there.
-    pub(crate) fn is_for(&self, platform: Platform) -> bool {
+    pub(crate) fn is_for(&self, column: Column) -> bool {
+        let platform = column.platform;
+        if platform.is_xen() && !self.only_xens.is_empty() && !self.only_xens.contains(&column.xen)
+        {
+            return false;
+        }
         // One mock is enough, unless it is named: they differ in what claims are about.
         self.only_on.contains(&platform) || self.only_on.is_empty() && platform != Platform::MockPvh
     }
