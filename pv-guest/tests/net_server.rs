@@ -1,7 +1,8 @@
-//! A server's side of TCP: connections on demand, and how each ends.
+//! A server's side of TCP: connections on demand, and what each costs.
 
 #![cfg(feature = "net")]
 
+#[expect(dead_code, reason = "nobody vanishes")]
 #[path = "kernel/clients.rs"]
 mod clients;
 #[expect(dead_code, reason = "nothing here pauses")]
@@ -13,37 +14,22 @@ mod nic;
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
 };
 
-use futures_util::{
-    FutureExt as _, StreamExt as _,
-    future::{join, select as select_all},
-    stream::FuturesUnordered,
-};
+use futures_util::future::{join, select as select_all};
 use mock_hypervisor::{Domain, NicConfig};
 use pv_guest::{
     executor::select,
     net::{Config, Error, Stack, Stream},
     netfront::{self, Nic},
 };
-use smoltcp::{socket::tcp, wire::IpAddress};
+use smoltcp::socket::tcp;
 
 use clients::{
-    Clients, PORT, ROOM, SECOND, V4_SERVER, V6_SERVER, config, raw, syn, until, with_stack,
+    Clients, PORT, ROOM, SECOND, V4_SERVER, V6_SERVER, bytes, config, syn, until, with_stack,
 };
-
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
 use nic::with_nic;
-
-fn byte(at: usize) -> u8 {
-    ((at * 31) ^ (at >> 8)) as u8
-}
-
-fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(byte).collect()
-}
 
 /// Sends back what comes, until no more does.
 async fn echo(mut stream: Stream<'_, &Domain>) {
@@ -163,129 +149,6 @@ fn a_flood_of_questions_ties_up_little_and_shuts_nobody_out() {
             assert_eq!(stack.connections(), 2);
         };
         select(listener.serve(echo), join(flood, test)).await;
-    });
-}
-
-#[test]
-fn who_never_reads_is_given_up() {
-    let config = Config {
-        patience: 5 * SECOND,
-        keep_alive: 2 * SECOND,
-        ..config()
-    };
-    with_stack(config, async |_, stack, clients| {
-        let listener = stack.listen(PORT).unwrap();
-        let lazy = clients.connect(V4_SERVER, 4096);
-        let mut stream = listener.accept().await.unwrap();
-        let begin_ns = stack.bus().now_ns();
-        let all = bytes(1 << 20);
-        let written = stream.write_all(&all).await;
-        assert_eq!(written, Err(Error::TimedOut));
-        let took_ns = stack.bus().now_ns() - begin_ns;
-        assert!(
-            (4_900_000_000..6_000_000_000).contains(&took_ns),
-            "{took_ns}"
-        );
-        drop(stream);
-        until(stack, || stack.connections() == 0).await;
-        // He is told that it is over.
-        until(stack, || clients.state(lazy) == tcp::State::Closed).await;
-        // One to whom nothing is due is not: he may have nothing to say.
-        let quiet = clients.connect(V4_SERVER, 4096);
-        let _stream = listener.accept().await.unwrap();
-        stack.bus().sleep(60 * SECOND).await;
-        assert_eq!(clients.state(quiet), tcp::State::Established);
-    });
-}
-
-/// Nobody who has vanished keeps his place.
-#[test]
-fn who_has_vanished_is_given_up() {
-    let config = Config {
-        patience: 5 * SECOND,
-        keep_alive: 2 * SECOND,
-        ..config()
-    };
-    with_stack(config, async |_, stack, clients| {
-        let listener = stack.listen(PORT).unwrap();
-        clients.connect(V4_SERVER, ROOM);
-        let mut reads = listener.accept().await.unwrap();
-        clients.connect(V4_SERVER, ROOM);
-        let ends = listener.accept().await.unwrap();
-        clients.vanish();
-        ends.finish();
-        let begin_ns = stack.bus().now_ns();
-        assert_eq!(reads.read(&mut [0; 9]).await, Err(Error::Reset));
-        drop(reads);
-        until(stack, || stack.connections() == 0).await;
-        let took_ns = stack.bus().now_ns() - begin_ns;
-        assert!(took_ns < 12_000_000_000, "{took_ns}");
-    });
-}
-
-#[test]
-fn a_reset_in_the_middle_ends_it() {
-    with_stack(config(), async |_, stack, clients| {
-        let listener = stack.listen(PORT).unwrap();
-        let client = clients.connect(V4_SERVER, 20_000);
-        let mut stream = listener.accept().await.unwrap();
-        let all = bytes(1 << 20);
-        let hang_up = async {
-            until(stack, || {
-                clients.with(client, |socket| socket.recv_queue()) == 20_000
-            })
-            .await;
-            clients.with(client, tcp::Socket::abort);
-        };
-        let (written, ()) = join(stream.write_all(&all), hang_up).await;
-        assert_eq!(written, Err(Error::Reset));
-        assert_eq!(stream.read(&mut [0; 9]).await, Err(Error::Reset));
-        assert_eq!(stream.acknowledged().await, Err(Error::Reset));
-        drop(stream);
-        until(stack, || stack.connections() == 0).await;
-    });
-}
-
-/// What was finished arrives, however late the other end reads it.
-#[test]
-fn what_was_written_arrives_after_the_end() {
-    with_stack(config(), async |_, stack, clients| {
-        let listener = stack.listen(PORT).unwrap();
-        for waits in [false, true] {
-            let client = clients.connect(V4_SERVER, 5000);
-            let mut stream = listener.accept().await.unwrap();
-            let all = bytes(30_000);
-            stream.write_all(&all).await.unwrap();
-            stream.close();
-            assert_eq!(stream.write(b"more").await, Err(Error::Closed));
-            let read = async {
-                let came = RefCell::new(Vec::new());
-                stack.bus().sleep(2 * SECOND).await;
-                until(stack, || {
-                    came.borrow_mut().extend(clients.take(client));
-                    clients.state(client) == tcp::State::CloseWait
-                })
-                .await;
-                assert!(*came.borrow() == all);
-                clients.with(client, tcp::Socket::close);
-            };
-            match waits {
-                true => {
-                    let (over, ()) = join(stream.shutdown(20 * SECOND), read).await;
-                    assert_eq!(over, Ok(()));
-                }
-                false => {
-                    stream.finish();
-                    read.await;
-                }
-            }
-            until(stack, || stack.connections() == 0).await;
-        }
-        // One who does not end his side has a bound.
-        clients.connect(V4_SERVER, 5000);
-        let stream = listener.accept().await.unwrap();
-        assert_eq!(stream.shutdown(3 * SECOND).await, Err(Error::TimedOut));
-        until(stack, || stack.connections() == 0).await;
     });
 }
 
@@ -421,75 +284,6 @@ fn whoever_connects_is_told_how_it_went() {
     });
 }
 
-/// Who comes again from the same port while his last connection waits for late packets gets
-/// a new one.
-#[test]
-fn a_client_may_come_again_from_the_same_port() {
-    with_stack(config(), async |host, stack, clients| {
-        let listener = stack.listen(PORT).unwrap();
-        let client = clients.connect(V4_SERVER, ROOM);
-        let stream = listener.accept().await.unwrap();
-        let own = clients
-            .with(client, |socket| socket.local_endpoint())
-            .unwrap();
-        // The guest closes first: it is the one that waits.
-        stream.finish();
-        until(stack, || clients.state(client) == tcp::State::CloseWait).await;
-        clients.with(client, tcp::Socket::close);
-        until(stack, || clients.state(client) == tcp::State::Closed).await;
-        assert_eq!(stack.connections(), 1);
-        let IpAddress::Ipv4(address) = own.addr else {
-            panic!("{own}");
-        };
-        host.tap.send(raw(
-            address.octets(),
-            own.port,
-            0x7fff_0000,
-            0,
-            SYN,
-            0xffff,
-            &[],
-            &[],
-        ));
-        stack.bus().sleep(SECOND / 10).await;
-        host.tap.send(raw(
-            address.octets(),
-            own.port,
-            0x7fff_0001,
-            0,
-            RST,
-            0,
-            &[],
-            &[],
-        ));
-        stack.bus().sleep(SECOND / 10).await;
-        // The new one was there, and has ended by the reset; the old one went for it.
-        assert_eq!(stack.connections(), 0);
-    });
-}
-
-/// What is still sent to a stream that was finished is not kept, and holds nobody up.
-#[test]
-fn what_comes_after_the_end_is_taken_and_dropped() {
-    let config = Config {
-        rx_bytes: 4096,
-        ..config()
-    };
-    with_stack(config, async |_, stack, clients| {
-        let listener = stack.listen(PORT).unwrap();
-        let client = clients.connect(V4_SERVER, ROOM);
-        let stream = listener.accept().await.unwrap();
-        stream.finish();
-        clients.send(client, &bytes(60_000));
-        clients.with(client, tcp::Socket::close);
-        until(stack, || {
-            clients.with(client, |socket| socket.send_queue()) == 0
-        })
-        .await;
-        until(stack, || stack.connections() == 0).await;
-    });
-}
-
 /// A SYN is for the address in it.
 #[test]
 fn a_question_to_another_host_is_not_answered() {
@@ -528,25 +322,6 @@ fn a_question_that_is_none_leaves_nothing() {
         host.tap.send(frame);
         stack.bus().sleep(SECOND / 10).await;
         assert_eq!((stack.connections(), stack.used_bytes()), (0, 0));
-    });
-}
-
-/// One who ends before he was accepted is not there any more.
-#[test]
-fn who_ends_before_he_is_accepted_leaves_nothing() {
-    with_stack(config(), async |_, stack, clients| {
-        let listener = stack.listen(PORT).unwrap();
-        let gone = clients.connect(V4_SERVER, ROOM);
-        until(stack, || clients.state(gone) == tcp::State::Established).await;
-        clients.with(gone, tcp::Socket::abort);
-        until(stack, || stack.connections() == 0).await;
-        // The next is the first that is accepted.
-        let next = clients.connect(V4_SERVER, ROOM);
-        let stream = listener.accept().await.unwrap();
-        let own = clients
-            .with(next, |socket| socket.local_endpoint())
-            .unwrap();
-        assert_eq!(stream.remote().map(|remote| remote.port()), Some(own.port));
     });
 }
 
@@ -599,48 +374,6 @@ fn no_local_port_is_used_twice() {
         assert_eq!(ports.len(), 8, "{ports:?}");
         assert!(ports.iter().all(|port| *port >= 49_152), "{ports:?}");
     });
-}
-
-/// An interface that ends tells everybody who waits for something.
-#[test]
-fn the_end_wakes_everybody() {
-    let wanted = netfront::Config::default();
-    with_nic(
-        NicConfig::default(),
-        wanted,
-        async |host, nic: Nic<'_, &Domain>| {
-            let stack = Stack::new(&nic, config()).await.unwrap();
-            let clients = Clients::new(&host.tap);
-            let listener = stack.listen(PORT).unwrap();
-            clients.connect(V4_SERVER, 4096);
-            let mut reader = clients.run(&stack, listener.accept()).await.unwrap();
-            clients.connect(V4_SERVER, 4096);
-            let mut writer = clients.run(&stack, listener.accept()).await.unwrap();
-            clients.connect(V4_SERVER, 4096);
-            let ending = clients.run(&stack, listener.accept()).await.unwrap();
-            let (mut buffer, large) = ([0; 100], bytes(1 << 20));
-            let is_the_end = |result: Result<(), Error>| {
-                assert!(matches!(result, Err(Error::Interface(_))), "{result:?}");
-            };
-            // Each is polled only when it was woken itself.
-            let waits = FuturesUnordered::<Pin<Box<dyn Future<Output = ()>>>>::new();
-            let read = reader.read(&mut buffer).map(|read| read.map(|_| ()));
-            waits.push(Box::pin(read.map(is_the_end)));
-            waits.push(Box::pin(writer.write_all(&large).map(is_the_end)));
-            waits.push(Box::pin(ending.shutdown(3000 * SECOND).map(is_the_end)));
-            let accept = listener.accept().map(|accepted| accepted.map(|_| ()));
-            waits.push(Box::pin(accept.map(is_the_end)));
-            waits.push(Box::pin(stack.settled().map(is_the_end)));
-            let waits = waits.collect::<Vec<()>>();
-            let end = async {
-                stack.bus().sleep(SECOND).await;
-                nic.clone().close().await;
-            };
-            let all = join(stack.run(), join(waits, end));
-            let (_, (woken, ())) = stack.bus().timeout(60 * SECOND, all).await.unwrap();
-            assert_eq!(woken.len(), 5);
-        },
-    );
 }
 
 /// Counts how often a future is polled.

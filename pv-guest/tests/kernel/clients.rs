@@ -251,6 +251,15 @@ pub(crate) async fn until(stack: &Stack<'_, &Domain>, is_so: impl Fn() -> bool) 
     assert!(so.is_ok(), "it does not come to be so");
 }
 
+/// What is sent: no two places of a few hundred have the same.
+fn byte(at: usize) -> u8 {
+    ((at * 31) ^ (at >> 8)) as u8
+}
+
+pub(crate) fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(byte).collect()
+}
+
 pub(crate) const PORT: u16 = 80;
 pub(crate) const V4_SERVER: (IpAddress, u16) = (IpAddress::v4(10, 0, 0, 1), PORT);
 pub(crate) const V6_SERVER: (IpAddress, u16) = (IpAddress::v6(0xfd00, 0, 0, 0, 0, 0, 0, 1), PORT);
