@@ -135,13 +135,37 @@ pub(crate) fn on_pvh(guest: &Guest, test: fn(&Guest) -> Verdict) -> Verdict {
 /// are its host's.
 pub(crate) const IS_PROCESS: bool = cfg!(not(target_os = "none"));
 
+/// Why a process has no claims about its processor.
+pub(crate) const NO_PROCESSOR: &str = "a process has its host's processor";
+
 /// Claims of guests that have a processor to themselves, or from Xen.
 pub(crate) fn on_processor(guest: &Guest, test: fn(&Guest) -> Verdict) -> Verdict {
     if IS_PROCESS {
-        return skip("a process has its host's processor");
+        return skip(NO_PROCESSOR);
     }
     test(guest)
 }
+
+/// Claims of PV guests with a processor.
+pub(crate) fn on_pv_processor(guest: &Guest, test: fn(&Guest) -> Verdict) -> Verdict {
+    on_pv(guest, |_| Ok(()))?;
+    on_processor(guest, test)
+}
+
+/// Claims whose code is a kernel's own assembly, in this module; a process has none.
+macro_rules! kernel_code {
+    ($module:ident: $($name:ident),+ $(,)?) => {
+        #[cfg(target_os = "none")]
+        use $module::{$($name),+};
+        $(
+            #[cfg(not(target_os = "none"))]
+            fn $name(_: &pv_guest::Guest) -> $crate::claim::Verdict {
+                $crate::claim::skip($crate::claim::NO_PROCESSOR)
+            }
+        )+
+    };
+}
+pub(crate) use kernel_code;
 
 /// What runs a PV kernel's image as a process says behind its version.
 const USER: &str = "-user";

@@ -1,41 +1,23 @@
 //! The gates of a PV guest: who may go through one by an instruction, and how a guest has
 //! none.
 
-use crate::claim::{Group, Verdict, claims, on_processor, on_pv};
+use crate::claim::{Group, claims, kernel_code, on_pv_processor};
 
 pub(super) const GROUP: Group = Group {
     name: "gates",
     claims: claims! {
-        with_gates(a_kernel_enters_those_that_are_for_it): "arch-x86/xen.h: TI_GET_DPL",
-        with_gates(user_mode_enters_those_that_are_for_all): "arch-x86/xen.h: TI_GET_DPL",
-        with_gates(no_table_is_no_gate): "xen/arch/x86/pv/callback.c: do_set_trap_table",
+        on_pv_processor(a_kernel_enters_those_that_are_for_it): "arch-x86/xen.h: TI_GET_DPL",
+        on_pv_processor(user_mode_enters_those_that_are_for_all): "arch-x86/xen.h: TI_GET_DPL",
+        on_pv_processor(no_table_is_no_gate): "xen/arch/x86/pv/callback.c: do_set_trap_table",
     },
 };
 
-/// Claims of PV guests with a processor.
-fn with_gates(guest: &pv_guest::Guest, test: fn(&pv_guest::Guest) -> Verdict) -> Verdict {
-    on_pv(guest, |_| Ok(()))?;
-    on_processor(guest, test)
-}
-
-#[cfg(target_os = "none")]
-use kernel::{
-    a_kernel_enters_those_that_are_for_it, no_table_is_no_gate,
+kernel_code! {
+    kernel:
+    a_kernel_enters_those_that_are_for_it,
+    no_table_is_no_gate,
     user_mode_enters_those_that_are_for_all,
-};
-
-/// A process has no gates.
-#[cfg(not(target_os = "none"))]
-macro_rules! nowhere {
-    ($($name:ident)*) => {$(
-        fn $name(_: &pv_guest::Guest) -> Verdict {
-            crate::claim::skip("a process has its host's processor")
-        }
-    )*};
 }
-#[cfg(not(target_os = "none"))]
-nowhere!(a_kernel_enters_those_that_are_for_it user_mode_enters_those_that_are_for_all
-    no_table_is_no_gate);
 
 #[cfg(target_os = "none")]
 mod kernel {

@@ -1,42 +1,25 @@
 //! The way back from a trap: what it takes from its frame, and that a list of calls may
 //! end with it.
 
-use crate::claim::{Group, Verdict, claims, on_processor, on_pv};
+use crate::claim::{Group, claims, kernel_code, on_pv_processor};
 
 pub(super) const GROUP: Group = Group {
     name: "iret",
     claims: claims! {
-        by_assembly(the_level_of_ports_is_the_frames_if_asked_for): "xen.h: VMASST_TYPE_architectural_iopl",
-        by_assembly(the_level_of_ports_is_not_in_the_flags): "arch-x86/xen.h: HYPERVISOR_iret",
-        by_assembly(behind_a_system_call_two_registers_are_not_the_frames): "arch-x86/xen-x86_64.h: HYPERVISOR_iret, VGCF_in_syscall",
-        by_assembly(a_list_of_calls_ends_with_it): "arch-x86/xen.h: HYPERVISOR_iret; xen.h: HYPERVISOR_multicall",
+        on_pv_processor(the_level_of_ports_is_the_frames_if_asked_for): "xen.h: VMASST_TYPE_architectural_iopl",
+        on_pv_processor(the_level_of_ports_is_not_in_the_flags): "arch-x86/xen.h: HYPERVISOR_iret",
+        on_pv_processor(behind_a_system_call_two_registers_are_not_the_frames): "arch-x86/xen-x86_64.h: HYPERVISOR_iret, VGCF_in_syscall",
+        on_pv_processor(a_list_of_calls_ends_with_it): "arch-x86/xen.h: HYPERVISOR_iret; xen.h: HYPERVISOR_multicall",
     },
 };
 
-/// Claims of PV guests with a processor.
-fn by_assembly(guest: &pv_guest::Guest, test: fn(&pv_guest::Guest) -> Verdict) -> Verdict {
-    on_pv(guest, |_| Ok(()))?;
-    on_processor(guest, test)
+kernel_code! {
+    kernel:
+    a_list_of_calls_ends_with_it,
+    behind_a_system_call_two_registers_are_not_the_frames,
+    the_level_of_ports_is_not_in_the_flags,
+    the_level_of_ports_is_the_frames_if_asked_for,
 }
-
-#[cfg(target_os = "none")]
-use kernel::{
-    a_list_of_calls_ends_with_it, behind_a_system_call_two_registers_are_not_the_frames,
-    the_level_of_ports_is_not_in_the_flags, the_level_of_ports_is_the_frames_if_asked_for,
-};
-
-/// A process makes no hypercall by itself.
-#[cfg(not(target_os = "none"))]
-macro_rules! nowhere {
-    ($($name:ident)*) => {$(
-        fn $name(_: &pv_guest::Guest) -> Verdict {
-            crate::claim::skip("a process has its host's processor")
-        }
-    )*};
-}
-#[cfg(not(target_os = "none"))]
-nowhere!(the_level_of_ports_is_the_frames_if_asked_for the_level_of_ports_is_not_in_the_flags
-    behind_a_system_call_two_registers_are_not_the_frames a_list_of_calls_ends_with_it);
 
 #[cfg(target_os = "none")]
 mod kernel {

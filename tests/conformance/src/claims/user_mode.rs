@@ -1,42 +1,25 @@
 //! The other mode of a PV guest: how its kernel goes there, how it comes back, and
 //! what interrupts both.
 
-use crate::claim::{Group, Verdict, claims, on_processor, on_pv};
+use crate::claim::{Group, claims, kernel_code, on_pv_processor};
 
 pub(super) const GROUP: Group = Group {
     name: "user_mode",
     claims: claims! {
-        with_modes(a_call_of_user_mode_comes_to_the_kernel): "callback.h: CALLBACKTYPE_syscall",
-        with_modes(a_sysenter_is_no_instruction_or_comes_to_the_kernel): "callback.h: CALLBACKTYPE_sysenter",
-        with_modes(events_interrupt_user_mode): "arch-x86/xen.h: HYPERVISOR_iret",
-        with_modes(an_nmi_comes_whatever_is_held_back): "vcpu.h: VCPUOP_send_nmi; nmi.h",
+        on_pv_processor(a_call_of_user_mode_comes_to_the_kernel): "callback.h: CALLBACKTYPE_syscall",
+        on_pv_processor(a_sysenter_is_no_instruction_or_comes_to_the_kernel): "callback.h: CALLBACKTYPE_sysenter",
+        on_pv_processor(events_interrupt_user_mode): "arch-x86/xen.h: HYPERVISOR_iret",
+        on_pv_processor(an_nmi_comes_whatever_is_held_back): "vcpu.h: VCPUOP_send_nmi; nmi.h",
     },
 };
 
-/// Claims of PV guests with a processor.
-fn with_modes(guest: &pv_guest::Guest, test: fn(&pv_guest::Guest) -> Verdict) -> Verdict {
-    on_pv(guest, |_| Ok(()))?;
-    on_processor(guest, test)
+kernel_code! {
+    modes:
+    a_call_of_user_mode_comes_to_the_kernel,
+    a_sysenter_is_no_instruction_or_comes_to_the_kernel,
+    an_nmi_comes_whatever_is_held_back,
+    events_interrupt_user_mode,
 }
-
-#[cfg(target_os = "none")]
-use modes::{
-    a_call_of_user_mode_comes_to_the_kernel, a_sysenter_is_no_instruction_or_comes_to_the_kernel,
-    an_nmi_comes_whatever_is_held_back, events_interrupt_user_mode,
-};
-
-/// A process has one mode.
-#[cfg(not(target_os = "none"))]
-macro_rules! nowhere {
-    ($($name:ident)*) => {$(
-        fn $name(_: &pv_guest::Guest) -> Verdict {
-            crate::claim::skip("a process has its host's processor")
-        }
-    )*};
-}
-#[cfg(not(target_os = "none"))]
-nowhere!(a_call_of_user_mode_comes_to_the_kernel
-    a_sysenter_is_no_instruction_or_comes_to_the_kernel events_interrupt_user_mode an_nmi_comes_whatever_is_held_back);
 
 #[cfg(target_os = "none")]
 pub(super) mod modes {

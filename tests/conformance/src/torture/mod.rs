@@ -111,7 +111,7 @@ mod state {
 
     impl Checks {
         pub(super) fn new(_: &Guest) -> Result<Self, Stop> {
-            Err(Stop::Skipped("a process has its host's processor".into()))
+            Err(Stop::Skipped(crate::claim::NO_PROCESSOR.into()))
         }
 
         pub(super) fn run(
