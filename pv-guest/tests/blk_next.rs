@@ -86,6 +86,30 @@ fn a_large_request_is_done_by_the_next_backend() {
     });
 }
 
+/// Requests of several queues are sent to a backend of one in the order in which they were
+/// made: the last write to a sector is the one that stays.
+#[test]
+fn queues_that_become_one_keep_the_order_of_requests() {
+    let of_queues = |queues| DiskConfig { queues, ..slow() };
+    // Whichever queue has the first of them.
+    for before in 0..2 {
+        with_disk(of_queues(2), async |host, disk| {
+            assert_eq!(disk.queues(), 2);
+            for _ in 0..before {
+                disk.read(Sector(0), &mut [0; 512]).await.unwrap();
+            }
+            let fills = [[1; 512], [2; 512], [3; 512], [4; 512], [5; 512]];
+            let writes = fills.iter().map(|fill| disk.write(Sector(0), fill));
+            let mut all = pin!(join_all(writes));
+            assert!(poll!(&mut all).is_pending());
+            let next = host.move_to(of_queues(1));
+            assert_eq!(all.await, [Ok(()); 5]);
+            assert_eq!(disk.queues(), 1);
+            assert_eq!(host.xen.disk_content(next)[..512], [5; 512]);
+        });
+    }
+}
+
 /// What one backend had done, and whoever wanted it looks at when another has the disk.
 #[test]
 fn pages_of_what_was_done_before_are_not_lent_to_the_next() {

@@ -6,7 +6,7 @@ use hypercall_abi::io::blkif::VdiskInfo;
 use mock_hypervisor::{Config, DiskConfig, Domain, Medium, Mischief, Outcome, Suspend, Time, Xen};
 use pv_guest::{
     blkfront::{self, Discard, Disk, Error, Flush, Mode, Sector, Status},
-    xenbus::Bus,
+    xenbus::{Bus, Fault},
 };
 
 /// Bytes that tell where they are.
@@ -604,6 +604,37 @@ fn a_backend_that_lies_breaks_the_disk_and_nothing_else() {
             },
         );
     }
+}
+
+/// A request for which the ring had no room yet: the backend cannot know its number.
+#[test]
+fn a_request_that_was_not_sent_is_not_done() {
+    let slow = DiskConfig {
+        latency_ns: 1_000_000,
+        ring_page_order: 0,
+        ..DiskConfig::default()
+    };
+    let wanted = blkfront::Config {
+        ring_page_order: 1,
+        ..blkfront::Config::default()
+    };
+    with_disk(slow, wanted, async |xen, id, disk| {
+        disk.ready().await.unwrap();
+        let mut blocks = [[1_u8; 512]; 40];
+        let reads = blocks.iter_mut().map(|block| disk.read(Sector(0), block));
+        let mut all = std::pin::pin!(futures_util::future::join_all(reads));
+        assert!(futures_util::poll!(&mut all).is_pending());
+        assert_eq!(disk.counters().sent, 32);
+        // Numbers are given from 0 up, and were not used before.
+        xen.disk_mischief(id, Mischief::Answer(35));
+        let fault = Fault::Response("a request that it does not have");
+        for result in all.await {
+            assert_eq!(result, Err(Error::Broken(fault)));
+        }
+        xen.restart_disk(id);
+        disk.reconnect().await.unwrap();
+        disk.write(Sector(0), &[7; 512]).await.unwrap();
+    });
 }
 
 #[test]

@@ -234,6 +234,29 @@ fn a_daemon_that_reads_nothing_stops_nobody_and_is_told_what_it_lost() {
     assert!(matches!(outcome, Outcome::Returned(())));
 }
 
+/// The number of lost bytes is told again if there was no room for all of the notice.
+#[test]
+fn a_daemon_that_stops_within_the_notice_is_told_of_all_that_it_lost() {
+    let domain = Xen::new(Time::Virtual).domain(Config::default()).unwrap();
+    let page = shared(&domain);
+    let outcome = domain.run(|domain| {
+        let mut ring = ring(domain, page);
+        let all = text(1000);
+        ring.write_all(&all).unwrap();
+        let lost = all.len() as u64 - 2048;
+        assert_eq!(page.take(20), all[..20]);
+        ring.write_all(b"not this\n").unwrap();
+        assert_eq!(ring.lost_bytes(), lost + 9);
+        let mut begun = all[20..2048].to_vec();
+        begun.extend_from_slice(&format!("\r\n[console: {lost} bytes lost]\r\n").as_bytes()[..20]);
+        assert_eq!(page.take(usize::MAX), begun);
+        ring.write_all(b"again\n").unwrap();
+        let told = format!("\r\n[console: {} bytes lost]\r\nagain\n", lost + 9);
+        assert_eq!(page.take(usize::MAX), told.as_bytes());
+    });
+    assert!(matches!(outcome, Outcome::Returned(())));
+}
+
 #[test]
 fn a_dying_guest_does_not_wait_long() {
     let domain = Xen::new(Time::Virtual).domain(Config::default()).unwrap();

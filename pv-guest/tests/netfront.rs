@@ -617,6 +617,36 @@ fn nobody_waits_for_one_who_left() {
     });
 }
 
+/// A slot with more information is answered by nothing, and no packet's is.
+#[test]
+fn nothing_is_no_answer_to_a_packet() {
+    let slow = NicConfig {
+        latency_ns: 1_000_000,
+        ..NicConfig::default()
+    };
+    with_nic(slow, netfront::Config::default(), async |host, nic| {
+        nic.ready().await.unwrap();
+        nic.send(&[&plain(OTHER, 60)], Offload::default())
+            .await
+            .unwrap();
+        host.xen.nic_mischief(host.id, Mischief::AnswerNull);
+        let fault = Fault::Response("a packet with nothing");
+        // It is seen when there is something to send.
+        let sent = async {
+            loop {
+                nic.send(&[&plain(OTHER, 60)], Offload::default()).await?;
+                kernel::pause().await;
+            }
+        };
+        let sent: Result<(), Error> = sent.await;
+        assert_eq!(sent, Err(Error::Broken(fault)));
+        assert_eq!(nic.status(), Status::Broken(fault));
+        host.xen.restart_nic(host.id);
+        nic.reconnect().await.unwrap();
+        nic.close().await;
+    });
+}
+
 /// What a backend puts into the ring of received packets, as the wire has it.
 fn response(id: u16, offset: u16, flags: u16, status: i16) -> Mischief {
     let [a, b] = id.to_le_bytes();

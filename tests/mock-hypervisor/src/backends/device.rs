@@ -48,6 +48,8 @@ pub(super) trait Serve {
     fn forge(&mut self, value: u64);
     /// Gives its last answer once more.
     fn repeat(&mut self);
+    /// Answers that a slot had nothing to send.
+    fn answer_null(&mut self) {}
     /// Keeps a page of the frontend's for ever.
     fn hoard(&mut self, world: &mut World);
     /// Lets go of nothing from now on.

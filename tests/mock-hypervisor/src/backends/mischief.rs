@@ -15,6 +15,8 @@ pub enum Mischief {
     Answer(u64),
     /// It answers its last request once more.
     AnswerAgain,
+    /// It answers that a slot of a packet that was sent had no packet. A disk's does nothing.
+    AnswerNull,
     /// It writes this as its index of responses.
     Index(u32),
     /// It says that it is in this state, and goes on.
@@ -51,7 +53,7 @@ const TEXTS: [&str; 7] = [
 
 impl Mischief {
     fn any(mut next: impl FnMut() -> u64) -> Self {
-        let (which, value) = (next() % 9, next());
+        let (which, value) = (next() % 10, next());
         let text = TEXTS[value as usize % TEXTS.len()];
         match which {
             0 => Self::Answer(value >> (value % 64)),
@@ -62,6 +64,7 @@ impl Mischief {
             5 => Self::Sectors(text),
             6 => Self::Hoard,
             7 => Self::Storm,
+            8 => Self::AnswerNull,
             _ => Self::Vanish,
         }
     }
@@ -96,6 +99,7 @@ impl Backend {
         match mischief {
             Mischief::Answer(value) => self.device.forge(value),
             Mischief::AnswerAgain => self.device.repeat(),
+            Mischief::AnswerNull => self.device.answer_null(),
             Mischief::Index(index) => {
                 for page in self.device.rings() {
                     if let Some(produced) = page.at::<u32>(offset_of!(Sring, rsp_prod)) {
@@ -131,7 +135,7 @@ impl Backend {
         }
         if matches!(
             mischief,
-            Mischief::Answer(_) | Mischief::AnswerAgain | Mischief::Index(_)
+            Mischief::Answer(_) | Mischief::AnswerAgain | Mischief::AnswerNull | Mischief::Index(_)
         ) {
             for (port, _) in self.device.ports() {
                 world.tell_front(self.device.front(), port);

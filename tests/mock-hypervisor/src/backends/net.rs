@@ -826,6 +826,16 @@ impl Serve for Net {
         }
     }
 
+    fn answer_null(&mut self) {
+        let null = NetifTxResponse {
+            status: NetifStatus::NULL,
+            ..NetifTxResponse::new_zeroed()
+        };
+        if let Some(queue) = self.queues.first() {
+            queue.tx.memory().force(TX_BYTES, null.as_bytes());
+        }
+    }
+
     fn hoard_all(&mut self) {
         self.hoards_all = true;
     }
