@@ -1,6 +1,6 @@
 //! Who of a client's users has something of the store for himself.
 
-use alloc::{collections::BTreeSet, string::String};
+use alloc::{string::String, vec::Vec};
 
 use spin::Mutex;
 
@@ -8,7 +8,7 @@ use crate::{Client, Transport};
 
 /// What somebody has.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(Mutex<BTreeSet<String>>);
+pub(crate) struct Claims(Mutex<Vec<String>>);
 
 /// A path that its holder alone uses, until this is dropped: see [`Client::claim`].
 #[derive(Debug)]
@@ -22,8 +22,12 @@ impl<T: Transport> Client<T> {
     /// another has it. The server knows nothing of this, and nobody is kept from reading
     /// or writing there: it is for those who ask first, as the drivers of devices do.
     pub fn claim(&self, path: &str) -> Option<Claim<'_, T>> {
-        let is_new = self.claims.0.lock().insert(path.into());
-        is_new.then(|| Claim {
+        let mut claims = self.claims.0.lock();
+        if claims.iter().any(|claimed| claimed == path) {
+            return None;
+        }
+        claims.push(path.into());
+        Some(Claim {
             client: self,
             path: path.into(),
         })
@@ -32,6 +36,7 @@ impl<T: Transport> Client<T> {
 
 impl<T: Transport> Drop for Claim<'_, T> {
     fn drop(&mut self) {
-        self.client.claims.0.lock().remove(&self.path);
+        let mut claims = self.client.claims.0.lock();
+        claims.retain(|claimed| *claimed != self.path);
     }
 }

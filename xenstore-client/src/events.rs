@@ -1,10 +1,6 @@
 //! The events of a watch that wait to be taken: bounded, and never silently lost.
 
-use alloc::{
-    collections::{BTreeSet, VecDeque},
-    string::String,
-    sync::Arc,
-};
+use alloc::{collections::VecDeque, string::String, sync::Arc, vec::Vec};
 
 /// Whether a watch tells one path twice before the first was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +39,8 @@ pub(crate) enum Pushed {
 pub(crate) struct Events {
     repeats: Repeats,
     queue: VecDeque<Arc<str>>,
-    /// The paths in the queue, where repeated ones are merged.
-    waiting: BTreeSet<Arc<str>>,
+    /// The paths in the queue, sorted, where repeated ones are merged.
+    waiting: Vec<Arc<str>>,
     bytes: usize,
     collapsed: bool,
 }
@@ -58,7 +54,7 @@ impl Events {
         Self {
             repeats,
             queue: VecDeque::new(),
-            waiting: BTreeSet::new(),
+            waiting: Vec::new(),
             bytes: 0,
             collapsed: false,
         }
@@ -70,17 +66,26 @@ impl Events {
         self.bytes
     }
 
+    fn place_of(&self, path: &str) -> Result<usize, usize> {
+        self.waiting.binary_search_by(|other| (**other).cmp(path))
+    }
+
     /// Adds an event.
     pub(crate) fn push(&mut self, path: &str) -> Pushed {
-        if self.collapsed || (self.repeats == Repeats::Merge && self.waiting.contains(path)) {
+        // Where it is to be in a sorted list, unless it is there.
+        let place = match self.repeats {
+            Repeats::Keep => None,
+            Repeats::Merge => Some(self.place_of(path)),
+        };
+        if self.collapsed || matches!(place, Some(Ok(_))) {
             return Pushed::Waits;
         }
         if self.queue.len() >= MAX_EVENTS || self.bytes + cost(path) > MAX_EVENT_BYTES {
             return Pushed::Over;
         }
         let path: Arc<str> = path.into();
-        if self.repeats == Repeats::Merge {
-            self.waiting.insert(Arc::clone(&path));
+        if let Some(Err(place)) = place {
+            self.waiting.insert(place, Arc::clone(&path));
         }
         self.bytes += cost(&path);
         self.queue.push_back(path);
@@ -91,7 +96,7 @@ impl Events {
     pub(crate) fn collapse(&mut self, path: &str) {
         // The memory of the queue, too, is given back.
         self.queue = VecDeque::from([path.into()]);
-        self.waiting.clear();
+        self.waiting = Vec::new();
         self.bytes = 0;
         self.collapsed = true;
     }
@@ -102,7 +107,9 @@ impl Events {
         if core::mem::take(&mut self.collapsed) {
             return Some((*path).into());
         }
-        self.waiting.remove(&path);
+        if let Ok(place) = self.place_of(&path) {
+            self.waiting.remove(place);
+        }
         self.bytes -= cost(&path);
         Some((*path).into())
     }

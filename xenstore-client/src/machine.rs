@@ -4,18 +4,14 @@
 //! asked for (and one message), and tells each request at most one outcome.
 //! Source: `docs/misc/xenstore.txt`, `xen/include/public/io/xs_wire.h`.
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    format,
-    string::String,
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 use core::{ffi::CStr, task::Waker};
 
 use hypercall_abi::{
     Errno,
     io::xs_wire::{XENSTORE_PAYLOAD_MAX, XsMessageType, XsdSockmsg},
 };
+use litemap::LiteMap;
 use zerocopy::{FromBytes, IntoBytes};
 
 pub use crate::events::{EVENT_BYTES, MAX_ALL_EVENT_BYTES, MAX_EVENT_BYTES, MAX_EVENTS, Repeats};
@@ -92,7 +88,7 @@ fn is_below(path: &str, above: &str) -> bool {
 struct WatchState {
     path: String,
     /// Those who share it; it keeps no events of its own then.
-    parts: BTreeMap<u64, Part>,
+    parts: LiteMap<u64, Part>,
     /// An event came: the server has it.
     is_set: bool,
     depth: Option<u32>,
@@ -131,9 +127,9 @@ pub struct Machine {
     input: Input,
     /// A part of a header or a body.
     partial: Vec<u8>,
-    requests: BTreeMap<u32, Request>,
+    requests: LiteMap<u32, Request>,
     last_request: u32,
-    watches: BTreeMap<u64, WatchState>,
+    watches: LiteMap<u64, WatchState>,
     last_watch: u64,
     /// What the waiting events of all watches take.
     event_bytes: usize,
@@ -441,7 +437,7 @@ impl Machine {
         };
         self.event_bytes -= watch.events.bytes();
         // Nobody waits for its answer any more.
-        for request in self.requests.values_mut() {
+        for (_, request) in &mut self.requests {
             if matches!(request.asker, Asker::Watch(watch) if watch == id) {
                 request.asker = Asker::Gone;
                 self.abandoned += 1;
@@ -581,7 +577,7 @@ impl Machine {
                         watch.is_set = true;
                         self.event_bytes -= watch.events.bytes();
                         watch.events.collapse(&watch.path);
-                        watch.parts.values_mut().for_each(Part::change);
+                        watch.change_parts();
                         watch.wake();
                     }
                     Err(error) => {
@@ -625,8 +621,9 @@ impl Machine {
     /// The watch with the most that waits pays for all: one that is told little loses no
     /// path because of another that is told much.
     fn collapse_largest(&mut self) {
-        let largest = self.watches.values_mut().max_by_key(|w| w.events.bytes());
-        if let Some(watch) = largest {
+        let watches = self.watches.iter_mut();
+        let largest = watches.max_by_key(|(_, watch)| watch.events.bytes());
+        if let Some((_, watch)) = largest {
             self.event_bytes -= watch.events.bytes();
             watch.events.collapse(&watch.path);
         }
@@ -669,24 +666,24 @@ impl Machine {
         self.dead = true;
         self.output.clear();
         self.fail_requests();
-        for watch in self.watches.values_mut() {
+        for (_, watch) in &mut self.watches {
             watch.fail(ErrorKind::Disconnected);
         }
     }
 
     fn fail_requests(&mut self) {
-        self.requests.retain(|_, request| match &mut request.asker {
-            Asker::Caller(waker) => {
-                if let Some(waker) = waker.take() {
-                    waker.wake();
-                }
-                if request.answer.is_none() {
-                    request.answer = Some(Err(ErrorKind::Disconnected));
-                }
-                true
+        let has_caller = |request: &Request| matches!(request.asker, Asker::Caller(_));
+        self.requests.retain(|_, request| has_caller(request));
+        for (_, request) in &mut self.requests {
+            if let Asker::Caller(waker) = &mut request.asker
+                && let Some(waker) = waker.take()
+            {
+                waker.wake();
             }
-            Asker::Gone | Asker::Watch(_) => false,
-        });
+            if request.answer.is_none() {
+                request.answer = Some(Err(ErrorKind::Disconnected));
+            }
+        }
         self.abandoned = 0;
     }
 }
@@ -696,7 +693,7 @@ impl WatchState {
     fn new(path: &str, depth: Option<u32>, repeats: Repeats) -> Self {
         Self {
             path: path.into(),
-            parts: BTreeMap::new(),
+            parts: LiteMap::new_vec(),
             is_set: false,
             depth,
             events: Events::new(repeats),
@@ -708,17 +705,23 @@ impl WatchState {
 
     /// Tells those of its parts whom a change concerns.
     fn tell_parts(&mut self, path: &str) {
-        for part in self.parts.values_mut() {
+        for (_, part) in &mut self.parts {
             if is_below(path, &part.path) || is_below(&part.path, path) {
                 part.change();
             }
         }
     }
 
+    fn change_parts(&mut self) {
+        for (_, part) in &mut self.parts {
+            part.change();
+        }
+    }
+
     fn fail(&mut self, error: ErrorKind) {
         self.failed = Some(error);
         self.is_set = false;
-        self.parts.values_mut().for_each(Part::change);
+        self.change_parts();
         self.wake();
     }
 

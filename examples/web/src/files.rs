@@ -129,7 +129,7 @@ fn folder(files: &Ext4, path: &str) -> Result<String, Ext4Error> {
         );
         rows.push((!data.is_dir(), name, row));
     }
-    rows.sort();
+    rows.sort_unstable();
     let rows: String = rows.into_iter().map(|(_, _, row)| row).collect();
     let title = escape(path);
     Ok(format!(

@@ -4,9 +4,8 @@
 //! says so in its answer to the request. Source: `io/netif.h`
 //! (`XEN_NETIF_EXTRA_TYPE_MCAST_ADD`).
 
-use alloc::collections::BTreeMap;
-
 use hypercall_abi::io::netif::NetifExtraType;
+use litemap::LiteMap;
 
 use super::Mac;
 
@@ -54,14 +53,14 @@ enum Told {
 /// All groups that somebody wants, or wanted.
 #[derive(Debug)]
 pub(super) struct Groups {
-    all: BTreeMap<Mac, (Wish, Told)>,
+    all: LiteMap<Mac, (Wish, Told)>,
     filter: Filter,
 }
 
 impl Groups {
     pub(super) const fn new() -> Self {
         Self {
-            all: BTreeMap::new(),
+            all: LiteMap::new_vec(),
             filter: Filter::Unknown,
         }
     }
@@ -95,7 +94,7 @@ impl Groups {
     pub(super) fn begin(&mut self, filter: Filter) {
         self.filter = filter;
         self.all.retain(|_, (wish, _)| *wish == Wish::In);
-        for (_, told) in self.all.values_mut() {
+        for (_, (_, told)) in &mut self.all {
             *told = Told::Nothing;
         }
     }
@@ -199,6 +198,16 @@ mod tests {
             (groups.next(), groups.membership(GROUP)),
             (None, Membership::Joined)
         );
+        // There is no backend for a while: nothing comes, and the next one is asked.
+        groups.begin(Filter::Unknown);
+        assert_eq!(
+            (groups.next(), groups.membership(GROUP)),
+            (None, Membership::Asked)
+        );
+        groups.begin(Filter::Groups);
+        assert_eq!(groups.next(), Some((ADD, GROUP)));
+        groups.asked(ADD, GROUP);
+        groups.answered(answer(ADD, true));
         // It is left, and joined while the backend forgets it: it is told once more.
         groups.leave(GROUP);
         assert_eq!(groups.next(), Some((DEL, GROUP)));

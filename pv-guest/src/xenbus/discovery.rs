@@ -1,6 +1,6 @@
 //! Devices that come and go.
 
-use alloc::{collections::BTreeSet, collections::VecDeque, format, string::String};
+use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 
 use hypercall_abi::platform::Platform;
 use xenstore_client::{Error, Ring, Subscription};
@@ -24,7 +24,7 @@ pub struct Discovery<'g, P: Platform> {
     kind: &'static str,
     watch: Subscription<'g, Ring<'g, P>>,
     look: Look,
-    known: BTreeSet<String>,
+    known: Vec<String>,
     told: VecDeque<Change>,
 }
 
@@ -48,7 +48,7 @@ impl<'g, P: Platform> Bus<'g, P> {
             kind,
             watch,
             look: Look::Due,
-            known: BTreeSet::new(),
+            known: Vec::new(),
             told: VecDeque::new(),
         })
     }
@@ -75,12 +75,12 @@ impl<'g, P: Platform> Discovery<'g, P> {
                 // There may be news without end, of what is no device: the store's client
                 // lets others go on when it has looked at enough of it.
             }
-            let now: BTreeSet<String> = self.bus.devices(self.kind).await?.into_iter().collect();
+            let now = self.bus.devices(self.kind).await?;
             self.look = Look::NotDue;
-            let went = self.known.difference(&now).cloned().map(Change::Went);
-            self.told.extend(went);
-            let came = now.difference(&self.known).cloned().map(Change::Came);
-            self.told.extend(came);
+            let went = self.known.iter().filter(|id| !now.contains(id));
+            self.told.extend(went.cloned().map(Change::Went));
+            let came = now.iter().filter(|id| !self.known.contains(id));
+            self.told.extend(came.cloned().map(Change::Came));
             self.known = now;
         }
     }

@@ -129,11 +129,17 @@ impl<'g, P: Platform> Bus<'g, P> {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn devices(&self, kind: &str) -> Result<Vec<String>, Error> {
-        let mut ids = match self.store.tree().directory(&format!("device/{kind}")).await {
+        let names = match self.store.tree().directory(&format!("device/{kind}")).await {
             Err(error) if error.errno() == Some(hypercall_abi::Errno::ENOENT) => Vec::new(),
             other => other?,
         };
-        ids.sort_by_key(|id| (id.parse::<u64>().unwrap_or(u64::MAX), id.clone()));
+        let number = |id: &str| id.parse::<u64>().unwrap_or(u64::MAX);
+        let mut ids: Vec<String> = Vec::with_capacity(names.len());
+        for id in names {
+            let key = (number(&id), &id);
+            let place = ids.partition_point(|other| (number(other), other) < key);
+            ids.insert(place, id);
+        }
         Ok(ids)
     }
 }

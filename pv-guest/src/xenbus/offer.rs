@@ -2,7 +2,6 @@
 
 use alloc::{
     borrow::ToOwned,
-    collections::BTreeMap,
     string::{String, ToString},
     vec::Vec,
 };
@@ -15,12 +14,18 @@ use super::Fault;
 
 /// Values that were read from a directory of the store, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Nodes(BTreeMap<String, Vec<u8>>);
+pub struct Nodes(Vec<(String, Vec<u8>)>);
 
 impl Nodes {
-    /// Values by name.
+    /// Values by name: of several of one name the first.
     pub fn new(values: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         Self(values.into_iter().collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        let mut all = self.0.iter();
+        let node = all.find(|(other, _)| other == name);
+        node.map(|(_, value)| &**value)
     }
 
     /// A value as text, without white space and NULs around it
@@ -29,7 +34,7 @@ impl Nodes {
     /// # Errors
     /// [`Fault::Value`]: it is no text.
     pub fn text(&self, name: &'static str) -> Result<Option<&str>, Fault> {
-        let value = self.0.get(name);
+        let value = self.get(name);
         value
             .map(|value| value::text(value).ok_or(Fault::Value(name)))
             .transpose()
@@ -41,7 +46,7 @@ impl Nodes {
     /// # Errors
     /// [`Fault::Value`]: it is no number of this type.
     pub fn number<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, Fault> {
-        let value = self.0.get(name);
+        let value = self.get(name);
         value
             .map(|value| value::parse(value).ok_or(Fault::Value(name)))
             .transpose()
@@ -108,8 +113,8 @@ impl Trust {
 
     /// Whether the backend of this offer is trusted.
     pub fn of(self, offer: &Offer) -> Trusted {
-        let told = offer.own.0.get(Self::KEY);
-        match (self, told.and_then(|value| value::leading_number(value))) {
+        let told = offer.own.get(Self::KEY);
+        match (self, told.and_then(value::leading_number)) {
             (Self::Nobody, _) | (_, Some(0)) => Trusted::No,
             (Self::Toolstack, _) => Trusted::Yes,
         }
