@@ -99,6 +99,13 @@ pub(super) struct Stall {
     dying_since_ns: Option<u64>,
 }
 
+impl Stall {
+    /// Whether a message has begun and not ended.
+    pub(super) const fn is_in_message(&self) -> bool {
+        self.message_since_ns.is_some()
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
@@ -117,15 +124,16 @@ impl<P: Platform> ConsoleRing<P> {
         self.stall.lost_bytes
     }
 
-    /// What is written until [`Self::end_message`] is one message, and waited for no longer
-    /// than one.
+    /// What is written until [`Self::end_message`] is one message: it is waited for no longer
+    /// than one, and the daemon is notified once.
     pub(super) fn begin_message(&mut self) {
         self.stall.message_since_ns = Some(self.now_ns());
     }
 
     /// Each further write is a message of its own.
-    pub(super) const fn end_message(&mut self) {
+    pub(super) fn end_message(&mut self) {
         self.stall.message_since_ns = None;
+        self.tell_on();
     }
 
     /// Writes everything, if the daemon takes it within [`MESSAGE_NS`]. If it does not, or

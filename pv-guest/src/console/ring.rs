@@ -45,6 +45,8 @@ pub struct ConsoleRing<P: Platform> {
     broken: Option<Broken>,
     /// A wait for room has taken an event, which may have been about input.
     has_event: bool,
+    /// The daemon is still to be notified of output.
+    is_untold: bool,
     pub(super) stall: Stall,
 }
 
@@ -71,6 +73,7 @@ impl<P: Platform> ConsoleRing<P> {
             taken: 0,
             broken: None,
             has_event: false,
+            is_untold: false,
             stall: Stall::default(),
         };
         ring.go_on();
@@ -145,9 +148,25 @@ impl<P: Platform> ConsoleRing<P> {
         if written > 0 {
             self.written = producer;
             peer_field!(self.page, XenconsInterface, out_prod).store_release(producer);
-            self.port.notify(&self.platform);
+            self.tell();
         }
         Ok(written)
+    }
+
+    /// Notifies the daemon of output: of a message once, at its end.
+    fn tell(&mut self) {
+        if self.stall.is_in_message() {
+            self.is_untold = true;
+        } else {
+            self.port.notify(&self.platform);
+        }
+    }
+
+    /// Notifies the daemon of output of which it was not notified yet.
+    pub(super) fn tell_on(&mut self) {
+        if core::mem::take(&mut self.is_untold) {
+            self.port.notify(&self.platform);
+        }
     }
 
     fn out_queued(&self, size: usize) -> Result<usize, Broken> {
@@ -229,6 +248,7 @@ impl<P: Platform> ConsoleRing<P> {
     /// Sleeps until the daemon did something, `deadline_ns` has come, or it is
     /// worth another look.
     pub fn wait(&mut self, deadline_ns: Option<u64>) {
+        self.tell_on();
         let soon = self.platform.now_ns().saturating_add(LOOK_AGAIN_NS);
         let until = deadline_ns.map_or(soon, |deadline| deadline.min(soon));
         self.platform.park(&[self.port.port()], Some(until));
