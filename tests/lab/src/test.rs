@@ -14,7 +14,8 @@ use crate::{
     report::{self, Form},
     reset, same,
     say::say,
-    scenario, silence, size, start_cost, surroundings, tools, waiting, words,
+    scenario::{self, Scenario, is_wanted},
+    silence, size, start_cost, surroundings, tools, waiting, words,
 };
 
 /// The host's own tests: all libraries, and what is not among them.
@@ -148,14 +149,17 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
     if filter.is_empty() && abi::report(&[], false)? != 0 {
         failures.push("hypercall-abi is not what Xen's headers say".to_owned());
     }
+    let is_for = |scenario: &Scenario, column: &Column| {
+        scenario.is_wanted(*column, filter) && scenario.is_for(*column)
+    };
     let scenarios: Vec<_> = scenario::all()
-        .filter(|scenario| is_wanted(scenario.name, filter))
+        .filter(|scenario| columns.iter().any(|column| is_for(scenario, column)))
         .collect();
     let mut table = Vec::new();
     for scenario in &scenarios {
         let mut row = format!("{:24}", scenario.name);
         for column in columns {
-            if !scenario.is_for(*column) {
+            if !is_for(scenario, column) {
                 row.push_str(&format!("{:>12}", "-"));
                 continue;
             }
@@ -225,11 +229,6 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
     }
     say!("\n{passed} passed, {} failed", failures.len());
     Ok(u8::from(!failures.is_empty()))
-}
-
-/// What takes long and rarely finds something is run when it is asked for.
-fn is_wanted(name: &str, filter: &str) -> bool {
-    name.contains(filter) && (!name.starts_with("nightly") || filter.starts_with("nightly"))
 }
 
 /// That a seed's trace is the same in a build with other optimizations.

@@ -1,6 +1,6 @@
 //! Scenarios: the claims and other checks of `conformance`, in surroundings of their own.
 
-use super::{Scenario, XENS, scenario};
+use super::{PVH, Scenario, XENS, scenario};
 use crate::job::{Platform, With};
 
 pub(super) const ALL: &[Scenario] = &[
@@ -32,6 +32,7 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Linux,
         timeout_s: 90,
         only_on: XENS,
+        nightly_on: PVH,
         ..scenario(
             "a guest and Linux",
             "conformance",
@@ -42,6 +43,7 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Store,
         timeout_s: 90,
         only_on: XENS,
+        nightly_on: PVH,
         ..scenario(
             "a shared store",
             "conformance",

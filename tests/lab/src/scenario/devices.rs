@@ -1,6 +1,6 @@
 //! Scenarios: devices that come and go, quotas, and what interfaces agree on.
 
-use super::{Scenario, XENS, scenario};
+use super::{PVH, Scenario, XENS, scenario};
 use crate::job::With;
 
 pub(super) const ALL: &[Scenario] = &[
@@ -9,6 +9,7 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Devices,
         timeout_s: 120,
         only_on: XENS,
+        nightly_on: PVH,
         ..scenario(
             "devices that are closed are taken away",
             "load",
@@ -75,6 +76,7 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Devices,
         timeout_s: 120,
         only_on: XENS,
+        nightly_on: PVH,
         ..scenario(
             "a disk and an interface that go and come",
             "load",
@@ -126,6 +128,7 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Devices,
         timeout_s: 120,
         only_on: XENS,
+        nightly_on: PVH,
         ..scenario(
             "an interface with one frontend after the other",
             "load",
@@ -137,6 +140,7 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Devices,
         timeout_s: 120,
         only_on: XENS,
+        nightly_on: PVH,
         ..scenario(
             "more groups than a backend passes",
             "load",
@@ -153,6 +157,7 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Devices,
         timeout_s: 120,
         only_on: XENS,
+        nightly_on: PVH,
         ..scenario(
             "checksums and segments that are left to the other side",
             "load",

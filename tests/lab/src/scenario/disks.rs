@@ -1,6 +1,6 @@
 //! Scenarios: disks, and who has them.
 
-use super::{MOCKS, MOCKS_AND_XENS, Scenario, XENS, scenario};
+use super::{MOCKS, MOCKS_AND_XENS, PVH, Scenario, XENS, scenario};
 use crate::job::With;
 
 pub(super) const ALL: &[Scenario] = &[
@@ -27,6 +27,7 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Trouble,
         timeout_s: 300,
         only_on: XENS,
+        nightly_on: PVH,
         ..scenario(
             "a disk that trouble comes to",
             "load",
@@ -43,6 +44,7 @@ pub(super) const ALL: &[Scenario] = &[
         command_line: "again=8",
         timeout_s: 120,
         only_on: MOCKS_AND_XENS,
+        nightly_on: PVH,
         ..scenario(
             "a disk with one frontend after the other",
             "load",
@@ -54,6 +56,7 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Devices,
         timeout_s: 120,
         only_on: XENS,
+        nightly_on: PVH,
         ..scenario(
             "disks that say and do odd things",
             "load",

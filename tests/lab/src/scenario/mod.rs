@@ -47,10 +47,26 @@ pub(crate) struct Scenario {
     only_on: &'static [Platform],
     /// The versions of Xen whose tools can do it; nothing: all.
     only_xens: &'static [XenVersion],
+    /// Where it is run only when it is asked for: it takes long, and elsewhere it tries the
+    /// same of the library.
+    nightly_on: &'static [Platform],
     /// Where it has no way to say it.
     mute_on: &'static [Platform],
     timeout_s: u64,
     start: Start,
+}
+
+/// How the names begin of what takes long and rarely finds something.
+const NIGHTLY: &str = "nightly";
+
+fn is_nightly(name: &str) -> bool {
+    name.starts_with(NIGHTLY)
+}
+
+/// Whether somebody who asks for `filter` wants what has this name: what takes long only if
+/// that is asked for.
+pub(crate) fn is_wanted(name: &str, filter: &str) -> bool {
+    name.contains(filter) && (!is_nightly(name) || is_nightly(filter))
 }
 
 /// How a guest must end.
@@ -98,6 +114,7 @@ const fn scenario(
         says,
         only_on: &[],
         only_xens: &[],
+        nightly_on: &[],
         mute_on: &[],
         timeout_s: 30,
         start: Start::Restored,
@@ -150,6 +167,7 @@ const MOCKS_AND_XENS_OF_BOTH_KINDS: &[Platform] = &[
     Platform::XenPvh,
 ];
 const XENS: &[Platform] = &[Platform::XenPv, Platform::XenPvh];
+const PVH: &[Platform] = &[Platform::XenPvh];
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
@@ -175,6 +193,15 @@ impl Scenario {
         }
         // One mock is enough, unless it is named: they differ in what claims are about.
         self.only_on.contains(&platform) || self.only_on.is_empty() && platform != Platform::MockPvh
+    }
+
+    /// Whether somebody who asks for `filter` wants it there.
+    pub(crate) fn is_wanted(&self, column: Column, filter: &str) -> bool {
+        match filter {
+            "" => is_wanted(self.name, "") && !self.nightly_on.contains(&column.platform),
+            NIGHTLY => is_nightly(self.name) || self.nightly_on.contains(&column.platform),
+            part => is_wanted(self.name, part),
+        }
     }
 
     /// Runs it, and says what was wrong.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{MOCKS_AND_XENS, Scenario, XENS, scenario};
+use super::{MOCKS_AND_XENS, PVH, Scenario, XENS, scenario};
 use crate::{
     crowd::Crowd,
     job::{Platform, With},
@@ -46,6 +46,7 @@ pub(super) const ALL: &[Scenario] = &[
         only_on: XENS,
         // The older one's domain 0 has a wget that IPv6 ends.
         only_xens: &[XenVersion::V4_20],
+        nightly_on: PVH,
         ..scenario(
             "a web server, three queues, IPv6",
             "web",
@@ -63,6 +64,7 @@ pub(super) const ALL: &[Scenario] = &[
         large_mb: 20,
         timeout_s: 90,
         only_on: MOCKS_AND_XENS,
+        nightly_on: PVH,
         ..scenario(
             "a web server with a large file",
             "web",
@@ -127,6 +129,7 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Neighbour,
         timeout_s: 90,
         only_on: XENS,
+        nightly_on: &[Platform::XenPv],
         ..scenario(
             "a web server and a Linux guest on one bridge",
             "web",
