@@ -821,3 +821,23 @@ fn a_device_that_is_made_key_by_key_is_connected() {
         });
     }
 }
+
+#[test]
+fn a_disk_that_is_taken_away_after_two_ends_is_gone() {
+    with_bus(async |xen, bus| {
+        let id = attach(xen);
+        let disk = disk(bus);
+        disk.ready().await.unwrap();
+        for _ in 0..2 {
+            xen.restart_disk(id);
+            serve(bus, &disk, SECOND).await;
+            assert_eq!(disk.status(), Status::Connected);
+        }
+        xen.remove_disk(id);
+        serve(bus, &disk, SECOND).await;
+        let mut sector = [0; 512];
+        let read = disk.read(Sector(0), &mut sector);
+        let read = bus.timeout(3600 * SECOND, read).await;
+        assert_eq!((disk.status(), read), (Status::Gone, Ok(Err(Error::Gone))));
+    });
+}

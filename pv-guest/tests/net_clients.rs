@@ -25,9 +25,11 @@ use pv_guest::{
     net::{Config, Error, Stack, Stream, V4},
     netfront::{self, Nic},
 };
-use smoltcp::socket::tcp;
+use smoltcp::{socket::tcp, wire::IpAddress};
 
-use clients::{Clients, PORT, ROOM, SECOND, V4_SERVER, config, raw, syn, until, with_stack};
+use clients::{
+    Clients, PORT, ROOM, SECOND, V4_SERVER, V6_SERVER, config, raw, syn, until, with_stack,
+};
 use nic::{MAC, ethernet, with_nic};
 
 #[test]
@@ -521,4 +523,60 @@ fn a_client_who_acknowledges_an_end_that_was_not_sent_starts_no_storm() {
             nic.close().await;
         },
     );
+}
+
+/// One who waits for an answer, while others are sent much that they take in small pieces.
+async fn wait_beside_a_large_answer(
+    stack: &Stack<'_, &Domain>,
+    clients: &Clients<'_>,
+    takers: usize,
+    server: (IpAddress, u16),
+) {
+    let listener = stack.listen(PORT).unwrap();
+    // The guest has said all that it has to say.
+    let asked = clients.connect(V4_SERVER, ROOM);
+    let mut quiet = listener.accept().await.unwrap();
+    quiet.write_all(b"question").await.unwrap();
+    quiet.close();
+    until(stack, || clients.state(asked) == tcp::State::CloseWait).await;
+    let mut streams = Vec::new();
+    for _ in 0..takers {
+        clients.connect(server, ROOM);
+        streams.push(listener.accept().await.unwrap());
+    }
+    let bytes = vec![7; 60_000];
+    let all = streams.iter_mut().map(|stream| stream.write_all(&bytes));
+    let all = futures_util::future::join_all(all).await;
+    assert!(all.iter().all(Result::is_ok), "{all:?}");
+    stack.bus().sleep(SECOND).await;
+    clients.send(asked, b"answer");
+    let mut answer = [0; 16];
+    assert_eq!(quiet.read(&mut answer).await, Ok(6));
+}
+
+#[test]
+fn small_segments_end_no_other_connection() {
+    // The least that IPv6 and IPv4 have for a segment of 48 bytes.
+    for (frame_bytes, segments, takers, server) in [
+        (122, true, 1, V6_SERVER),
+        (122, true, 8, V6_SERVER),
+        (102, false, 1, V4_SERVER),
+    ] {
+        let config_of_nic = NicConfig {
+            segments,
+            ..NicConfig::default()
+        };
+        with_nic(
+            config_of_nic,
+            netfront::Config::default(),
+            async |host, nic| {
+                let stack = Stack::new(&nic, config()).await.unwrap();
+                let clients = Clients::of_frames(&host.tap, frame_bytes);
+                let test = wait_beside_a_large_answer(&stack, &clients, takers, server);
+                clients.run(&stack, test).await;
+                drop(stack);
+                nic.close().await;
+            },
+        );
+    }
 }

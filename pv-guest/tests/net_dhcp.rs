@@ -20,13 +20,13 @@ use pv_guest::{
     netfront::{self, Nic},
 };
 use smoltcp::wire::{
-    DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress,
-    EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Address, Ipv4Packet, Ipv4Repr,
-    UdpPacket, UdpRepr,
+    DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpMessageType, DhcpOption, DhcpPacket, DhcpRepr,
+    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Address,
+    Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
 };
 
 use clients::{Clients, PORT, ROOM, SECOND, V4_SERVER};
-use nic::{Host, MAC, OTHER, with_nic};
+use nic::{Host, MAC, OTHER, ethernet, with_nic};
 
 /// What a server gives.
 #[derive(Clone, Copy)]
@@ -34,6 +34,8 @@ struct Lease {
     address: Ipv4Address,
     mask: Ipv4Address,
     time_s: u32,
+    /// When it wants to be asked again, first alone and then with others.
+    again_s: Option<(u32, u32)>,
     /// What it says to a request.
     to_request: DhcpMessageType,
 }
@@ -42,6 +44,7 @@ const LEASE: Lease = Lease {
     address: Ipv4Address::new(10, 0, 0, 1),
     mask: Ipv4Address::new(255, 255, 255, 0),
     time_s: 3600,
+    again_s: None,
     to_request: DhcpMessageType::Ack,
 };
 
@@ -106,6 +109,14 @@ impl Lease {
         let server = Ipv4Address::new(10, 0, 0, 9);
         let packet = DhcpPacket::new_checked(asked).unwrap();
         let asked = DhcpRepr::parse(&packet).unwrap();
+        let times = self
+            .again_s
+            .map(|(renew_s, rebind_s)| [(58, renew_s.to_be_bytes()), (59, rebind_s.to_be_bytes())]);
+        let options: Vec<_> = times
+            .iter()
+            .flatten()
+            .map(|(kind, data)| DhcpOption { kind: *kind, data })
+            .collect();
         let answer = DhcpRepr {
             message_type: match asked.message_type {
                 DhcpMessageType::Discover => DhcpMessageType::Offer,
@@ -125,7 +136,7 @@ impl Lease {
             client_identifier: None,
             parameter_request_list: None,
             max_size: None,
-            additional_options: &[],
+            additional_options: &options,
             ..asked
         };
         let udp = UdpRepr {
@@ -288,4 +299,30 @@ fn an_address_of_many_is_none() {
         });
         assert!(server.asked.get() >= 1);
     }
+}
+
+/// Which a server may say, on purpose or not; and so may anybody else who answers.
+#[test]
+fn a_server_that_wants_to_be_asked_at_once_is_not() {
+    let server = Server::new(Lease {
+        again_s: Some((0, 1800)),
+        ..LEASE
+    });
+    server.beside(async |host, stack| {
+        stack.ready().await.unwrap();
+        for _ in 0..100 {
+            // Who asks is known: a question to the server alone finds its way.
+            let mut arp = vec![0, 1, 8, 0, 6, 4, 0, 1];
+            arp.extend(OTHER);
+            arp.extend([10, 0, 0, 9]);
+            arp.extend([0; 6]);
+            arp.extend([10, 0, 0, 1]);
+            let arp = clients::local(ethernet(MAC, 0x0806, &arp));
+            host.tap.send(arp);
+            stack.bus().sleep(SECOND).await;
+        }
+        assert!(stack.v4().is_some());
+    });
+    let asked = server.asked.get();
+    assert!((10..40).contains(&asked), "asked {asked} times in 100 s");
 }

@@ -8,7 +8,7 @@ use core::fmt::{self, Write as _};
 use spin::Mutex;
 
 use super::{
-    CONSOLE, Device, LATE, Terminal,
+    CONSOLE, Device, LATE, Terminal, input,
     late::{self, Part},
     output::Written,
     ring::{Broken, ConsoleRing},
@@ -105,16 +105,23 @@ pub(crate) fn drain() {
     // Nothing is left to be said by a ring that is broken.
     let drain = |ring: &mut ConsoleRing<Current>| {
         let _broken: Result<(), Broken> = ring.drain();
+        if ring.take_event() {
+            input::put_back();
+        }
     };
     match CONSOLE.try_lock().as_deref_mut() {
         Some(Device::Ring(ring)) => drain(ring),
         Some(_) => {}
         None => {
-            if let Some(mut spare) = SPARE.try_lock()
-                && spare.is_used
-                && let Some(ring) = &mut spare.ring
-            {
-                drain(ring);
+            if let Some(mut spare) = SPARE.try_lock() {
+                let is_used = spare.is_used;
+                if let Some(ring) = &mut spare.ring {
+                    if !is_used {
+                        // Whoever uses the console is what ends the guest.
+                        ring.go_on();
+                    }
+                    drain(ring);
+                }
             }
         }
     }

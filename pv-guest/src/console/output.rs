@@ -125,7 +125,7 @@ impl<P: Platform> ConsoleRing<P> {
     }
 
     /// What is written until [`Self::end_message`] is one message: it is waited for no longer
-    /// than one, and the daemon is notified once.
+    /// than one, and the daemon is notified once of each line.
     pub(super) fn begin_message(&mut self) {
         self.stall.message_since_ns = Some(self.now_ns());
     }

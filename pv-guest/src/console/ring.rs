@@ -88,6 +88,8 @@ impl<P: Platform> ConsoleRing<P> {
         let written = peer_field!(self.page, XenconsInterface, out_prod).load();
         let taken = peer_field!(self.page, XenconsInterface, in_cons).load();
         (self.written, self.taken) = (written.trust(), taken.trust());
+        // Of what that one has written, the daemon may not have been notified.
+        self.is_untold = true;
     }
 
     /// Another handle on the same ring, for a user of this one who never goes on.
@@ -148,18 +150,13 @@ impl<P: Platform> ConsoleRing<P> {
         if written > 0 {
             self.written = producer;
             peer_field!(self.page, XenconsInterface, out_prod).store_release(producer);
-            self.tell();
+            self.is_untold = true;
+            // A line is told of at once: whoever goes on with the message may hang.
+            if !self.stall.is_in_message() || bytes.ends_with(b"\n") {
+                self.tell_on();
+            }
         }
         Ok(written)
-    }
-
-    /// Notifies the daemon of output: of a message once, at its end.
-    fn tell(&mut self) {
-        if self.stall.is_in_message() {
-            self.is_untold = true;
-        } else {
-            self.port.notify(&self.platform);
-        }
     }
 
     /// Notifies the daemon of output of which it was not notified yet.

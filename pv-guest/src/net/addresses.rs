@@ -13,6 +13,11 @@ use super::{Config, V4, V6, config::is_host};
 /// A lease lasts as long at least, whatever the server says: one of no time would be asked
 /// for as fast as it is given.
 const LEAST_LEASE_NS: u64 = 60_000_000_000;
+/// A lease that was given less than this before counts as given at once.
+const AT_ONCE_NS: u64 = 10_000_000_000;
+/// So many leases in a row that are given at once are no accident: a server may want to be
+/// asked anew as soon as it has answered.
+const MOST_AT_ONCE: u32 = 8;
 
 pub(super) struct Addresses {
     dhcp: Option<Dhcp>,
@@ -21,10 +26,13 @@ pub(super) struct Addresses {
 enum Dhcp {
     Runs {
         handle: SocketHandle,
-        /// When there was a lease last.
+        /// When a lease was given last.
         leased_ns: Option<u64>,
+        /// How many in a row were given at once.
+        at_once: u32,
     },
-    /// A lease ended too early: its address stays until then, and DHCP begins anew.
+    /// A lease ended too early, or is given too often: its address stays until then, and
+    /// DHCP begins anew.
     Pauses { until_ns: u64 },
 }
 
@@ -33,9 +41,12 @@ impl Dhcp {
         let mut socket = dhcpv4::Socket::new();
         // A refusal comes from anyone, and would be answered at once.
         socket.set_ignore_naks(true);
+        // With a buffer for packets each lease is told, also one that changes nothing.
+        socket.set_receive_packet_buffer(&mut []);
         Self::Runs {
             handle: sockets.add(socket),
             leased_ns: None,
+            at_once: 0,
         }
     }
 }
@@ -73,15 +84,20 @@ impl Addresses {
         {
             self.dhcp = Some(Dhcp::start(sockets));
         }
-        let Some(Dhcp::Runs { handle, leased_ns }) = &mut self.dhcp else {
+        let Some(Dhcp::Runs {
+            handle,
+            leased_ns,
+            at_once,
+        }) = &mut self.dhcp
+        else {
             return false;
         };
         let handle = *handle;
+        let pause_ns = leased_ns.map(|at_ns| at_ns.saturating_add(LEAST_LEASE_NS));
         let known = match sockets.get_mut::<dhcpv4::Socket<'_>>(handle).poll() {
             None => return false,
             Some(dhcpv4::Event::Deconfigured) => {
-                let until_ns = leased_ns.map(|at_ns| at_ns.saturating_add(LEAST_LEASE_NS));
-                if let Some(until_ns) = until_ns.filter(|until_ns| now_ns < *until_ns) {
+                if let Some(until_ns) = pause_ns.filter(|until_ns| now_ns < *until_ns) {
                     drop(sockets.remove(handle));
                     self.dhcp = Some(Dhcp::Pauses { until_ns });
                     return false;
@@ -90,7 +106,14 @@ impl Addresses {
                 None
             }
             Some(dhcpv4::Event::Configured(found)) => {
-                *leased_ns = Some(now_ns);
+                let before_ns = leased_ns.replace(now_ns);
+                let is_at_once = before_ns.is_some_and(|at_ns| now_ns - at_ns < AT_ONCE_NS);
+                *at_once = if is_at_once { *at_once + 1 } else { 0 };
+                if let Some(until_ns) = pause_ns.filter(|_| *at_once >= MOST_AT_ONCE) {
+                    drop(sockets.remove(handle));
+                    self.dhcp = Some(Dhcp::Pauses { until_ns });
+                    return false;
+                }
                 let (address, gateway) = (found.address, found.router);
                 // A mask of no bits would make everybody a neighbour.
                 let is_usable = is_host(address.address(), gateway) && address.prefix_len() > 0;

@@ -33,6 +33,8 @@ const HANDSHAKE: time::Duration = time::Duration::from_secs(10);
 const ACK_DELAY: time::Duration = time::Duration::from_millis(1);
 /// How long it is tried to tell the other end that a connection was aborted.
 const ABORT_NS: u64 = 2_000_000_000;
+/// Bytes of the smallest segments that smoltcp sends: its `MIN_REMOTE_MSS`.
+const LEAST_SEGMENT_BYTES: usize = 48;
 const FIRST_EPHEMERAL: u16 = 49_152;
 
 /// For whom there is to be room.
@@ -134,6 +136,16 @@ impl Connections {
     pub(super) fn is_settled(&self) -> bool {
         let mut all = self.table.iter();
         all.all(|(_, one)| self.sockets.get::<tcp::Socket<'_>>(one.handle).send_queue() == 0)
+    }
+
+    /// The most packets that may be sent for a reason before something is heard: all that
+    /// is on its way, to clients who take it in small segments.
+    pub(super) fn most_packets(&self) -> u32 {
+        let queue = |(_, one): (Id, &Connection)| {
+            self.sockets.get::<tcp::Socket<'_>>(one.handle).send_queue()
+        };
+        let packets = self.table.iter().map(queue).sum::<usize>() / LEAST_SEGMENT_BYTES;
+        u32::try_from(packets).unwrap_or(u32::MAX)
     }
 
     /// Wakes everybody who waits for a connection or at a port.

@@ -32,8 +32,8 @@ const STUCK_NS: u64 = 1_000_000;
 /// Rounds of a turn.
 const ROUNDS: u32 = 8;
 
-/// After so many whole turns in a row in which only this side sent, and for nobody new, a
-/// connection sends for no reason.
+/// After so many whole turns in a row in which only this side sent, and for nobody new, and
+/// those that it takes to send all there is, a connection sends for no reason.
 const IDLE_TURNS: u32 = 3;
 
 pub(super) struct Engine<'g, P: Platform> {
@@ -222,7 +222,8 @@ impl<'g, P: Platform> Engine<'g, P> {
         }
         self.idle_turns += 1;
         self.tcp_ns = Some(now_ns);
-        if self.idle_turns >= IDLE_TURNS {
+        let turns = self.connections.most_packets() / TURN;
+        if self.idle_turns >= turns.saturating_add(IDLE_TURNS) {
             self.connections.end_storms(now_ns);
             self.tcp_ns = Some(now_ns.saturating_add(STUCK_NS));
         }

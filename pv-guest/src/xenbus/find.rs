@@ -62,10 +62,11 @@ impl<P: Platform> Session<'_, '_, P> {
         if !is_ours || matches!(device.place, Place::Nowhere) {
             // Taken away; and if there is one again, it may be another.
             self.forget_device();
-            if self.presence != Presence::Absent {
+            // First: of a device that is not there nobody is told that it is tried again.
+            let before = core::mem::replace(&mut self.presence, Presence::Absent);
+            if before != Presence::Absent {
                 self.end_use(Stop::Gone);
             }
-            self.presence = Presence::Absent;
         }
         match device.place {
             Place::Nowhere => {}

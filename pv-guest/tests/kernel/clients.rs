@@ -42,6 +42,8 @@ struct Wire<'a> {
     /// How many frames are taken at a look, and may still be at this one.
     pace: usize,
     left: usize,
+    /// The most bytes of a frame.
+    frame_bytes: usize,
 }
 
 struct Came(Vec<u8>);
@@ -88,7 +90,7 @@ impl phy::Device for Wire<'_> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
+        capabilities.max_transmission_unit = self.frame_bytes;
         capabilities.checksum.tcp = Sums::Rx;
         capabilities
     }
@@ -112,11 +114,17 @@ fn instant(now_ns: u64) -> Instant {
 
 impl<'a> Clients<'a> {
     pub(crate) fn new(tap: &'a Tap) -> Self {
+        Self::of_frames(tap, 1514)
+    }
+
+    /// Those who take frames of so many bytes at the most, and say so when they connect.
+    pub(crate) fn of_frames(tap: &'a Tap, frame_bytes: usize) -> Self {
         let mut wire = Wire {
             tap,
             came: VecDeque::new(),
             pace: usize::MAX,
             left: usize::MAX,
+            frame_bytes,
         };
         let address = HardwareAddress::Ethernet(EthernetAddress(OTHER));
         let config = iface::Config::new(address);

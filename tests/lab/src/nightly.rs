@@ -92,6 +92,20 @@ const STEPS: &[Step] = &[
         arguments: &["lab", "test", "--on", "xen-pv,xen-pvh", "--xen", "4.17"],
         variables: &[],
     },
+    Step {
+        name: "long scenarios on Xen 4.17",
+        arguments: &[
+            "lab",
+            "test",
+            "--on",
+            "xen-pv,xen-pvh",
+            "--xen",
+            "4.17",
+            "--filter",
+            "nightly",
+        ],
+        variables: &[],
+    },
 ];
 
 /// Runs the steps whose name contains `filter`, all of them whatever fails, and tells
