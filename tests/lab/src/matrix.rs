@@ -179,7 +179,9 @@ const NOT_FOR_IT: [&str; 3] = ["no Xen", "for PV guests only", "for PVH guests o
 const MOST_GUESTS: usize = 50;
 /// How many in a row may tell nothing.
 const MOST_MUTE: usize = 4;
+/// How long a guest has for all claims; on an emulated machine, which may be slow, longer.
 const TIMEOUT: Duration = Duration::from_secs(90);
+const XEN_TIMEOUT: Duration = Duration::from_secs(240);
 
 fn job(column: Column, command_line: String) -> Job {
     Job {
@@ -188,7 +190,10 @@ fn job(column: Column, command_line: String) -> Job {
         command_line,
         with: With::Toolstack,
         spoil: Some(Spoil::Witness),
-        timeout: TIMEOUT,
+        timeout: match column.platform.is_xen() {
+            true => XEN_TIMEOUT,
+            false => TIMEOUT,
+        },
         ..Job::new("conformance", column.platform)
     }
 }
