@@ -33,9 +33,9 @@ const CLIENTS: [usize; 2] = [1, 32];
 /// How long each load is measured.
 const LENGTH: Duration = Duration::from_millis(500);
 /// Until a guest that has begun to wait does nothing else.
-const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_secs(60);
 /// How long an idle guest is looked at.
-const WINDOW: Duration = Duration::from_secs(5);
+const WINDOW: Duration = Duration::from_secs(30);
 
 /// A guest that is about to run.
 struct Scene {

@@ -6,8 +6,9 @@ use crate::job::{Platform, With};
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
         command_line: "ports=2level grants=2",
-        timeout_s: 90,
+        timeout_s: 120,
         only_on: XENS,
+        nightly_on: PVH,
         ..scenario("2-level ports, grants v2", "conformance", &[" 0 failed"])
     },
     Scenario {
@@ -40,8 +41,9 @@ pub(super) const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        command_line: "only=store",
         with: With::Store,
-        timeout_s: 90,
+        timeout_s: 120,
         only_on: XENS,
         nightly_on: PVH,
         ..scenario(

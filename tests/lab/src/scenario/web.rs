@@ -96,6 +96,7 @@ pub(super) const ALL: &[Scenario] = &[
         },
         timeout_s: 90,
         only_on: XENS,
+        nightly_on: &[Platform::XenPv],
         ..scenario(
             "a web server in 5 MiB with 64 clients",
             "web",
