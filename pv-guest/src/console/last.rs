@@ -117,7 +117,8 @@ pub(crate) fn drain() {
                 let is_used = spare.is_used;
                 if let Some(ring) = &mut spare.ring {
                     if !is_used {
-                        // Whoever uses the console is what ends the guest.
+                        // Whoever uses the console was interrupted, or ends the guest himself:
+                        // the daemon may not know of what he has written.
                         ring.go_on();
                     }
                     drain(ring);

@@ -107,7 +107,8 @@ impl Addresses {
             }
             Some(dhcpv4::Event::Configured(found)) => {
                 let before_ns = leased_ns.replace(now_ns);
-                let is_at_once = before_ns.is_some_and(|at_ns| now_ns - at_ns < AT_ONCE_NS);
+                let passed_ns = before_ns.map(|at_ns| now_ns.saturating_sub(at_ns));
+                let is_at_once = passed_ns.is_some_and(|ns| ns < AT_ONCE_NS);
                 *at_once = if is_at_once { *at_once + 1 } else { 0 };
                 if let Some(until_ns) = pause_ns.filter(|_| *at_once >= MOST_AT_ONCE) {
                     drop(sockets.remove(handle));
