@@ -6,7 +6,7 @@ mod nic;
 #[path = "kernel/tcp.rs"]
 mod tcp;
 
-use std::{cell::Cell, future::poll_fn, num::NonZeroU16, time::Duration};
+use std::{cell::Cell, future::poll_fn, num::NonZeroU16, task::Poll, time::Duration};
 
 use futures_util::{FutureExt as _, join, select_biased};
 use hypercall_abi::io::netif::NetifHashTypes;
@@ -15,8 +15,8 @@ use mock_hypervisor::{
 };
 use pv_guest::{
     netfront::{
-        self, Carrier, Checksum, Error, Features, Mac, Multicast, Nic, Offload, Offloads, Protocol,
-        Segmentation, Status, Steered, Steering,
+        self, Carrier, Checksum, Error, Features, Mac, Multicast, Nic, Offload, Offloads, Poller,
+        Protocol, Segmentation, Status, Steered, Steering,
     },
     xenbus::{Bus, Fault},
 };
@@ -122,6 +122,59 @@ fn a_full_ring_is_waited_for() {
         }
         host.tap.send(Frame::whole(plain(MAC, 77)));
         assert_eq!(nic.receive(&mut buffer).await.unwrap().len_bytes, 77);
+        nic.close().await;
+    });
+}
+
+/// Who has no room for a large packet is told when there is some, whatever else he asks
+/// meanwhile, and is told once.
+#[test]
+fn room_for_a_large_packet_is_waited_for_beside_room_for_a_small_one() {
+    const LARGE_BYTES: usize = 65_535;
+    const SOON: Duration = Duration::from_millis(20);
+    let host = NicConfig {
+        latency_ns: 1_000_000,
+        ..NicConfig::default()
+    };
+    let config = netfront::Config::default();
+    with_nic(host, config, async |_, nic| {
+        nic.ready().await.unwrap();
+        let bus = nic.bus();
+        let mut poller = nic.poller();
+        let fill = |poller: &mut Poller<'_, _>| {
+            let packet = plain(OTHER, 200);
+            while poller.has_room(LARGE_BYTES) {
+                poller.send_with(packet.len(), |bytes| {
+                    bytes.copy_from_slice(&packet);
+                    (Offload::default(), ())
+                });
+            }
+        };
+        for _ in 0..3 {
+            fill(&mut poller);
+            assert!(poller.lacks_room());
+            assert!(poller.has_room(100) && poller.lacks_room());
+            let told = bus.timeout(SOON, poll_fn(|cx| poller.poll_changed(cx)));
+            assert_eq!(told.await, Ok(()));
+            assert!(!poller.lacks_room() && poller.has_room(LARGE_BYTES));
+        }
+        // Who wants it no more hears of it once, and then of nothing.
+        fill(&mut poller);
+        let told = bus.timeout(SOON, poll_fn(|cx| poller.poll_changed(cx)));
+        assert_eq!(told.await, Ok(()));
+        bus.sleep(SOON).await;
+        let mut count = 0;
+        let told = bus.timeout(
+            SOON,
+            poll_fn(|cx| {
+                while poller.poll_changed(cx).is_ready() {
+                    count += 1;
+                    assert!(count < 5, "it is told without end");
+                }
+                Poll::<()>::Pending
+            }),
+        );
+        assert!(told.await.is_err());
         nic.close().await;
     });
 }
@@ -546,8 +599,8 @@ fn the_wire_may_be_pulled_out() {
         let mut poller = nic.poller();
         let mut carrier = async |wanted: Carrier| {
             poll_fn(|cx| match poller.poll_interface(cx) {
-                Some(interface) if interface.carrier == wanted => std::task::Poll::Ready(()),
-                _ => std::task::Poll::Pending,
+                Some(interface) if interface.carrier == wanted => Poll::Ready(()),
+                _ => Poll::Pending,
             })
             .await;
         };
@@ -600,11 +653,11 @@ fn nobody_waits_for_one_who_left() {
                 let mut polled = false;
                 poll_fn(|cx| {
                     if std::mem::replace(&mut polled, true) {
-                        return std::task::Poll::Ready(());
+                        return Poll::Ready(());
                     }
                     assert!(last.poll_unpin(cx).is_pending());
                     cx.waker().wake_by_ref();
-                    std::task::Poll::Pending
+                    Poll::Pending
                 })
                 .await;
                 drop(last);

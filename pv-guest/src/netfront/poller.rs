@@ -32,8 +32,9 @@ pub struct Poller<'g, P: Platform = Current> {
     place: Place,
     /// Whoever waits next yields first.
     yields: bool,
-    /// There was no room for a packet when that was last asked.
-    lacks_room: bool,
+    /// Bytes of the largest packet that there was no room for when that was asked, until
+    /// there is, or this task was told to ask again.
+    lacks_bytes: Option<usize>,
     /// Where packets are written that need several pages.
     large: Vec<u8>,
 }
@@ -45,7 +46,7 @@ impl<'g, P: Platform> Poller<'g, P> {
             nic,
             place,
             yields: false,
-            lacks_room: false,
+            lacks_bytes: None,
             large: Vec::new(),
         }
     }
@@ -376,13 +377,21 @@ impl<'g, P: Platform> Poller<'g, P> {
         let room = |queue: &mut Queue<'g, P>| Ok(queue.is_open() && queue.tx.has_room(len_bytes)?);
         let has_room = self.nic.status() == Status::Connected
             && (0..self.queues()).all(|index| self.with_queue(index, room) == Some(true));
-        self.lacks_room = !has_room;
+        // Room for a small packet is none for a large one that waits.
+        self.lacks_bytes = match has_room {
+            true => self
+                .lacks_bytes
+                .filter(|lacks_bytes| *lacks_bytes > len_bytes),
+            false => self.lacks_bytes.max(Some(len_bytes)),
+        };
         has_room
     }
 
-    /// Whether the last answer of [`Self::has_room`] was no.
+    /// Whether [`Self::has_room`] has said no, for a packet that there is still no room for as
+    /// far as is known: it has not said yes since, for one as large, nor was there anything
+    /// that [`Self::poll_changed`] told.
     pub const fn lacks_room(&self) -> bool {
-        self.lacks_room
+        self.lacks_bytes.is_some()
     }
 
     /// Before sleeping for room: whether there is some.
@@ -405,10 +414,16 @@ impl<'g, P: Platform> Poller<'g, P> {
         }
         let slept = self.sleep_to_events(cx);
         let mut came = false;
+        let mut has_room = false;
         for index in 0..self.queues() {
             // Whoever has room wants to know nothing of what was sent.
-            came |= self.lacks_room && self.listen_for_room(index);
+            has_room |= self.lacks_room() && self.listen_for_room(index);
             came |= self.with_queue(index, Queue::listen_rx) == Some(true);
+        }
+        if has_room {
+            // It is told once, to be asked for again.
+            self.lacks_bytes = None;
+            came = true;
         }
         match slept.is_ready() || came || self.nic.status() != status {
             true => Poll::Ready(()),
