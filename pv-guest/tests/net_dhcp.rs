@@ -109,6 +109,8 @@ impl Lease {
         let server = Ipv4Address::new(10, 0, 0, 9);
         let packet = DhcpPacket::new_checked(asked).unwrap();
         let asked = DhcpRepr::parse(&packet).unwrap();
+        // No more than there is room for on the wire, whatever the stack believes.
+        assert_eq!(asked.max_size, Some(1500));
         let times = self
             .again_s
             .map(|(renew_s, rebind_s)| [(58, renew_s.to_be_bytes()), (59, rebind_s.to_be_bytes())]);

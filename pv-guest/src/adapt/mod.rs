@@ -16,6 +16,8 @@ mod embedded_sdmmc;
 pub mod ext4_files;
 #[cfg(feature = "ext4-view")]
 pub mod ext4_view;
+#[cfg(feature = "net")]
+pub(crate) mod limits;
 #[cfg(any(feature = "embassy-net", feature = "smoltcp"))]
 mod offload;
 #[cfg(feature = "smoltcp")]

@@ -17,6 +17,8 @@ use smoltcp::{
     wire::EthernetAddress,
 };
 
+#[cfg(feature = "net")]
+use super::limits::Ends;
 use super::{
     offload::MOST_BYTES,
     stack::{Arrived, Room, Stack},
@@ -47,6 +49,21 @@ impl<'g, P: Platform> Device<'g, P> {
     /// Those of [`Nic::ready`].
     pub async fn new(nic: &Nic<'g, P>) -> Result<Self, Error> {
         Ok(Self(Stack::new(nic).await?.with_segmentation()))
+    }
+
+    /// One whose stack makes large packets over IPv6, too, if the backend cuts them: it is
+    /// told of an MTU that none is above. Whoever has it says which connections begin
+    /// ([`Self::note_segments`]).
+    #[cfg(feature = "net")]
+    pub(crate) async fn with_large_v6(nic: &Nic<'g, P>) -> Result<Self, Error> {
+        Ok(Self(Stack::new(nic).await?.with_large_v6()))
+    }
+
+    /// The packet that was [looked](Self::look) at is the first of a connection that the
+    /// other end sends: it may say how large the segments are that it takes.
+    #[cfg(feature = "net")]
+    pub(crate) fn note_segments(&mut self, ends: Ends, is_there: impl Fn(Ends) -> bool) {
+        self.0.note_segments(ends, is_there);
     }
 
     /// Its hardware address.
@@ -109,11 +126,14 @@ impl<'g, P: Platform> phy::Device for Device<'g, P> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.0.most_bytes();
+        capabilities.max_transmission_unit = self.0.told_bytes();
         capabilities.checksum.tcp = Checksum::None;
         capabilities.checksum.udp = Checksum::None;
         if self.0.has_large_packets() {
             capabilities.segmentation.tcpv4 = NonZeroUsize::new(MOST_BYTES);
+        }
+        if self.0.has_large_v6() {
+            capabilities.segmentation.tcpv6 = NonZeroUsize::new(MOST_BYTES);
         }
         capabilities
     }

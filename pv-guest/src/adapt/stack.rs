@@ -7,8 +7,12 @@ use core::{
     task::{Context, Poll},
 };
 
+#[cfg(feature = "smoltcp")]
+use hypercall_abi::PAGE_SIZE;
 use hypercall_abi::platform::Platform;
 
+#[cfg(feature = "net")]
+use super::limits::{Ends, Limits, bound_segments, bound_wishes};
 #[cfg(feature = "smoltcp")]
 use super::offload::{MOST_BYTES, protocol};
 use super::{
@@ -19,7 +23,12 @@ use super::{
 use crate::netfront::Carrier;
 use crate::netfront::{ETHERNET_BYTES, Error, Features, Interface, Nic, Poller};
 #[cfg(feature = "smoltcp")]
-use crate::netfront::{Offload, Segmentation, TURN};
+use crate::netfront::{Offload, Protocol, Segmentation, TURN};
+
+/// Small packets that there is room for when a stack may send nothing else: what answers one
+/// that came.
+#[cfg(feature = "smoltcp")]
+const ANSWERS: usize = 8;
 
 /// What stacks' devices are made of.
 #[derive(Debug)]
@@ -36,6 +45,10 @@ pub(super) struct Stack<'g, P: Platform> {
     /// `packet` is one that the stack is still to be given.
     #[cfg(feature = "net")]
     is_looked_at: bool,
+    /// Who takes less than the interface: of a stack that was told of a larger MTU than there
+    /// is.
+    #[cfg(feature = "net")]
+    limits: Option<Limits>,
 }
 
 impl<'g, P: Platform> Stack<'g, P> {
@@ -50,6 +63,8 @@ impl<'g, P: Platform> Stack<'g, P> {
             left: TURN,
             #[cfg(feature = "net")]
             is_looked_at: false,
+            #[cfg(feature = "net")]
+            limits: None,
         })
     }
 
@@ -62,10 +77,46 @@ impl<'g, P: Platform> Stack<'g, P> {
         self
     }
 
+    /// For a stack that makes large packets over IPv6 if it knows of no MTU.
+    #[cfg(feature = "net")]
+    pub(super) fn with_large_v6(mut self) -> Self {
+        if cuts(self.interface.features, Protocol::TcpV6) {
+            self.limits = Some(Limits::default());
+            self.most_room_bytes = MOST_BYTES;
+        }
+        self.with_segmentation()
+    }
+
     /// Whether the stack may send packets larger than the MTU, of TCP over IPv4.
     #[cfg(feature = "smoltcp")]
     pub(super) const fn has_large_packets(&self) -> bool {
-        cuts(self.interface.features)
+        cuts(self.interface.features, Protocol::TcpV4)
+    }
+
+    /// Whether it may over IPv6.
+    #[cfg(feature = "smoltcp")]
+    pub(super) const fn has_large_v6(&self) -> bool {
+        #[cfg(feature = "net")]
+        return self.limits.is_some();
+        #[cfg(not(feature = "net"))]
+        false
+    }
+
+    /// Bytes of a packet, with its Ethernet header, as the stack is told.
+    #[cfg(feature = "smoltcp")]
+    pub(super) const fn told_bytes(&self) -> usize {
+        match self.has_large_v6() {
+            true => MOST_BYTES,
+            false => self.most_bytes(),
+        }
+    }
+
+    /// The packet that was looked at is the first that the other end of a connection sends.
+    #[cfg(feature = "net")]
+    pub(super) fn note_segments(&mut self, ends: Ends, is_there: impl Fn(Ends) -> bool) {
+        if let Some(limits) = &mut self.limits {
+            limits.note(&mut self.packet, self.interface.mtu, ends, is_there);
+        }
     }
 
     pub(super) const fn interface(&self) -> &Interface {
@@ -117,8 +168,10 @@ impl<'g, P: Platform> Stack<'g, P> {
         self.poller.lacks_room()
     }
 
-    /// A packet that is right, and room for an answer, which is never large, if they
-    /// are there. A stack asks until there is none: after some packets, whether they
+    /// A packet that is right, if one is there, and room for an answer, which is never large:
+    /// some is kept for answers ([`Self::transmit`]). One that finds none is dropped, and
+    /// counted: what comes does not wait for what goes, for it may be what makes room.
+    /// A stack asks until there is none: after some packets, whether they
     /// were right or not, it is told so, however fast more of them come.
     #[cfg(feature = "smoltcp")]
     pub(super) fn receive(&mut self) -> Option<(Arrived<'_>, Room<'_, 'g, P>)> {
@@ -144,7 +197,7 @@ impl<'g, P: Platform> Stack<'g, P> {
 
     #[cfg(feature = "smoltcp")]
     fn has_come(&mut self) -> bool {
-        let has_come = self.poller.has_room(self.most_bytes()) && self.receive_right();
+        let has_come = self.receive_right();
         if !has_come {
             self.left = TURN;
         }
@@ -159,6 +212,10 @@ impl<'g, P: Platform> Stack<'g, P> {
             };
             self.left -= 1;
             if is_right(&self.packet, &received) {
+                #[cfg(feature = "net")]
+                if self.limits.is_some() {
+                    bound_segments(&mut self.packet, self.interface.mtu);
+                }
                 return true;
             }
         }
@@ -169,7 +226,8 @@ impl<'g, P: Platform> Stack<'g, P> {
     /// Room for a packet, if there is some.
     #[cfg(feature = "smoltcp")]
     pub(super) fn transmit(&mut self) -> Option<Room<'_, 'g, P>> {
-        let has_room = self.poller.has_room(self.most_room_bytes);
+        let wanted_bytes = self.most_room_bytes + ANSWERS * PAGE_SIZE;
+        let has_room = self.poller.has_room(wanted_bytes);
         has_room.then(|| self.tokens().1)
     }
 
@@ -180,6 +238,8 @@ impl<'g, P: Platform> Stack<'g, P> {
             told: self.interface,
             #[cfg(feature = "smoltcp")]
             cut: None,
+            #[cfg(feature = "net")]
+            limits: self.limits.as_ref(),
         };
         (Arrived(&mut self.packet), room)
     }
@@ -208,14 +268,14 @@ impl Arrived<'_> {
     }
 }
 
-/// Whether a backend cuts large packets of TCP over IPv4.
+/// Whether a backend cuts large packets of TCP.
 #[cfg(feature = "smoltcp")]
-const fn cuts(features: Features) -> bool {
-    features.contains(
-        Features::SCATTER
-            .union(Features::SEGMENT_V4)
-            .union(Features::CHECKSUM_V4),
-    )
+const fn cuts(features: Features, protocol: Protocol) -> bool {
+    let both = match protocol {
+        Protocol::TcpV4 => Features::SEGMENT_V4.union(Features::CHECKSUM_V4),
+        Protocol::TcpV6 => Features::SEGMENT_V6.union(Features::CHECKSUM_V6),
+    };
+    features.contains(both.union(Features::SCATTER))
 }
 
 /// Room for a packet.
@@ -227,72 +287,118 @@ pub struct Room<'a, 'g, P: Platform> {
     /// What is sent is TCP, and to be cut into segments of so many bytes.
     #[cfg(feature = "smoltcp")]
     pub(super) cut: Option<NonZeroU16>,
+    #[cfg(feature = "net")]
+    limits: Option<&'a Limits>,
 }
 
-impl<P: Platform> Room<'_, '_, P> {
+impl<'a, 'g, P: Platform> Room<'a, 'g, P> {
     /// Sends what `fill` writes, a packet without checksums of TCP and UDP.
     pub(super) fn send<R>(self, len_bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         let now = self.poller.nic().interface().unwrap_or(self.told);
         let most_bytes = usize::from(now.mtu) + ETHERNET_BYTES;
         let is_smaller = now.mtu < self.told.mtu;
         #[cfg(feature = "smoltcp")]
-        if let Some(segment_bytes) = self.cut {
-            let can_less = cuts(self.told.features) && !cuts(now.features);
-            if is_smaller || can_less {
-                let most = (most_bytes, segment_bytes);
-                return self.send_parts(now.features, most, len_bytes, fill);
-            }
-            return self.send_large(now.features, segment_bytes, len_bytes, fill);
+        if let Some(protocol) = self.large(len_bytes) {
+            let can_less = cuts(self.told.features, protocol) && !cuts(now.features, protocol);
+            return match is_smaller || can_less {
+                true => self.send_parts(now.features, most_bytes, len_bytes, fill),
+                false => self.send_large(now.features, len_bytes, fill),
+            };
         }
         if is_smaller && len_bytes > most_bytes {
-            return self.send_parts(now.features, (most_bytes, NonZeroU16::MAX), len_bytes, fill);
+            return self.send_parts(now.features, most_bytes, len_bytes, fill);
         }
+        #[cfg(feature = "net")]
+        let has_limits = self.limits.is_some();
         self.poller.send_with(len_bytes, |packet| {
             let value = fill(packet);
+            #[cfg(feature = "net")]
+            if has_limits {
+                bound_wishes(packet, now.mtu);
+            }
             (prepare(packet, now.features), value)
         })
     }
 
+    /// Of which kind of TCP a packet of so many bytes is, if it may have to be cut.
+    #[cfg(feature = "smoltcp")]
+    const fn large(&self, len_bytes: usize) -> Option<Protocol> {
+        if self.cut.is_some() {
+            return Some(Protocol::TcpV4);
+        }
+        #[cfg(feature = "net")]
+        if let Some(limits) = self.limits
+            && limits.may_cut(len_bytes, self.told.mtu)
+        {
+            // smoltcp says nothing of those over IPv6.
+            return Some(Protocol::TcpV6);
+        }
+        let _ = len_bytes;
+        None
+    }
+
+    /// Says of a packet that is to be cut how many bytes of payload each segment has.
+    #[cfg(feature = "smoltcp")]
+    fn segment_bytes(&self) -> impl Fn(&[u8]) -> Option<NonZeroU16> + use<'a, 'g, P> {
+        let cut = self.cut;
+        #[cfg(feature = "net")]
+        let (limits, mtu) = (self.limits, self.told.mtu);
+        move |_packet| {
+            #[cfg(feature = "net")]
+            if cut.is_none() {
+                return limits?.segment_bytes(_packet, mtu);
+            }
+            cut
+        }
+    }
+
     /// Sends a packet of TCP that the interface of before would have taken as several ones,
-    /// of up to so many bytes with their headers, and so many of them payload. No other
-    /// packet can be cut: it is dropped, and counted.
+    /// of up to so many bytes with their headers. No other packet can be cut: it is dropped,
+    /// and counted.
     fn send_parts<R>(
         self,
         features: Features,
-        (most_bytes, most_segment_bytes): (usize, NonZeroU16),
+        most_bytes: usize,
         len_bytes: usize,
         fill: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
         let mut packet = alloc::vec![0; len_bytes];
         let value = fill(&mut packet);
+        #[cfg(feature = "smoltcp")]
+        let segment_bytes = self.segment_bytes()(&packet);
+        #[cfg(not(feature = "smoltcp"))]
+        let segment_bytes: Option<NonZeroU16> = None;
         let mut send = |packet: &[u8]| {
             self.poller.send_with(packet.len(), |bytes| {
                 bytes.copy_from_slice(packet);
                 (prepare(bytes, features), ())
             });
         };
+        let is_short = segment_bytes.is_none() && len_bytes <= most_bytes;
         match most_payload(&packet, most_bytes) {
-            Some(most) => {
-                segments(&packet, most.min(most_segment_bytes)).for_each(|segment| send(&segment));
+            Some(most) if !is_short => {
+                let most = segment_bytes.map_or(most, |bytes| bytes.min(most));
+                segments(&packet, most).for_each(|segment| send(&segment));
             }
-            None => send(&packet),
+            _ => send(&packet),
         }
         value
     }
 
-    /// Sends a packet that the backend cuts.
+    /// Sends a packet that the backend cuts, if there is something to cut.
     #[cfg(feature = "smoltcp")]
     fn send_large<R>(
         self,
         features: Features,
-        segment_bytes: NonZeroU16,
         len_bytes: usize,
         fill: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
+        let segment_bytes = self.segment_bytes();
         self.poller.send_with(len_bytes, |packet| {
             let value = fill(packet);
+            let parts = protocol(packet).zip(segment_bytes(packet));
             let offload = Offload {
-                segmentation: protocol(packet).map(|protocol| Segmentation {
+                segmentation: parts.map(|(protocol, segment_bytes)| Segmentation {
                     protocol,
                     segment_bytes,
                 }),

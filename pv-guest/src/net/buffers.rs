@@ -10,7 +10,7 @@ const LEAST_TX: usize = 4 << 10;
 const LEAST: usize = LEAST_RX + LEAST_TX;
 /// How many times an equal share of what is left a connection gets, if it wants that much:
 /// most have few beside them.
-const GENEROSITY: usize = 4;
+const GENEROSITY: usize = 8;
 
 /// What connections may use, and do.
 #[derive(Debug)]

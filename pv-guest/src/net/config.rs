@@ -69,7 +69,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// An address by DHCP; 256 connections in 4 MiB.
+    /// An address by DHCP; 256 connections in 8 MiB.
     fn default() -> Self {
         Self {
             v4: V4::Dhcp,
@@ -77,9 +77,9 @@ impl Default for Config {
             seed: None,
             connections: 256,
             half_open: 128,
-            memory_bytes: 4 << 20,
+            memory_bytes: 8 << 20,
             rx_bytes: 8 << 10,
-            tx_bytes: 64 << 10,
+            tx_bytes: 128 << 10,
             patience: Duration::from_secs(60),
             keep_alive: Duration::from_secs(30),
         }

@@ -235,6 +235,14 @@ impl Connections {
         found.map(|(id, _)| id)
     }
 
+    /// The state of the connection between these, if there is one.
+    pub(super) fn state(&self, local: SocketAddr, remote: SocketAddr) -> Option<tcp::State> {
+        let id = self.find(local.into(), remote.into())?;
+        let mut all = self.table.iter();
+        let (_, one) = all.find(|(other, _)| *other == id)?;
+        Some(self.sockets.get::<tcp::Socket<'_>>(one.handle).state())
+    }
+
     /// A port of this side's that nobody uses.
     fn free_port(&mut self) -> Option<u16> {
         (0..=u16::MAX - FIRST_EPHEMERAL).find_map(|_| {

@@ -19,7 +19,7 @@ use super::{
     addresses::Addresses,
     connection::{Connection, Id, Waiting},
     connections::Connections,
-    syn::Syn,
+    syn::{Kind, Syn},
 };
 use crate::{
     adapt::smoltcp::Device,
@@ -170,10 +170,12 @@ impl<'g, P: Platform> Engine<'g, P> {
         let mut count = 0;
         while let Some(frame) = self.device.look() {
             count += 1;
-            let syn = Syn::of(frame);
-            if syn.is_some_and(|syn| !self.on_syn(syn, now_ns)) {
-                self.device.pass_over();
-                continue;
+            if let Some(syn) = Syn::of(frame) {
+                if syn.kind == Kind::Asks && !self.on_syn(syn, now_ns) {
+                    self.device.pass_over();
+                    continue;
+                }
+                self.note_segments(syn);
             }
             self.connections.touch();
             let (device, sockets) = (&mut self.device, &mut self.connections.sockets);
@@ -190,6 +192,24 @@ impl<'g, P: Platform> Engine<'g, P> {
     fn on_syn(&mut self, syn: Syn, now_ns: u64) -> bool {
         let is_own = self.interface.has_ip_addr(IpAddress::from(syn.local.ip()));
         !is_own || self.connections.on_syn(syn, now_ns)
+    }
+
+    /// The other end of a connection says how large the segments are that it takes. Once: what
+    /// it says later is not heard, and somebody else may have said it.
+    fn note_segments(&mut self, syn: Syn) {
+        let SocketAddr::V6(remote) = syn.remote else {
+            return;
+        };
+        let local = syn.local.ip();
+        let connections = &self.connections;
+        let state = |(remote, port)| {
+            connections.state(SocketAddr::new(local, port), SocketAddr::V6(remote))
+        };
+        let ends = (remote, syn.local.port());
+        if state(ends).is_none_or(|state| state == tcp::State::SynSent) {
+            self.device
+                .note_segments(ends, |other| state(other).is_some());
+        }
     }
 
     /// Takes over the addresses that DHCP has found out.

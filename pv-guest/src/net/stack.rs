@@ -65,7 +65,7 @@ impl<'g, P: Platform> Stack<'g, P> {
     /// [`Error::NotUnicast`]; those of [`Nic::ready`].
     pub async fn new(nic: &Nic<'g, P>, config: Config) -> Result<Self, Error> {
         config.check()?;
-        let device = Device::new(nic).await?;
+        let device = Device::with_large_v6(nic).await?;
         let engine = Engine::new(nic, device, config);
         Ok(Self(Rc::new(Shared {
             engine: RefCell::new(engine),

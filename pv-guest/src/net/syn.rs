@@ -1,4 +1,4 @@
-//! The first packet of a connection, seen before smoltcp sees it.
+//! The first packet of each side of a connection, seen before smoltcp sees it.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,16 +13,26 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// A packet with SYN alone: it asks for a connection.
+/// A packet with SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Syn {
+    pub(super) kind: Kind,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
 }
 
+/// What a packet with SYN does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It asks for a connection.
+    Asks,
+    /// It is the answer to one that did.
+    Answers,
+}
+
 impl Syn {
-    /// What a frame asks for, if it asks for a connection. Nothing else of it is looked at:
-    /// the stack does that.
+    /// What a frame says of a connection, if it is its sender's first. Nothing else of it is
+    /// looked at: the stack does that.
     ///
     /// Source: RFC 791, 3.1; RFC 8200, 3; RFC 9293, 3.1.
     pub(super) fn of(frame: &[u8]) -> Option<Self> {
@@ -68,8 +78,13 @@ impl Syn {
             _ => return None,
         };
         let [s0, s1, d0, d1] = *tcp.first_chunk()?;
-        let asks = *tcp.get(13)? & (SYN | RST | ACK) == SYN;
-        asks.then_some(Self {
+        let kind = match *tcp.get(13)? & (SYN | RST | ACK) {
+            SYN => Kind::Asks,
+            flags if flags == SYN | ACK => Kind::Answers,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
             local: SocketAddr::new(to, u16::from_be_bytes([d0, d1])),
             remote: SocketAddr::new(from, u16::from_be_bytes([s0, s1])),
         })
@@ -91,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_packet_of_a_connection_asks() {
+    fn only_first_packets_are_looked_at() {
         let syn = Syn::of(&v4()).unwrap();
         assert_eq!(syn.local, "10.0.0.2:80".parse().unwrap());
         assert_eq!(syn.remote, "10.0.0.9:8080".parse().unwrap());
@@ -100,7 +115,6 @@ mod tests {
             (20, 0x20),
             (21, 1),
             (23, 17),
-            (47, SYN | ACK),
             (47, ACK),
             (47, SYN | RST),
         ] {
@@ -108,6 +122,13 @@ mod tests {
             other[at] = value;
             assert_eq!(Syn::of(&other), None, "{at}");
         }
+        let mut answer = v4();
+        answer[47] |= ACK;
+        let answers = Syn {
+            kind: Kind::Answers,
+            ..syn
+        };
+        assert_eq!((syn.kind, Syn::of(&answer)), (Kind::Asks, Some(answers)));
         // With options of IPv4 its ports are elsewhere.
         let mut long = v4();
         long[14] = 0x46;

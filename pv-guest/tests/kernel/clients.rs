@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    future::Future,
+    future::{Future, poll_fn},
     pin::pin,
     time::Duration,
 };
@@ -42,8 +42,9 @@ struct Wire<'a> {
     /// How many frames are taken at a look, and may still be at this one.
     pace: usize,
     left: usize,
-    /// The most bytes of a frame.
+    /// The most bytes of a frame, and what the largest had that came.
     frame_bytes: usize,
+    largest_bytes: usize,
 }
 
 struct Came(Vec<u8>);
@@ -77,7 +78,10 @@ impl phy::Device for Wire<'_> {
 
     fn receive(&mut self, _now: Instant) -> Option<(Came, Goes<'_>)> {
         while let Some(frame) = self.tap.receive() {
-            self.came.extend(frame.on_wire());
+            for one in frame.on_wire() {
+                self.largest_bytes = self.largest_bytes.max(one.len());
+                self.came.push_back(one);
+            }
         }
         self.left = self.left.checked_sub(1)?;
         Some((Came(self.came.pop_front()?), Goes(self.tap)))
@@ -104,7 +108,12 @@ struct Inner<'a> {
 }
 
 /// All clients: 10.0.0.9 and fd00::9.
-pub(crate) struct Clients<'a>(RefCell<Inner<'a>>, Cell<bool>);
+pub(crate) struct Clients<'a> {
+    inner: RefCell<Inner<'a>>,
+    have_vanished: Cell<bool>,
+    /// How often the stack may still be polled.
+    turns_left: Cell<u64>,
+}
 
 pub(crate) type Client = SocketHandle;
 
@@ -125,6 +134,7 @@ impl<'a> Clients<'a> {
             pace: usize::MAX,
             left: usize::MAX,
             frame_bytes,
+            largest_bytes: 0,
         };
         let address = HardwareAddress::Ethernet(EthernetAddress(OTHER));
         let config = iface::Config::new(address);
@@ -135,32 +145,44 @@ impl<'a> Clients<'a> {
                 .unwrap();
             all.push(IpCidr::new(v6, 64)).unwrap();
         });
-        Self(
-            RefCell::new(Inner {
+        Self {
+            inner: RefCell::new(Inner {
                 wire,
                 interface,
                 sockets: SocketSet::new(Vec::new()),
                 next_port: 50_000,
             }),
-            Cell::new(false),
-        )
+            have_vanished: Cell::new(false),
+            turns_left: Cell::new(u64::MAX),
+        }
+    }
+
+    /// The stack is polled no more than so often from now on.
+    pub(crate) fn bound_turns(&self, most: u64) {
+        self.turns_left.set(most);
+    }
+
+    /// Bytes of the largest frame that came since this was asked.
+    pub(crate) fn largest_bytes(&self) -> usize {
+        core::mem::take(&mut self.inner.borrow_mut().wire.largest_bytes)
     }
 
     /// They take one frame at a time, and acknowledge each.
     pub(crate) fn dawdle(&self) {
-        self.0.borrow_mut().wire.pace = 1;
+        self.inner.borrow_mut().wire.pace = 1;
     }
 
     /// They have vanished: nothing is heard of them any more.
     pub(crate) fn vanish(&self) {
-        self.1.set(true);
+        self.have_vanished.set(true);
     }
 
-    fn poll(&self, now_ns: u64) {
-        if self.1.get() {
+    /// Looks at the wire once.
+    pub(crate) fn look(&self, now_ns: u64) {
+        if self.have_vanished.get() {
             return;
         }
-        let inner = &mut *self.0.borrow_mut();
+        let inner = &mut *self.inner.borrow_mut();
         inner.wire.left = inner.wire.pace;
         inner
             .interface
@@ -169,7 +191,7 @@ impl<'a> Clients<'a> {
 
     /// A client who begins a connection; `rx_bytes` wait to be read at most.
     pub(crate) fn connect(&self, to: (IpAddress, u16), rx_bytes: usize) -> Client {
-        let inner = &mut *self.0.borrow_mut();
+        let inner = &mut *self.inner.borrow_mut();
         let buffer = |bytes| tcp::SocketBuffer::new(vec![0; bytes]);
         let mut socket = tcp::Socket::new(buffer(rx_bytes), buffer(64 << 10));
         socket.set_ack_delay(None);
@@ -183,7 +205,7 @@ impl<'a> Clients<'a> {
 
     /// So many servers, each for one connection.
     pub(crate) fn listen(&self, port: u16, count: usize) {
-        let inner = &mut *self.0.borrow_mut();
+        let inner = &mut *self.inner.borrow_mut();
         for _ in 0..count {
             let buffer = || tcp::SocketBuffer::new(vec![0; 4096]);
             let mut socket = tcp::Socket::new(buffer(), buffer());
@@ -197,7 +219,7 @@ impl<'a> Clients<'a> {
         client: Client,
         act: impl FnOnce(&mut tcp::Socket<'static>) -> T,
     ) -> T {
-        act(self.0.borrow_mut().sockets.get_mut(client))
+        act(self.inner.borrow_mut().sockets.get_mut(client))
     }
 
     pub(crate) fn state(&self, client: Client) -> tcp::State {
@@ -234,12 +256,19 @@ impl<'a> Clients<'a> {
         let bus = stack.bus();
         let world = async {
             loop {
-                self.poll(bus.now_ns());
+                self.look(bus.now_ns());
                 bus.sleep(LOOK).await;
             }
         };
         let all = pin!(select(world, test));
-        match select(stack.run(), all).await {
+        let mut run = pin!(stack.run());
+        let counted = poll_fn(|cx| {
+            let left = self.turns_left.get().checked_sub(1);
+            self.turns_left
+                .set(left.expect("the stack is polled without end"));
+            run.as_mut().poll(cx)
+        });
+        match select(counted, all).await {
             Either::Second(Either::Second(value)) => value,
             Either::Second(Either::First(never)) => never,
             Either::First(error) => panic!("the stack has ended: {error}"),
