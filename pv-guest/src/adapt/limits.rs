@@ -13,10 +13,9 @@ use core::{
     num::NonZeroU16,
 };
 
-use super::offload::IPV4;
 use crate::netfront::{
     ETHERNET_BYTES,
-    checksum::{UDP, number},
+    checksum::{IPV4, IPV6, TCP, UDP, carried, number},
 };
 
 const IP: usize = ETHERNET_BYTES;
@@ -24,8 +23,6 @@ const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
 const TCP_BYTES: usize = 20;
 const UDP_BYTES: usize = 8;
-const IPV6: u16 = 0x86dd;
-const TCP: u8 = 6;
 const SYN: u8 = 0x02;
 /// Where a message of DHCP has its options, and a server its port.
 const DHCP_OPTIONS: usize = 240;
@@ -37,19 +34,6 @@ const MOST_MESSAGE: u8 = 57;
 /// as smoltcp has it.
 const UNTOLD_BYTES: u16 = 1220;
 const LEAST_BYTES: u16 = 48;
-
-/// Where the header of what IP carries is, and of which protocol it is; None: it is not all
-/// there.
-fn carried(packet: &[u8]) -> Option<(u8, usize)> {
-    match number(packet, 12)? {
-        IPV4 if number(packet, IP + 6)? & 0x3fff == 0 => Some((
-            *packet.get(IP + 9)?,
-            IP + usize::from(packet.get(IP)? & 0xf) * 4,
-        )),
-        IPV6 => Some((*packet.get(IP + 6)?, IP + IPV6_BYTES)),
-        _ => None,
-    }
-}
 
 /// The largest segment that an interface takes which has this MTU.
 fn most_segment(packet: &[u8], mtu: u16) -> u16 {

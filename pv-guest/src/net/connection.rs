@@ -3,9 +3,12 @@
 use alloc::vec::Vec;
 use core::task::Waker;
 
-use smoltcp::{iface::SocketHandle, socket::tcp};
+use smoltcp::{
+    iface::{SocketHandle, SocketSet},
+    socket::tcp,
+};
 
-use super::buffers::Sizes;
+use super::{buffers::Sizes, segment::Ends};
 
 /// The number of a connection: that of nobody else while somebody has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ impl Waiting {
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) handle: SocketHandle,
+    pub(super) ends: Option<Ends>,
     pub(super) sizes: Sizes,
     pub(super) phase: Phase,
     pub(super) reader: Waiting,
@@ -66,12 +69,19 @@ pub(super) struct Connection {
     /// Who waits until it is open, or over.
     pub(super) change: Waiting,
     pub(super) known: tcp::State,
+    /// It waits to send.
+    pub(super) is_queued: bool,
+    /// When TCP has something to do.
+    pub(super) due_ns: Option<u64>,
+    /// Packets that were sent in a row, each with another one due behind it, since something
+    /// came or was done.
+    pub(super) in_a_row: u32,
 }
 
 impl Connection {
-    pub(super) const fn new(handle: SocketHandle, sizes: Sizes, phase: Phase) -> Self {
+    pub(super) const fn new(sizes: Sizes, phase: Phase) -> Self {
         Self {
-            handle,
+            ends: None,
             sizes,
             phase,
             reader: Waiting(None),
@@ -79,6 +89,21 @@ impl Connection {
             wanted_bytes: 0,
             change: Waiting(None),
             known: tcp::State::Closed,
+            is_queued: false,
+            due_ns: None,
+            in_a_row: 0,
+        }
+    }
+
+    /// When something is to be done about it, if nothing comes.
+    pub(super) const fn next_ns(&self) -> Option<u64> {
+        let until_ns = match self.phase {
+            Phase::Ending { until_ns } | Phase::Aborted { until_ns } => until_ns,
+            Phase::SynReceived { .. } | Phase::Established | Phase::Held => return self.due_ns,
+        };
+        match self.due_ns {
+            Some(due_ns) if due_ns < until_ns => Some(due_ns),
+            _ => Some(until_ns),
         }
     }
 
@@ -108,27 +133,55 @@ pub(super) fn has_room(socket: &tcp::Socket<'_>, bytes: usize) -> bool {
     socket.send_capacity() - socket.send_queue() >= bytes
 }
 
+/// A connection, and its socket: alone in a set of `smoltcp`'s, which looks at all sockets of
+/// a set whatever is to be done.
+struct Entry {
+    one: Connection,
+    set: SocketSet<'static>,
+    handle: SocketHandle,
+}
+
 /// All connections, by their numbers.
-#[derive(Debug, Default)]
-pub(super) struct Table(Vec<Option<Connection>>);
+#[derive(Default)]
+pub(super) struct Table(Vec<Option<Entry>>);
 
 impl Table {
-    pub(super) fn insert(&mut self, connection: Connection) -> Id {
+    pub(super) fn insert(&mut self, one: Connection, socket: tcp::Socket<'static>) -> Id {
+        let mut set = SocketSet::new(Vec::with_capacity(1));
+        let handle = set.add(socket);
+        let entry = Entry { one, set, handle };
         let free = self.0.iter().position(Option::is_none);
         let at = free.unwrap_or(self.0.len());
         match self.0.get_mut(at) {
-            Some(place) => *place = Some(connection),
-            None => self.0.push(Some(connection)),
+            Some(place) => *place = Some(entry),
+            None => self.0.push(Some(entry)),
         }
         Id(at)
     }
 
     pub(super) fn get(&mut self, id: Id) -> Option<&mut Connection> {
-        self.0.get_mut(id.0)?.as_mut()
+        self.0.get_mut(id.0)?.as_mut().map(|entry| &mut entry.one)
+    }
+
+    /// A connection, and its socket.
+    pub(super) fn both(&mut self, id: Id) -> Option<(&mut Connection, &mut tcp::Socket<'static>)> {
+        let entry = self.0.get_mut(id.0)?.as_mut()?;
+        Some((&mut entry.one, entry.set.get_mut(entry.handle)))
+    }
+
+    pub(super) fn state(&self, id: Id) -> Option<tcp::State> {
+        let entry = self.0.get(id.0)?.as_ref()?;
+        Some(entry.set.get::<tcp::Socket<'_>>(entry.handle).state())
+    }
+
+    /// A connection, and the set that has its socket.
+    pub(super) fn set(&mut self, id: Id) -> Option<(&mut Connection, &mut SocketSet<'static>)> {
+        let entry = self.0.get_mut(id.0)?.as_mut()?;
+        Some((&mut entry.one, &mut entry.set))
     }
 
     pub(super) fn remove(&mut self, id: Id) -> Option<Connection> {
-        self.0.get_mut(id.0)?.take()
+        self.0.get_mut(id.0)?.take().map(|entry| entry.one)
     }
 
     /// One more than the largest number.
@@ -136,8 +189,11 @@ impl Table {
         self.0.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Id, &Connection)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Id, &Connection, &tcp::Socket<'static>)> {
         let all = self.0.iter().enumerate();
-        all.filter_map(|(at, one)| Some((Id(at), one.as_ref()?)))
+        all.filter_map(|(at, entry)| {
+            let entry = entry.as_ref()?;
+            Some((Id(at), &entry.one, entry.set.get(entry.handle)))
+        })
     }
 }

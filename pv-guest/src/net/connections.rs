@@ -1,13 +1,14 @@
 //! The connections of a stack, from the SYN of each to its end, and the ports at which
 //! they are accepted.
 
-use alloc::vec::Vec;
+use alloc::collections::VecDeque;
 use core::{
     net::SocketAddr,
     task::{Context, Poll},
     time::Duration,
 };
 
+use litemap::LiteMap;
 use smoltcp::{
     iface::{self, SocketSet},
     socket::tcp,
@@ -20,7 +21,7 @@ use super::{
     buffers::Budget,
     connection::{Connection, Id, Phase, Table},
     ports::Ports,
-    syn::Syn,
+    segment::{Ends, Kind, Segment},
 };
 
 /// How long a client has to answer before another may have his place: until the question
@@ -33,8 +34,6 @@ const HANDSHAKE: time::Duration = time::Duration::from_secs(10);
 const ACK_DELAY: time::Duration = time::Duration::from_millis(1);
 /// How long it is tried to tell the other end that a connection was aborted.
 const ABORT_NS: u64 = 2_000_000_000;
-/// Bytes of the smallest segments that smoltcp sends: its `MIN_REMOTE_MSS`.
-const LEAST_SEGMENT_BYTES: usize = 48;
 const FIRST_EPHEMERAL: u16 = 49_152;
 
 /// For whom there is to be room.
@@ -47,8 +46,10 @@ enum RoomFor {
 }
 
 pub(super) struct Connections {
-    pub(super) sockets: SocketSet<'static>,
-    table: Table,
+    pub(super) table: Table,
+    by_ends: LiteMap<Ends, Id>,
+    /// Those that may have something to send, in their order.
+    pub(super) queue: VecDeque<Id>,
     ports: Ports,
     budget: Budget,
     config: Config,
@@ -56,10 +57,20 @@ pub(super) struct Connections {
     /// When all that had come had been looked at.
     heard_ns: u64,
     next_port: u16,
-    /// Something was done that may have to leave.
-    is_touched: bool,
-    /// When the time of a connection is over.
-    ends_ns: Option<u64>,
+    /// When a connection has something to do, or a bit earlier.
+    pub(super) next_ns: Option<u64>,
+}
+
+/// Whose a packet is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A connection's.
+    Of(Id),
+    /// Nobody's: its sender is told so.
+    Nobodys,
+    /// That of one who asks for a connection, for which there is no room: no answer is
+    /// better than a refusal.
+    Unanswered,
 }
 
 /// Never is a time that can be added to any other.
@@ -72,16 +83,16 @@ fn smol(time: Duration) -> time::Duration {
 impl Connections {
     pub(super) fn new(config: Config, seed: u64, now_ns: u64) -> Self {
         Self {
-            sockets: SocketSet::new(Vec::new()),
             table: Table::default(),
+            by_ends: LiteMap::new(),
+            queue: VecDeque::new(),
             ports: Ports::default(),
             budget: Budget::new(&config),
             config,
             half_open: 0,
             heard_ns: now_ns,
             next_port: FIRST_EPHEMERAL | (seed >> 7) as u16,
-            is_touched: true,
-            ends_ns: None,
+            next_ns: None,
         }
     }
 
@@ -93,27 +104,13 @@ impl Connections {
         self.table.iter().count()
     }
 
-    /// Something was done that may have to leave. True: that is new.
-    pub(super) const fn touch(&mut self) -> bool {
-        !core::mem::replace(&mut self.is_touched, true)
-    }
-
-    pub(super) const fn is_touched(&self) -> bool {
-        self.is_touched
-    }
-
-    /// What was done is about to leave.
-    pub(super) const fn clear_touch(&mut self) {
-        self.is_touched = false;
-    }
-
     /// All that had come has been looked at.
     pub(super) const fn has_heard(&mut self, now_ns: u64) {
         self.heard_ns = now_ns;
     }
 
-    pub(super) const fn ends_ns(&self) -> Option<u64> {
-        self.ends_ns
+    pub(super) const fn next_ns(&self) -> Option<u64> {
+        self.next_ns
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = Id> + use<> {
@@ -121,31 +118,23 @@ impl Connections {
     }
 
     pub(super) fn socket(&mut self, id: Id) -> Option<&mut tcp::Socket<'static>> {
-        let handle = self.table.get(id)?.handle;
-        Some(self.sockets.get_mut(handle))
+        self.table.both(id).map(|(_, socket)| socket)
     }
 
     /// A connection, and its socket.
     pub(super) fn both(&mut self, id: Id) -> Option<(&mut Connection, &mut tcp::Socket<'static>)> {
-        let one = self.table.get(id)?;
-        let socket = self.sockets.get_mut(one.handle);
-        Some((one, socket))
+        self.table.both(id)
+    }
+
+    /// The set of a connection's socket.
+    pub(super) fn set(&mut self, id: Id) -> Option<&mut SocketSet<'static>> {
+        self.table.set(id).map(|(_, set)| set)
     }
 
     /// Whether the other ends have all that was written.
     pub(super) fn is_settled(&self) -> bool {
         let mut all = self.table.iter();
-        all.all(|(_, one)| self.sockets.get::<tcp::Socket<'_>>(one.handle).send_queue() == 0)
-    }
-
-    /// The most packets that may be sent for a reason before something is heard: all that
-    /// is on its way, to clients who take it in small segments.
-    pub(super) fn most_packets(&self) -> u32 {
-        let queue = |(_, one): (Id, &Connection)| {
-            self.sockets.get::<tcp::Socket<'_>>(one.handle).send_queue()
-        };
-        let packets = self.table.iter().map(queue).sum::<usize>() / LEAST_SEGMENT_BYTES;
-        u32::try_from(packets).unwrap_or(u32::MAX)
+        all.all(|(_, _, socket)| socket.send_queue() == 0)
     }
 
     /// Wakes everybody who waits for a connection or at a port.
@@ -160,34 +149,35 @@ impl Connections {
 
     // ---- How one begins ----
 
-    /// Makes a socket for a SYN to an address of this stack's, if there is none. False: there
-    /// is no room, and it is not to be answered.
-    pub(super) fn on_syn(&mut self, syn: Syn, now_ns: u64) -> bool {
-        let (local, port) = (IpEndpoint::from(syn.local), syn.local.port());
-        if !self.ports.has(port) {
-            return true;
-        }
-        if let Some(id) = self.find(local, syn.remote.into()) {
-            if !self.is_in_time_wait(id) {
-                return true;
+    /// Whose a packet is that came to an address of this stack's. A SYN to a port at which
+    /// somebody listens gets a socket, if there is none.
+    pub(super) fn whose(&mut self, segment: Segment, now_ns: u64) -> Whose {
+        let asks = segment.kind == Kind::Asks;
+        if let Some(id) = self.find(segment.ends) {
+            if !asks || !self.is_in_time_wait(id) {
+                return Whose::Of(id);
             }
             // He begins anew: what was before is over for him.
             self.remove(id);
         }
-        if !self.make_room(RoomFor::Client) {
-            return false;
+        let Ends { local, .. } = segment.ends;
+        if !asks || !self.ports.has(local.port()) {
+            return Whose::Nobodys;
         }
-        let Some((_, socket)) = self.open(Phase::SynReceived { since_ns: now_ns }) else {
-            return false;
+        if !self.make_room(RoomFor::Client) {
+            return Whose::Unanswered;
+        }
+        let phase = Phase::SynReceived { since_ns: now_ns };
+        let listen = IpListenEndpoint::from(IpEndpoint::from(local));
+        let opened = self.open(phase, |socket| {
+            socket.set_timeout(Some(HANDSHAKE));
+            socket.listen(listen).is_ok().then_some(segment.ends)
+        });
+        let Some(id) = opened else {
+            return Whose::Unanswered;
         };
-        socket.set_timeout(Some(HANDSHAKE));
-        let listen = IpListenEndpoint {
-            addr: Some(local.addr),
-            port,
-        };
-        let _is_new = socket.listen(listen);
         self.half_open += 1;
-        true
+        Whose::Of(id)
     }
 
     /// Begins a connection to somebody else.
@@ -201,17 +191,31 @@ impl Connections {
             return Err(Error::NoRoom);
         }
         let port = self.free_port().ok_or(Error::NoRoom)?;
-        let (id, socket) = self.open(Phase::Held).ok_or(Error::NoRoom)?;
-        socket.set_timeout(Some(smol(patience)));
-        if socket.connect(context, remote, port).is_err() {
-            self.remove(id);
-            return Err(Error::NoRoute);
-        }
-        self.is_touched = true;
+        let mut is_routed = true;
+        let opened = self.open(Phase::Held, |socket| {
+            socket.set_timeout(Some(smol(patience)));
+            is_routed = socket.connect(context, remote, port).is_ok();
+            let local = socket.local_endpoint()?;
+            Some(Ends {
+                local: SocketAddr::new(local.addr.into(), local.port),
+                remote,
+            })
+        });
+        let id = opened.ok_or(match is_routed {
+            true => Error::NoRoom,
+            false => Error::NoRoute,
+        })?;
+        self.touch(id);
         Ok(id)
     }
 
-    fn open(&mut self, phase: Phase) -> Option<(Id, &mut tcp::Socket<'static>)> {
+    /// A connection with a new socket, which `begin` sets going and says the ends of; None:
+    /// there is no memory, or it did not.
+    fn open(
+        &mut self,
+        phase: Phase,
+        begin: impl FnOnce(&mut tcp::Socket<'static>) -> Option<Ends>,
+    ) -> Option<Id> {
         let (sizes, rx, tx) = self.budget.take()?;
         let buffers = (tcp::SocketBuffer::new(rx), tcp::SocketBuffer::new(tx));
         let mut socket = tcp::Socket::new(buffers.0, buffers.1);
@@ -220,27 +224,25 @@ impl Connections {
         socket.set_ack_delay(Some(ACK_DELAY));
         // Now: one that is open already would ask at once.
         socket.set_keep_alive(Some(smol(self.config.keep_alive)));
-        let handle = self.sockets.add(socket);
-        let id = self.table.insert(Connection::new(handle, sizes, phase));
-        Some((id, self.sockets.get_mut(handle)))
+        let Some(ends) = begin(&mut socket) else {
+            self.budget.give_back(sizes);
+            return None;
+        };
+        let mut connection = Connection::new(sizes, phase);
+        connection.ends = Some(ends);
+        let id = self.table.insert(connection, socket);
+        self.by_ends.insert(ends, id);
+        Some(id)
     }
 
     /// The connection between these.
-    fn find(&self, local: IpEndpoint, remote: IpEndpoint) -> Option<Id> {
-        let mut all = self.table.iter();
-        let found = all.find(|(_, one)| {
-            let socket = self.sockets.get::<tcp::Socket<'_>>(one.handle);
-            socket.remote_endpoint() == Some(remote) && socket.local_endpoint() == Some(local)
-        });
-        found.map(|(id, _)| id)
+    fn find(&self, ends: Ends) -> Option<Id> {
+        self.by_ends.get(&ends).copied()
     }
 
     /// The state of the connection between these, if there is one.
-    pub(super) fn state(&self, local: SocketAddr, remote: SocketAddr) -> Option<tcp::State> {
-        let id = self.find(local.into(), remote.into())?;
-        let mut all = self.table.iter();
-        let (_, one) = all.find(|(other, _)| *other == id)?;
-        Some(self.sockets.get::<tcp::Socket<'_>>(one.handle).state())
+    pub(super) fn state(&self, ends: Ends) -> Option<tcp::State> {
+        self.table.state(self.find(ends)?)
     }
 
     /// A port of this side's that nobody uses.
@@ -248,10 +250,8 @@ impl Connections {
         (0..=u16::MAX - FIRST_EPHEMERAL).find_map(|_| {
             let port = self.next_port;
             self.next_port = port.wrapping_add(1) | FIRST_EPHEMERAL;
-            let is_used = self.table.iter().any(|(_, one)| {
-                let socket = self.sockets.get::<tcp::Socket<'_>>(one.handle);
-                socket.local_endpoint().is_some_and(|own| own.port == port)
-            });
+            let mut used = self.by_ends.keys();
+            let is_used = used.any(|ends| ends.local.port() == port);
             (!is_used).then_some(port)
         })
     }
@@ -282,63 +282,57 @@ impl Connections {
 
     /// Who has not answered for longest, and was asked again.
     fn silent(&self) -> Option<Id> {
-        let all = self.table.iter().filter_map(|(id, one)| match one.phase {
-            // His answer is not among what waits to be looked at.
-            Phase::SynReceived { since_ns } if since_ns + GRACE_NS <= self.heard_ns => {
-                Some((since_ns, id))
-            }
-            _ => None,
-        });
+        let all = self
+            .table
+            .iter()
+            .filter_map(|(id, one, _)| match one.phase {
+                // His answer is not among what waits to be looked at.
+                Phase::SynReceived { since_ns } if since_ns + GRACE_NS <= self.heard_ns => {
+                    Some((since_ns, id))
+                }
+                _ => None,
+            });
         all.min_by_key(|(since_ns, _)| *since_ns).map(|(_, id)| id)
     }
 
     // ---- How one goes on ----
 
-    /// Looks at all connections: who can go on is woken, and what is over goes. True: the
-    /// other ends have all that was written.
-    pub(super) fn update(&mut self, now_ns: u64) -> bool {
-        let (mut ends_ns, mut is_settled) = (None, true);
-        for id in self.ids() {
-            let Some((one, socket)) = self.both(id) else {
-                continue;
-            };
-            let state = socket.state();
-            is_settled &= socket.send_queue() == 0;
-            match one.phase {
-                Phase::Held => one.wake(socket),
-                Phase::SynReceived { .. } => match state {
-                    tcp::State::SynReceived => {}
-                    // The packet was not what it seemed to be, or the client has gone.
-                    tcp::State::Closed | tcp::State::Listen => self.remove(id),
-                    _ => self.establish(id, now_ns),
-                },
-                Phase::Established if state == tcp::State::Closed => self.remove(id),
-                Phase::Established => {}
-                Phase::Ending { until_ns } => {
-                    // Nobody reads it any more.
-                    let _gone = socket.recv(|bytes| (bytes.len(), ()));
-                    let is_over = state == tcp::State::TimeWait;
-                    if state == tcp::State::Closed && socket.remote_endpoint().is_none() {
-                        self.remove(id);
-                    } else if now_ns < until_ns {
-                        ends_ns = earliest(ends_ns, until_ns);
-                    } else if is_over {
-                        self.remove(id);
-                    } else {
-                        self.abort(id, now_ns);
-                    }
-                }
-                Phase::Aborted { until_ns } => {
-                    if now_ns >= until_ns || socket.remote_endpoint().is_none() {
-                        self.remove(id);
-                    } else {
-                        ends_ns = earliest(ends_ns, until_ns);
+    /// Looks at a connection for which something came, or that did something: who can go on
+    /// is woken, and what is over goes.
+    pub(super) fn update(&mut self, id: Id, now_ns: u64) {
+        let Some((one, socket)) = self.both(id) else {
+            return;
+        };
+        let state = socket.state();
+        match one.phase {
+            Phase::Held => one.wake(socket),
+            Phase::SynReceived { .. } => match state {
+                tcp::State::SynReceived => {}
+                // The packet was not what it seemed to be, or the client has gone.
+                tcp::State::Closed | tcp::State::Listen => self.remove(id),
+                _ => self.establish(id, now_ns),
+            },
+            Phase::Established if state == tcp::State::Closed => self.remove(id),
+            Phase::Established => {}
+            Phase::Ending { until_ns } => {
+                // Nobody reads it any more.
+                let _gone = socket.recv(|bytes| (bytes.len(), ()));
+                let is_over = state == tcp::State::TimeWait;
+                if state == tcp::State::Closed && socket.remote_endpoint().is_none() {
+                    self.remove(id);
+                } else if now_ns >= until_ns {
+                    match is_over {
+                        true => self.remove(id),
+                        false => self.abort(id, now_ns),
                     }
                 }
             }
+            Phase::Aborted { until_ns } => {
+                if now_ns >= until_ns || socket.remote_endpoint().is_none() {
+                    self.remove(id);
+                }
+            }
         }
-        self.ends_ns = ends_ns;
-        is_settled
     }
 
     /// A client has answered: he waits to be accepted.
@@ -365,6 +359,8 @@ impl Connections {
             one.phase = Phase::Ending {
                 until_ns: now_ns.saturating_add(patience_ns),
             };
+            self.touch(id);
+            self.note_time(id);
         }
     }
 
@@ -379,20 +375,8 @@ impl Connections {
             }
             socket.abort();
             one.phase = Phase::Aborted { until_ns };
-            self.is_touched = true;
-        }
-    }
-
-    /// A peer that acknowledges the end of what it has no window for leaves smoltcp 0.14
-    /// with a probe of that window which is always due. There is nothing left to tell it.
-    pub(super) fn end_storms(&mut self, now_ns: u64) {
-        for id in self.ids() {
-            let is_told_all = self.socket(id).is_some_and(|socket| {
-                socket.state() == tcp::State::FinWait2 && socket.send_queue() == 0
-            });
-            if is_told_all {
-                self.abort(id, now_ns);
-            }
+            self.touch(id);
+            self.note_time(id);
         }
     }
 
@@ -401,7 +385,9 @@ impl Connections {
         let Some(one) = self.table.remove(id) else {
             return;
         };
-        drop(self.sockets.remove(one.handle));
+        if let Some(ends) = one.ends {
+            self.by_ends.remove(&ends);
+        }
         self.budget.give_back(one.sizes);
         match one.phase {
             Phase::SynReceived { .. } => self.half_open = self.half_open.saturating_sub(1),
@@ -433,8 +419,4 @@ impl Connections {
         }
         accepted
     }
-}
-
-fn earliest(known: Option<u64>, other: u64) -> Option<u64> {
-    Some(known.map_or(other, |known| known.min(other)))
 }

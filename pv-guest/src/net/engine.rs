@@ -8,8 +8,8 @@ use core::{
 
 use hypercall_abi::platform::Platform;
 use smoltcp::{
-    iface::{self, Interface},
-    socket::tcp,
+    iface::{self, Interface, SocketSet},
+    socket::tcp::{self, State},
     time::Instant,
     wire::{HardwareAddress, IpAddress},
 };
@@ -18,23 +18,43 @@ use super::{
     Config, Error,
     addresses::Addresses,
     connection::{Connection, Id, Waiting},
-    connections::Connections,
-    syn::{Kind, Syn},
+    connections::{Connections, Whose},
+    segment::{Ends, Kind, Segment},
+    sending::{At, STUCK_NS},
 };
 use crate::{
     adapt::smoltcp::Device,
-    netfront::{self, Nic, TURN},
+    netfront::{
+        self, Nic, TURN,
+        checksum::{carried, number},
+    },
     xenbus::{Alarm, Bus},
 };
 
-/// When a stack is asked again that says it has something to do, and does nothing.
-const STUCK_NS: u64 = 1_000_000;
 /// Rounds of a turn.
 const ROUNDS: u32 = 8;
 
-/// After so many whole turns in a row in which only this side sent, and for nobody new, and
-/// those that it takes to send all there is, a connection sends for no reason.
-const IDLE_TURNS: u32 = 3;
+/// What there is beside connections.
+struct Others {
+    sockets: SocketSet<'static>,
+    /// Something came or was done: there may be something to send.
+    has_work: bool,
+    /// When there will be.
+    next_ns: Option<u64>,
+    /// The sockets of packets of TCP that are nobody's: none.
+    nobodys: SocketSet<'static>,
+}
+
+impl Others {
+    fn new() -> Self {
+        Self {
+            sockets: SocketSet::new(Vec::new()),
+            has_work: true,
+            next_ns: None,
+            nobodys: SocketSet::new(Vec::new()),
+        }
+    }
+}
 
 pub(super) struct Engine<'g, P: Platform> {
     bus: Bus<'g, P>,
@@ -43,15 +63,19 @@ pub(super) struct Engine<'g, P: Platform> {
     interface: Interface,
     addresses: Addresses,
     connections: Connections,
+    others: Others,
     pub(super) config: Config,
-    /// Whole turns of sending in a row, since something came or was done.
-    idle_turns: u32,
-    /// When TCP has something to do.
-    tcp_ns: Option<u64>,
     /// Who waits for addresses, or until all has arrived.
     news: Vec<Waiting>,
     /// Nothing works any more, for this reason.
     pub(super) ended: Option<netfront::Error>,
+}
+
+/// Whether a frame may say where somebody is: ARP, and ICMP of IPv6.
+fn tells_of_neighbors(frame: &[u8]) -> bool {
+    const ARP: u16 = 0x0806;
+    const ICMPV6: u8 = 58;
+    number(frame, 12) == Some(ARP) || matches!(carried(frame), Some((ICMPV6, _)))
 }
 
 fn instant(now_ns: u64) -> Instant {
@@ -73,8 +97,9 @@ impl<'g, P: Platform> Engine<'g, P> {
         let seed = config.seed.unwrap_or(now_ns);
         wanted.random_seed = seed;
         let mut interface = Interface::new(wanted, &mut device, instant(now_ns));
-        let mut connections = Connections::new(config, seed, now_ns);
-        let addresses = Addresses::new(&config, &mut interface, &mut connections.sockets);
+        let connections = Connections::new(config, seed, now_ns);
+        let mut others = Others::new();
+        let addresses = Addresses::new(&config, &mut interface, &mut others.sockets);
         Self {
             bus,
             nic: nic.clone(),
@@ -82,9 +107,8 @@ impl<'g, P: Platform> Engine<'g, P> {
             interface,
             addresses,
             connections,
+            others,
             config,
-            idle_turns: 0,
-            tcp_ns: None,
             news: Vec::new(),
             ended: None,
         }
@@ -114,30 +138,17 @@ impl<'g, P: Platform> Engine<'g, P> {
         for _ in 0..ROUNDS {
             let now_ns = self.bus.now_ns();
             self.receive(now_ns);
-            let is_touched = self.connections.is_touched();
-            if is_touched {
-                self.idle_turns = 0;
-            }
-            if is_touched || self.next_ns().is_some_and(|at_ns| at_ns <= now_ns) {
-                self.connections.clear_touch();
-                self.configure(now_ns);
-                self.send(now_ns);
-                if self.connections.update(now_ns) {
-                    self.tell_news();
-                }
-                if self.connections.is_touched() {
-                    continue;
-                }
+            self.connections.wake_due(now_ns);
+            self.serve_others(now_ns);
+            self.send(now_ns);
+            if !self.device.lacks_room() && self.has_work() {
+                continue;
             }
             if let Some(error) = netfront::Error::of(self.nic.status()) {
                 self.end(error);
                 return Poll::Ready(error);
             }
-            let lacked_room = self.device.lacks_room();
             if self.device.poll_changed(cx).is_ready() {
-                if lacked_room {
-                    self.connections.touch();
-                }
                 continue;
             }
             let Some(at_ns) = self.next_ns() else {
@@ -156,97 +167,159 @@ impl<'g, P: Platform> Engine<'g, P> {
         Poll::Pending
     }
 
+    fn has_work(&self) -> bool {
+        self.connections.has_work() || self.others.has_work
+    }
+
     fn next_ns(&self) -> Option<u64> {
         let all = [
-            self.tcp_ns,
-            self.connections.ends_ns(),
+            self.others.next_ns,
+            self.connections.next_ns(),
             self.addresses.next_ns(),
         ];
         all.into_iter().flatten().min()
     }
 
-    /// Takes the packets that came: a turn's worth of them.
+    /// Takes the packets that came: a turn's worth of them. Each goes to its connection's
+    /// socket, or to all that are none of TCP.
     fn receive(&mut self, now_ns: u64) {
         let mut count = 0;
         while let Some(frame) = self.device.look() {
             count += 1;
-            if let Some(syn) = Syn::of(frame) {
-                if syn.kind == Kind::Asks && !self.on_syn(syn, now_ns) {
+            let tells_of_neighbors = tells_of_neighbors(frame);
+            let segment = Segment::of(frame);
+            let whose = segment.map(|segment| self.whose(segment, now_ns));
+            let (id, sockets) = match whose {
+                Some(Whose::Unanswered) => {
                     self.device.pass_over();
                     continue;
                 }
-                self.note_segments(syn);
+                Some(Whose::Of(id)) => (Some(id), self.connections.set(id)),
+                Some(Whose::Nobodys) | None => (None, None),
+            };
+            let sockets = match (whose, sockets) {
+                (_, Some(sockets)) => sockets,
+                (None, None) => {
+                    self.others.has_work = true;
+                    &mut self.others.sockets
+                }
+                (Some(_), None) => &mut self.others.nobodys,
+            };
+            let (device, now) = (&mut self.device, instant(now_ns));
+            self.interface.poll_ingress_single(now, device, sockets);
+            if let Some(id) = id {
+                self.connections.touch(id);
+                self.connections.update(id, now_ns);
             }
-            self.connections.touch();
-            let (device, sockets) = (&mut self.device, &mut self.connections.sockets);
-            self.interface
-                .poll_ingress_single(instant(now_ns), device, sockets);
+            if tells_of_neighbors {
+                self.connections.wake_waiting();
+            }
         }
         if count < TURN {
             self.connections.has_heard(now_ns);
         }
     }
 
-    /// Makes room for who asks for a connection. False: there is none. A SYN to another host,
-    /// whatever its port, is none of this stack's.
-    fn on_syn(&mut self, syn: Syn, now_ns: u64) -> bool {
-        let is_own = self.interface.has_ip_addr(IpAddress::from(syn.local.ip()));
-        !is_own || self.connections.on_syn(syn, now_ns)
+    /// Whose a packet of TCP is. One to another host, whatever its port, is nobody's here.
+    fn whose(&mut self, segment: Segment, now_ns: u64) -> Whose {
+        let local = IpAddress::from(segment.ends.local.ip());
+        if !self.interface.has_ip_addr(local) {
+            return Whose::Nobodys;
+        }
+        let whose = self.connections.whose(segment, now_ns);
+        if segment.kind != Kind::Other && whose != Whose::Unanswered {
+            self.note_segments(segment.ends);
+        }
+        whose
     }
 
     /// The other end of a connection says how large the segments are that it takes. Once: what
     /// it says later is not heard, and somebody else may have said it.
-    fn note_segments(&mut self, syn: Syn) {
-        let SocketAddr::V6(remote) = syn.remote else {
+    fn note_segments(&mut self, ends: Ends) {
+        let SocketAddr::V6(remote) = ends.remote else {
             return;
         };
-        let local = syn.local.ip();
         let connections = &self.connections;
         let state = |(remote, port)| {
-            connections.state(SocketAddr::new(local, port), SocketAddr::V6(remote))
+            connections.state(Ends {
+                local: SocketAddr::new(ends.local.ip(), port),
+                remote: SocketAddr::V6(remote),
+            })
         };
-        let ends = (remote, syn.local.port());
-        if state(ends).is_none_or(|state| state == tcp::State::SynSent) {
+        let ends = (remote, ends.local.port());
+        if state(ends).is_none_or(|state| matches!(state, State::SynSent | State::Listen)) {
             self.device
                 .note_segments(ends, |other| state(other).is_some());
         }
     }
 
+    /// What there is beside TCP: DHCP, and its addresses.
+    fn serve_others(&mut self, now_ns: u64) {
+        let next_ns = [self.others.next_ns, self.addresses.next_ns()];
+        let is_due = next_ns.into_iter().flatten().any(|at_ns| at_ns <= now_ns);
+        if !is_due && !self.others.has_work {
+            return;
+        }
+        self.configure(now_ns);
+        let (has_sent, at) = self.poll(now_ns, None);
+        self.configure(now_ns);
+        self.others.has_work = at == At::Now && (has_sent || self.device.lacks_room());
+        self.others.next_ns = match at {
+            At::Never => None,
+            At::Later(at_ns) => Some(at_ns),
+            At::Now if self.others.has_work => None,
+            At::Now => Some(now_ns.saturating_add(STUCK_NS)),
+        };
+    }
+
     /// Takes over the addresses that DHCP has found out.
     fn configure(&mut self, now_ns: u64) {
-        let (interface, sockets) = (&mut self.interface, &mut self.connections.sockets);
+        let (interface, sockets) = (&mut self.interface, &mut self.others.sockets);
         if self.addresses.update(now_ns, interface, sockets) {
             self.tell_news();
         }
     }
 
-    /// Sends what is to be sent, and notes when there is more.
+    /// Has those send who have something, one packet each in turns: a turn's worth of them.
     fn send(&mut self, now_ns: u64) {
-        let now = instant(now_ns);
-        let mut has_sent = true;
+        let mut has_done = false;
         for _ in 0..TURN {
-            let (device, sockets) = (&mut self.device, &mut self.connections.sockets);
-            let result = self.interface.poll_egress(now, device, sockets);
-            let at = self.interface.poll_at(now, &self.connections.sockets);
-            let is_due = at.is_some_and(|at| at <= now);
-            let had_sent = has_sent;
-            has_sent = result == iface::PollResult::SocketStateChanged;
-            self.tcp_ns = match is_due {
-                // It goes on when there is room.
-                true if self.device.lacks_room() => None,
-                true if had_sent || has_sent => continue,
-                true => Some(now_ns.saturating_add(STUCK_NS)),
-                false => at.map(nanoseconds),
+            let Some(id) = self.connections.next() else {
+                break;
             };
-            return;
+            has_done = true;
+            let (has_sent, at) = self.poll(now_ns, Some(id));
+            if at == At::Now && self.device.lacks_room() {
+                // It goes on when there is some.
+                self.connections.put_back(id);
+                break;
+            }
+            self.connections.has_sent(id, has_sent, at, now_ns);
+            self.connections.update(id, now_ns);
         }
-        self.idle_turns += 1;
-        self.tcp_ns = Some(now_ns);
-        let turns = self.connections.most_packets() / TURN;
-        if self.idle_turns >= turns.saturating_add(IDLE_TURNS) {
-            self.connections.end_storms(now_ns);
-            self.tcp_ns = Some(now_ns.saturating_add(STUCK_NS));
+        if has_done && !self.news.is_empty() && self.connections.is_settled() {
+            self.tell_news();
         }
+    }
+
+    /// Has a connection send a packet, or what there is beside TCP: whether it did, and when
+    /// it is to be asked again.
+    fn poll(&mut self, now_ns: u64, id: Option<Id>) -> (bool, At) {
+        let sockets = match id {
+            Some(id) => self.connections.set(id),
+            None => Some(&mut self.others.sockets),
+        };
+        let Some(sockets) = sockets else {
+            return (false, At::Never);
+        };
+        let now = instant(now_ns);
+        let result = self.interface.poll_egress(now, &mut self.device, sockets);
+        let at = match self.interface.poll_at(now, sockets) {
+            Some(at) if at <= now => At::Now,
+            Some(at) => At::Later(nanoseconds(at)),
+            None => At::Never,
+        };
+        (result == iface::PollResult::SocketStateChanged, at)
     }
 
     // ---- News ----
@@ -275,9 +348,9 @@ impl<'g, P: Platform> Engine<'g, P> {
 
     // ---- Connections ----
 
-    /// The stack has something to do. True: its task is to be woken.
-    pub(super) const fn touch(&mut self) -> bool {
-        self.connections.touch()
+    /// Something was done with a connection. True: the stack's task is to be woken.
+    pub(super) fn touch(&mut self, id: Id) -> bool {
+        self.connections.touch(id)
     }
 
     pub(super) fn socket(&mut self, id: Id) -> Option<&mut tcp::Socket<'static>> {

@@ -42,9 +42,10 @@ mod listener;
 #[cfg(feature = "picoserve")]
 pub mod picoserve;
 mod ports;
+mod segment;
+mod sending;
 mod stack;
 mod stream;
-mod syn;
 
 pub use config::{Config, V4, V6};
 pub use error::Error;

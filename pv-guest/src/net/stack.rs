@@ -109,9 +109,9 @@ impl<'g, P: Platform> Stack<'g, P> {
         act(&mut self.0.engine.borrow_mut())
     }
 
-    /// The stack has something to do.
-    pub(super) fn touch(&self) {
-        if self.with(Engine::touch) {
+    /// The stack has something to do for a connection.
+    pub(super) fn touch(&self, id: Id) {
+        if self.with(|engine| engine.touch(id)) {
             self.0.wake_runner();
         }
     }

@@ -75,6 +75,13 @@ impl<'g, P: Platform> Stream<'g, P> {
         })
     }
 
+    /// The stack has something to do for it.
+    fn touch(&self) {
+        if let Some(id) = self.id {
+            self.stack.touch(id);
+        }
+    }
+
     fn endpoint(
         &self,
         which: impl FnOnce(&tcp::Socket<'_>) -> Option<IpEndpoint>,
@@ -146,7 +153,7 @@ impl<'g, P: Platform> Stream<'g, P> {
             socket.close();
             Poll::Ready(Ok(()))
         });
-        self.stack.touch();
+        self.touch();
     }
 
     /// [Closes](Self::close) it, and leaves the rest to the stack: the other end gets what
@@ -240,7 +247,7 @@ impl<'g, P: Platform> Stream<'g, P> {
             }
         });
         if opens_window {
-            self.stack.touch();
+            self.touch();
         }
         read
     }
@@ -301,7 +308,7 @@ impl<'g, P: Platform> Stream<'g, P> {
             let written = act(socket);
             Poll::Ready(written.map_err(|tcp::SendError::InvalidState| unwritable(socket.state())))
         });
-        self.stack.touch();
+        self.touch();
         match written {
             Poll::Ready(written) => written,
             Poll::Pending => Err(Error::Reset),

@@ -7,10 +7,10 @@ use core::ops::Range;
 
 use super::{Checksum, ETHERNET_BYTES, Error, Features, Offload, Protocol};
 
-const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
+pub(crate) const IPV6: u16 = 0x86dd;
 const IPV6_BYTES: usize = 40;
 /// Headers of IPv6 that may stand between its own and that of TCP or UDP.
 const MOST_EXTENSIONS: usize = 8;
@@ -74,29 +74,16 @@ impl Layout {
     /// UDP, or not whole, or its headers are longer.
     pub(super) fn of_head(packet: &[u8], len_bytes: usize) -> Option<Self> {
         const IP: usize = ETHERNET_BYTES;
-        let (feature, addresses, protocol, start, end) = match number(packet, 12)? {
+        let (protocol, start) = carried(packet)?;
+        let (feature, addresses, end) = match number(packet, 12)? {
             IPV4 => {
-                let start = IP + usize::from(packet.get(IP)? & 0xf) * 4;
                 let end = IP + usize::from(number(packet, IP + 2)?);
-                // A fragment has only a part of what is summed.
-                if number(packet, IP + 6)? & 0x3fff != 0 {
-                    return None;
-                }
-                let protocol = *packet.get(IP + 9)?;
-                (
-                    Features::CHECKSUM_V4,
-                    IP + 12..IP + 20,
-                    protocol,
-                    start,
-                    end,
-                )
+                (Features::CHECKSUM_V4, IP + 12..IP + 20, end)
             }
-            IPV6 => {
+            _ => {
                 let end = IP + IPV6_BYTES + usize::from(number(packet, IP + 4)?);
-                let (protocol, start) = skip_extensions(packet, *packet.get(IP + 6)?)?;
-                (Features::CHECKSUM_V6, IP + 8..IP + 40, protocol, start, end)
+                (Features::CHECKSUM_V6, IP + 8..IP + 40, end)
             }
-            _ => return None,
         };
         let checksum = match protocol {
             TCP => start + 16,
@@ -151,6 +138,21 @@ impl Layout {
         if let Some(field) = packet.get_mut(self.checksum..self.checksum + 2) {
             field.copy_from_slice(&value.to_be_bytes());
         }
+    }
+}
+
+/// The protocol of what a packet of IP carries, and where that begins. None: it is no whole
+/// packet of IP, but a part of one, or of something else.
+pub(crate) fn carried(packet: &[u8]) -> Option<(u8, usize)> {
+    const IP: usize = ETHERNET_BYTES;
+    match number(packet, 12)? {
+        IPV4 => {
+            let is_part = number(packet, IP + 6)? & 0x3fff != 0;
+            let start = IP + usize::from(packet.get(IP)? & 0xf) * 4;
+            (!is_part).then_some((*packet.get(IP + 9)?, start))
+        }
+        IPV6 => skip_extensions(packet, *packet.get(IP + 6)?),
+        _ => None,
     }
 }
 
