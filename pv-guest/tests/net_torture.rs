@@ -360,5 +360,5 @@ fn a_backend_that_means_harm_does_none() {
 
 /// Seeds of each change; a night tries ten thousand.
 fn tries() -> u64 {
-    seed_count(1_000)
+    seed_count(400)
 }

@@ -319,7 +319,7 @@ fn in_whatever_order_nothing_is_lost() {
 /// So many orders, with all that can go wrong.
 /// Seeds of each change; a night tries ten thousand.
 fn tries() -> u64 {
-    seed_count(2_000)
+    seed_count(800)
 }
 
 /// A guest that is refused something says so; it does not hang, panic, or leave

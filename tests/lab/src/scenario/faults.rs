@@ -98,12 +98,14 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         ended: Expected::Shutdown(0),
         timeout_s: 120,
+        nightly_on: &[Platform::XenPv, Platform::XenPvh],
         ..spoilt("overlaps", Spoil::Overlap, &[" 0 failed"])
     },
     Scenario {
         ended: Expected::Shutdown(0),
         mute_on: MOCKS_AND_XENS,
         timeout_s: 120,
+        nightly_on: &[Platform::XenPvh],
         ..spoilt("no console", Spoil::Console, &[" 0 failed"])
     },
     Scenario {
