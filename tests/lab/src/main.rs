@@ -51,6 +51,7 @@ mod tools;
 mod visitor;
 mod waiting;
 mod words;
+mod workers;
 mod xen;
 mod xtf;
 

@@ -15,7 +15,7 @@ use crate::{
     reset, same,
     say::say,
     scenario::{self, Scenario, is_wanted},
-    silence, size, start_cost, surroundings, tools, waiting, words,
+    silence, size, start_cost, surroundings, tools, waiting, words, workers,
 };
 
 /// The host's own tests: all libraries, and what is not among them.
@@ -156,13 +156,15 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         .filter(|scenario| columns.iter().any(|column| is_for(scenario, column)))
         .collect();
     let mut table = Vec::new();
-    for scenario in &scenarios {
-        let mut row = format!("{:24}", scenario.name);
-        for column in columns {
-            if !is_for(scenario, column) {
-                row.push_str(&format!("{:>12}", "-"));
-                continue;
-            }
+    let both = scenarios.iter().flat_map(|scenario| {
+        let wanted = columns.iter().filter(|column| is_for(scenario, column));
+        wanted.map(move |column| (scenario, *column))
+    });
+    let jobs: Vec<_> = both.collect();
+    let results = workers::do_all(
+        &jobs,
+        |(_, column)| *column,
+        |(scenario, column)| {
             let start = Instant::now();
             let result = scenario.check(*column);
             let verdict = if result.is_ok() { "ok" } else { "FAILED" };
@@ -172,12 +174,29 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
                 scenario.name,
                 column.name()
             );
+            result
+        },
+    );
+    let mut results = results.into_iter();
+    for scenario in &scenarios {
+        let mut row = format!("{:24}", scenario.name);
+        for column in columns {
+            let result = match is_for(scenario, column) {
+                true => results.next(),
+                false => None,
+            };
+            let verdict = match &result {
+                Some(Ok(())) => "ok",
+                Some(Err(_)) => "FAILED",
+                None => "-",
+            };
             row.push_str(&format!("{verdict:>12}"));
             match result {
-                Ok(()) => passed += 1,
-                Err(why) => {
+                Some(Ok(())) => passed += 1,
+                Some(Err(why)) => {
                     failures.push(format!("{} on {}: {why}", scenario.name, column.name()));
                 }
+                None => {}
             }
         }
         table.push(row);

@@ -274,8 +274,14 @@ fn module(len_bytes: usize) -> std::io::Result<Option<PathBuf>> {
         return Ok(None);
     }
     let path = cache().join(format!("module-{len_bytes}"));
-    let bytes: Vec<u8> = (0..len_bytes).map(|at| (at % 251) as u8).collect();
-    std::fs::write(&path, bytes)?;
+    // Somebody else may just read it.
+    let is_there = std::fs::metadata(&path).is_ok_and(|file| file.len() == len_bytes as u64);
+    if !is_there {
+        let bytes: Vec<u8> = (0..len_bytes).map(|at| (at % 251) as u8).collect();
+        let mut new = tempfile::NamedTempFile::new_in(cache())?;
+        std::io::Write::write_all(&mut new, &bytes)?;
+        new.persist(&path)?;
+    }
     Ok(Some(path))
 }
 
