@@ -1,13 +1,19 @@
 //! Networks for guests: a port of this machine that leads to a guest's port 80.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::Range,
+    sync::atomic::{AtomicU16, Ordering},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Guests that are of no use without a network.
 const WANT_ONE: [&str; 2] = ["web", "echo"];
 /// The port that they get, if it is free.
 const USUAL_PORT: u16 = 8080;
+/// Those of guests that run at once.
+const APART: Range<u16> = 18_080..28_080;
 /// The address that QEMU's network gives to the first who asks.
 const GUEST: &str = "10.0.2.15:80";
 
@@ -30,6 +36,23 @@ impl Net {
         };
         let port = listener.local_addr()?.port();
         Ok(Some(Self { port }))
+    }
+
+    /// The network of a guest that wants one, at a port that no other guest of this process
+    /// gets. It is none of those that are given to whoever makes a connection.
+    pub(crate) fn apart(guest: &str) -> Result<Option<Self>> {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        if !WANT_ONE.contains(&guest) {
+            return Ok(None);
+        }
+        for _ in APART {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed);
+            let port = APART.start + step % (APART.end - APART.start);
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return Ok(Some(Self { port }));
+            }
+        }
+        bail!("no port of {APART:?} is to be had")
     }
 
     /// The port, as a program opens it.

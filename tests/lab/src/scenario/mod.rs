@@ -226,7 +226,7 @@ impl Scenario {
                 .collect(),
             module: module(self.module_bytes).map_err(|error| format!("{error:#}"))?,
             disks: disks.into_iter().collect(),
-            net: Net::of(self.guest, None).map_err(|error| format!("{error:#}"))?,
+            net: Net::apart(self.guest).map_err(|error| format!("{error:#}"))?,
             with: self.with,
             crowd: self.crowd,
             spoil: self.spoil,
