@@ -75,7 +75,12 @@ pub(super) const ALL: &[Scenario] = &[
         command_line: "quiet=3",
         with: With::Crowd,
         timeout_s: 90,
-        only_on: &[Platform::Mock, Platform::XenPv, Platform::XenPvh],
+        only_on: &[
+            Platform::User,
+            Platform::Mock,
+            Platform::XenPv,
+            Platform::XenPvh,
+        ],
         ..scenario(
             "a web server with 200 clients",
             "web",
