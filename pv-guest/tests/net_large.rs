@@ -120,7 +120,11 @@ fn segments_are_as_large_as_both_ends_take() {
             }
             for ip in ["10.0.0.9", "fd00::9"] {
                 clients.listen(CLIENT_PORT, 1);
-                let remote = SocketAddr::new(ip.parse().unwrap(), CLIENT_PORT);
+                let mut remote = SocketAddr::new(ip.parse().unwrap(), CLIENT_PORT);
+                if let SocketAddr::V6(remote) = &mut remote {
+                    // Packets do not have it.
+                    remote.set_scope_id(3);
+                }
                 let mut stream = stack.connect(remote).await.unwrap();
                 // What he has room for, who reads nothing.
                 stream.write_all(&answer[..4096]).await.unwrap();

@@ -353,6 +353,75 @@ fn a_read_opens_the_window() {
     });
 }
 
+/// Flags of the last packet of TCP over IPv4 that came to this port, and its number.
+fn last_to(host: &nic::Host, port: u16) -> Option<(u8, u32)> {
+    let frames = std::iter::from_fn(|| host.tap.receive());
+    let own = frames.filter(|frame| frame.bytes.get(36..38) == Some(&port.to_be_bytes()[..]));
+    let told = own.map(|frame| {
+        let number = frame.bytes[38..42].try_into().unwrap();
+        (frame.bytes[47], u32::from_be_bytes(number))
+    });
+    told.last()
+}
+
+/// Who has reset a connection may begin anew from the same port, also while somebody still
+/// holds the stream of before.
+#[test]
+fn who_was_reset_may_begin_anew() {
+    const PORT_AGAIN: u16 = 77;
+    const SYN_ACK: u8 = 0x12;
+    with_nic(
+        NicConfig::default(),
+        netfront::Config::default(),
+        async |host, nic| {
+            let stack = Stack::new(&nic, config()).await.unwrap();
+            let listener = stack.listen(PORT).unwrap();
+            let bus = stack.bus();
+            let soon = async || bus.sleep(SECOND / 100).await;
+            let send = |seq, ack, flags| {
+                let from = [10, 0, 0, 9];
+                host.tap.send(clients::raw(
+                    from,
+                    PORT_AGAIN,
+                    seq,
+                    ack,
+                    flags,
+                    0xffff,
+                    &[],
+                    &[],
+                ));
+            };
+            let test = async {
+                // The stack asks where the client is.
+                let other = Clients::new(&host.tap);
+                let client = other.connect(V4_SERVER, ROOM);
+                while other.state(client) != tcp::State::Established {
+                    other.look(bus.now_ns());
+                    soon().await;
+                }
+                let _other = listener.accept().await.unwrap();
+                let mut held = Vec::new();
+                for seq in [10, 100_000, 200_000] {
+                    send(seq, 0, 0x02);
+                    soon().await;
+                    let (flags, number) = last_to(host, PORT_AGAIN).expect("it is answered");
+                    assert_eq!(flags, SYN_ACK, "{seq}");
+                    send(seq + 1, number.wrapping_add(1), 0x10);
+                    let accepted = bus.timeout(SECOND, listener.accept()).await;
+                    held.push(accepted.expect("he is let in").unwrap());
+                    send(seq + 1, 0, 0x04);
+                    soon().await;
+                }
+                assert_eq!(held.len(), 3);
+            };
+            select(stack.run(), test).await;
+            drop(listener);
+            drop(stack);
+            nic.close().await;
+        },
+    );
+}
+
 /// Each connection of the guest's own has a port of its own.
 #[test]
 fn no_local_port_is_used_twice() {

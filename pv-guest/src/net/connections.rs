@@ -198,7 +198,8 @@ impl Connections {
             let local = socket.local_endpoint()?;
             Some(Ends {
                 local: SocketAddr::new(local.addr.into(), local.port),
-                remote,
+                // Without a scope, as packets have none.
+                remote: SocketAddr::new(remote.ip(), remote.port()),
             })
         });
         let id = opened.ok_or(match is_routed {
@@ -300,10 +301,17 @@ impl Connections {
     /// Looks at a connection for which something came, or that did something: who can go on
     /// is woken, and what is over goes.
     pub(super) fn update(&mut self, id: Id, now_ns: u64) {
-        let Some((one, socket)) = self.both(id) else {
+        let Some((one, socket)) = self.table.both(id) else {
             return;
         };
         let state = socket.state();
+        // Somebody may hold its stream for long: the other end may begin anew meanwhile.
+        if state == tcp::State::Closed
+            && socket.remote_endpoint().is_none()
+            && let Some(ends) = one.ends.take()
+        {
+            self.by_ends.remove(&ends);
+        }
         match one.phase {
             Phase::Held => one.wake(socket),
             Phase::SynReceived { .. } => match state {
