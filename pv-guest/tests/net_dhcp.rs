@@ -16,7 +16,7 @@ use std::{cell::Cell, time::Duration};
 use mock_hypervisor::{Domain, NicConfig};
 use pv_guest::{
     executor::select,
-    net::{Config, Stack},
+    net::{Config, Error, Stack},
     netfront::{self, Nic},
 };
 use smoltcp::wire::{
@@ -327,4 +327,97 @@ fn a_server_that_wants_to_be_asked_at_once_is_not() {
     });
     let asked = server.asked.get();
     assert!((10..40).contains(&asked), "asked {asked} times in 100 s");
+}
+
+/// Who has a stream at an address that is gone is told so at once.
+#[test]
+fn an_address_that_goes_takes_its_streams_along() {
+    let guest = async |host: &Host, nic: Nic<'_, &Domain>| {
+        let config = Config {
+            keep_alive: 3600 * SECOND,
+            patience: 7200 * SECOND,
+            ..Config::default()
+        };
+        let stack = Stack::new(&nic, config).await.unwrap();
+        let lease = Lease {
+            time_s: 120,
+            ..LEASE
+        };
+        let server = async {
+            while stack.v4().is_none() {
+                while let Some(frame) = host.tap.receive() {
+                    for asked in frame.on_wire().iter().filter_map(|one| asked(one)) {
+                        host.tap.send(clients::local(lease.answer(&asked)));
+                    }
+                }
+                stack.bus().sleep(Duration::from_millis(1)).await;
+            }
+        };
+        select(stack.run(), server).await;
+        let clients = Clients::new(&host.tap);
+        let test = async {
+            let bus = stack.bus();
+            let listener = stack.listen(PORT).unwrap();
+            let _client = clients.connect(V4_SERVER, ROOM);
+            let mut stream = listener.accept().await.unwrap();
+            let mut buffer = [0; 9];
+            let read = bus.timeout(200 * SECOND, stream.read(&mut buffer)).await;
+            assert_eq!(read, Ok(Err(Error::Reset)));
+            assert_eq!(stack.v4(), None);
+            drop(stream);
+            bus.sleep(SECOND).await;
+            assert_eq!(stack.connections(), 0);
+        };
+        clients.run(&stack, test).await;
+        drop(stack);
+        nic.close().await;
+    };
+    with_nic(NicConfig::default(), netfront::Config::default(), guest);
+}
+
+/// A SYN over IPv6 to a port where nobody listens, with an option that says of small segments.
+fn small_syn() -> mock_hypervisor::Frame {
+    let mut packet = vec![0x60, 0, 0, 0, 0, 24, 6, 64];
+    for last in [9, 1] {
+        packet.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    }
+    packet.extend([
+        0, 77, 0, 80, 0, 0, 0, 9, 0, 0, 0, 0, 0x60, 2, 0xff, 0xff, 0, 0, 0, 0,
+    ]);
+    packet.extend([2, 4, 0, 100]);
+    clients::local(ethernet(MAC, 0x86dd, &packet))
+}
+
+/// The server is asked for no larger messages, whoever takes only small segments.
+#[test]
+fn what_dhcp_asks_for_depends_on_no_connection() {
+    for listens in [false, true] {
+        let guest = async |host: &Host, nic: Nic<'_, &Domain>| {
+            let config = Config {
+                v4: pv_guest::net::V4::Dhcp,
+                ..clients::config()
+            };
+            let stack = Stack::new(&nic, config).await.unwrap();
+            let listener = listens.then(|| stack.listen(PORT).unwrap());
+            let test = async {
+                stack.bus().sleep(SECOND).await;
+                while host.tap.receive().is_some() {}
+                host.tap.send(small_syn());
+                stack.bus().sleep(60 * SECOND).await;
+                let frames = std::iter::from_fn(|| host.tap.receive());
+                let all: Vec<_> = frames.filter_map(|one| asked(&one.bytes)).collect();
+                assert!(!all.is_empty());
+                for asked in all {
+                    let packet = DhcpPacket::new_checked(&asked[..]).unwrap();
+                    let size = DhcpRepr::parse(&packet).unwrap().max_size;
+                    assert_eq!(size, Some(1500));
+                }
+            };
+            select(stack.run(), test).await;
+            drop(listener);
+            drop(stack);
+            nic.close().await;
+        };
+        with_nic(NicConfig::default(), netfront::Config::default(), guest);
+    }
 }

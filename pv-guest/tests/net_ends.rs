@@ -16,6 +16,7 @@ use std::{cell::RefCell, future::Future, pin::Pin};
 use futures_util::{FutureExt as _, StreamExt as _, future::join, stream::FuturesUnordered};
 use mock_hypervisor::{Domain, NicConfig};
 use pv_guest::{
+    executor::select,
     net::{Config, Error, Stack},
     netfront::{self, Nic},
 };
@@ -278,4 +279,138 @@ fn the_end_wakes_everybody() {
             assert_eq!(woken.len(), 5);
         },
     );
+}
+
+/// A stream's connection is its own until it is dropped, whatever the other end does: another
+/// client never gets it.
+#[test]
+fn a_held_connection_is_nobody_elses() {
+    const ACK: u8 = 0x10;
+    let guest = async |host: &nic::Host, nic: Nic<'_, &Domain>| {
+        let stack = Stack::new(&nic, config()).await.unwrap();
+        let listener = stack.listen(PORT).unwrap();
+        let bus = stack.bus();
+        let pause = || bus.sleep(SECOND / 50);
+        let from = [10, 0, 0, 9];
+        let test = async {
+            // The stack learns where he is.
+            let all = Clients::new(&host.tap);
+            let first = all.connect(V4_SERVER, ROOM);
+            while all.state(first) != tcp::State::Established {
+                all.look(bus.now_ns());
+                pause().await;
+            }
+            drop(listener.accept().await.unwrap());
+            pause().await;
+            while host.tap.receive().is_some() {}
+            host.tap.send(raw(from, 1000, 0, 0, SYN, 0xffff, &[], &[]));
+            pause().await;
+            let answer = host.tap.receive().unwrap().on_wire().remove(0);
+            let number = u32::from_be_bytes(answer[38..42].try_into().unwrap());
+            let ack = |count: u32| {
+                let ack = number.wrapping_add(1 + count);
+                host.tap.send(raw(from, 1000, 1, ack, ACK, 0, &[], &[]));
+            };
+            ack(0);
+            let mut held = listener.accept().await.unwrap();
+            held.write_all(b"0123456789").await.unwrap();
+            held.close();
+            pause().await;
+            ack(0);
+            pause().await;
+            // He acknowledges the end, for which he had no room.
+            let mut buffer = [0; 64];
+            ack(11);
+            let told = bus.timeout(SECOND, held.read(&mut buffer)).await;
+            assert_eq!(told, Ok(Err(Error::Reset)));
+            assert_eq!(stack.connections(), 1);
+            // The next client is somebody else.
+            let client = all.connect(V4_SERVER, ROOM);
+            let look = async {
+                loop {
+                    all.look(bus.now_ns());
+                    pause().await;
+                }
+            };
+            let rest = async {
+                let mut other = listener.accept().await.unwrap();
+                assert_eq!((stack.connections(), held.remote()), (2, None));
+                all.send(client, b"secret");
+                bus.sleep(SECOND).await;
+                assert_eq!(held.read(&mut buffer).await, Err(Error::Reset));
+                drop(held);
+                bus.sleep(SECOND).await;
+                assert_eq!(all.state(client), tcp::State::Established);
+                assert_eq!(other.read(&mut buffer).await, Ok(6));
+            };
+            select(look, rest).await;
+        };
+        select(stack.run(), test).await;
+        drop(listener);
+        drop(stack);
+        nic.close().await;
+    };
+    with_nic(NicConfig::default(), netfront::Config::default(), guest);
+}
+
+/// What comes while a stream shuts down is thrown away as fast as it comes.
+#[test]
+fn who_shuts_down_keeps_no_window_closed() {
+    let config = Config {
+        rx_bytes: 4096,
+        ..config()
+    };
+    with_stack(config, async |_, stack, clients| {
+        let listener = stack.listen(PORT).unwrap();
+        let client = clients.connect(V4_SERVER, ROOM);
+        let stream = listener.accept().await.unwrap();
+        let begin_ns = stack.bus().now_ns();
+        let send = async {
+            clients.send(client, &bytes(40_960));
+            let unsent = || clients.with(client, |socket| socket.send_queue());
+            until(stack, || unsent() == 0).await;
+            clients.with(client, tcp::Socket::close);
+        };
+        let (over, ()) = join(stream.shutdown(25 * SECOND), send).await;
+        assert_eq!(over, Ok(()));
+        // The client's own probes of a closed window take a second each.
+        let took_ns = stack.bus().now_ns() - begin_ns;
+        assert!(took_ns < 500_000_000, "{took_ns} ns");
+    });
+}
+
+/// What was written to who is gone is waited for by nobody.
+#[test]
+fn what_nobody_takes_any_more_is_settled() {
+    for drops in [false, true] {
+        with_stack(config(), async |_, stack, clients| {
+            let listener = stack.listen(PORT).unwrap();
+            let client = clients.connect(V4_SERVER, 4096);
+            let mut stream = listener.accept().await.unwrap();
+            stream.write_all(&bytes(30_000)).await.unwrap();
+            let bus = stack.bus();
+            bus.sleep(SECOND).await;
+            let begin_ns = bus.now_ns();
+            let mut all: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + '_>>> =
+                FuturesUnordered::new();
+            all.push(Box::pin(async {
+                let settled = bus.timeout(100 * SECOND, stack.settled()).await;
+                assert_eq!(settled, Ok(Ok(())));
+                let took_ns = bus.now_ns() - begin_ns;
+                assert!(took_ns < 10_000_000_000, "{took_ns} ns");
+            }));
+            all.push(Box::pin(async {
+                bus.sleep(SECOND).await;
+                match drops {
+                    true => drop(stream),
+                    false => {
+                        clients.with(client, tcp::Socket::abort);
+                        bus.sleep(20 * SECOND).await;
+                        drop(stream);
+                    }
+                }
+            }));
+            while all.next().await.is_some() {}
+        });
+    }
 }

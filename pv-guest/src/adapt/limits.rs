@@ -64,8 +64,17 @@ const OF_DHCP: Form = Form {
 };
 
 impl Form {
-    /// The option of this number, if it is one of two bytes.
-    fn find<'a>(&self, mut options: &'a mut [u8], wanted: u8) -> Option<&'a mut [u8; 2]> {
+    /// Has `act` look at each option of this number that has two bytes.
+    fn each(&self, options: &mut [u8], wanted: u8, mut act: impl FnMut(&mut [u8; 2])) {
+        let _end = self.each_of(options, wanted, &mut act);
+    }
+
+    fn each_of(
+        &self,
+        mut options: &mut [u8],
+        wanted: u8,
+        act: &mut impl FnMut(&mut [u8; 2]),
+    ) -> Option<()> {
         loop {
             let (kind, rest) = options.split_first_mut()?;
             if *kind == self.padding {
@@ -78,8 +87,10 @@ impl Form {
             let (len, rest) = rest.split_first_mut()?;
             let len = usize::from(*len).checked_sub(self.counted)?;
             let (value, rest) = rest.split_at_mut_checked(len)?;
-            if *kind == wanted {
-                return value.try_into().ok();
+            if *kind == wanted
+                && let Ok(value) = value.try_into()
+            {
+                act(value);
             }
             options = rest;
         }
@@ -96,18 +107,16 @@ fn syn_options(packet: &mut [u8]) -> Option<&mut [u8]> {
     packet.get_mut(start + TCP_BYTES..end)
 }
 
-/// Bounds an option of two bytes.
-fn bound(option: Option<&mut [u8; 2]>, most: u16) {
-    if let Some(bytes) = option {
-        *bytes = u16::from_be_bytes(*bytes).min(most).to_be_bytes();
-    }
+/// What has an option say no more than that.
+fn bound(most: u16) -> impl FnMut(&mut [u8; 2]) {
+    move |bytes| *bytes = u16::from_be_bytes(*bytes).min(most).to_be_bytes()
 }
 
 /// Has a SYN say of no larger segments than the MTU has room for.
 pub(super) fn bound_segments(packet: &mut [u8], mtu: u16) {
     let most = most_segment(packet, mtu);
     if let Some(options) = syn_options(packet) {
-        bound(OF_TCP.find(options, MOST_SEGMENT), most);
+        OF_TCP.each(options, MOST_SEGMENT, bound(most));
     }
 }
 
@@ -118,7 +127,7 @@ pub(super) fn bound_wishes(packet: &mut [u8], mtu: u16) {
         Some((TCP, _)) => bound_segments(packet, mtu),
         Some((UDP, start)) if number(packet, start + 2) == Some(DHCP_SERVER) => {
             let options = packet.get_mut(start + UDP_BYTES + DHCP_OPTIONS..);
-            bound(OF_DHCP.find(options.unwrap_or_default(), MOST_MESSAGE), mtu);
+            OF_DHCP.each(options.unwrap_or_default(), MOST_MESSAGE, bound(mtu));
         }
         _ => {}
     }
@@ -145,8 +154,15 @@ impl Limits {
         let Some(options) = syn_options(packet) else {
             return;
         };
-        let told = OF_TCP.find(options, MOST_SEGMENT);
-        let told = told.map_or(UNTOLD_BYTES, |bytes| u16::from_be_bytes(*bytes));
+        let mut told = None;
+        OF_TCP.each(options, MOST_SEGMENT, |bytes| {
+            let bytes = u16::from_be_bytes(*bytes);
+            // None is no size, and of several the least holds.
+            if bytes > 0 {
+                told = Some(told.map_or(bytes, |told: u16| told.min(bytes)));
+            }
+        });
+        let told = told.unwrap_or(UNTOLD_BYTES);
         self.0.retain(|(other, _)| *other != ends);
         if told < most {
             self.0.retain(|(other, _)| is_there(*other));
@@ -224,7 +240,10 @@ mod tests {
             (&[1, 1, 1, 2, 4, 4, 0, 0], 1024),
             (&[3, 3, 7, 2, 4, 0, 100, 0], 100),
             (&[2, 4, 0, 1], 48),
+            (&[2, 4, 3, 0xe8, 2, 4, 0x10, 0], 1000),
+            (&[2, 4, 0x10, 0, 2, 4, 3, 0xe8], 1000),
             // Who says nothing.
+            (&[2, 4, 0, 0], 1220),
             (&[], 1220),
             (&[0, 0, 0, 0, 2, 4, 4, 0], 1220),
             (&[2, 3, 4, 0], 1220),

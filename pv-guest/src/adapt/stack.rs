@@ -364,6 +364,10 @@ impl<'a, 'g, P: Platform> Room<'a, 'g, P> {
     ) -> R {
         let mut packet = alloc::vec![0; len_bytes];
         let value = fill(&mut packet);
+        #[cfg(feature = "net")]
+        if self.limits.is_some() {
+            bound_wishes(&mut packet, self.told.mtu);
+        }
         #[cfg(feature = "smoltcp")]
         let segment_bytes = self.segment_bytes()(&packet);
         #[cfg(not(feature = "smoltcp"))]
@@ -394,8 +398,14 @@ impl<'a, 'g, P: Platform> Room<'a, 'g, P> {
         fill: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
         let segment_bytes = self.segment_bytes();
+        #[cfg(feature = "net")]
+        let (has_limits, mtu) = (self.limits.is_some(), self.told.mtu);
         self.poller.send_with(len_bytes, |packet| {
             let value = fill(packet);
+            #[cfg(feature = "net")]
+            if has_limits {
+                bound_wishes(packet, mtu);
+            }
             let parts = protocol(packet).zip(segment_bytes(packet));
             let offload = Offload {
                 segmentation: parts.map(|(protocol, segment_bytes)| Segmentation {

@@ -59,6 +59,7 @@ pub(super) struct Connections {
     next_port: u16,
     /// When a connection has something to do, or a bit earlier.
     pub(super) next_ns: Option<u64>,
+    has_removed: bool,
 }
 
 /// Whose a packet is.
@@ -93,6 +94,7 @@ impl Connections {
             heard_ns: now_ns,
             next_port: FIRST_EPHEMERAL | (seed >> 7) as u16,
             next_ns: None,
+            has_removed: false,
         }
     }
 
@@ -131,10 +133,19 @@ impl Connections {
         self.table.set(id).map(|(_, set)| set)
     }
 
-    /// Whether the other ends have all that was written.
+    /// Whether the other ends have all that was written, or are there no more.
     pub(super) fn is_settled(&self) -> bool {
         let mut all = self.table.iter();
-        all.all(|(_, _, socket)| socket.send_queue() == 0)
+        all.all(|(_, _, socket)| {
+            let is_over =
+                socket.state() == tcp::State::Closed && socket.remote_endpoint().is_none();
+            is_over || socket.send_queue() == 0
+        })
+    }
+
+    /// Whether one was forgotten since this was last asked.
+    pub(super) const fn take_removed(&mut self) -> bool {
+        core::mem::replace(&mut self.has_removed, false)
     }
 
     /// Wakes everybody who waits for a connection or at a port.
@@ -396,6 +407,10 @@ impl Connections {
         if let Some(ends) = one.ends {
             self.by_ends.remove(&ends);
         }
+        if one.is_queued {
+            self.queue.retain(|other| *other != id);
+        }
+        self.has_removed = true;
         self.budget.give_back(one.sizes);
         match one.phase {
             Phase::SynReceived { .. } => self.half_open = self.half_open.saturating_sub(1),

@@ -227,7 +227,7 @@ impl<'g, P: Platform> Engine<'g, P> {
             return Whose::Nobodys;
         }
         let whose = self.connections.whose(segment, now_ns);
-        if segment.kind != Kind::Other && whose != Whose::Unanswered {
+        if segment.kind != Kind::Other && matches!(whose, Whose::Of(_)) {
             self.note_segments(segment.ends);
         }
         whose
@@ -247,7 +247,7 @@ impl<'g, P: Platform> Engine<'g, P> {
             })
         };
         let ends = (remote, ends.local.port());
-        if state(ends).is_none_or(|state| matches!(state, State::SynSent | State::Listen)) {
+        if matches!(state(ends), Some(State::SynSent | State::Listen)) {
             self.device
                 .note_segments(ends, |other| state(other).is_some());
         }
@@ -276,6 +276,8 @@ impl<'g, P: Platform> Engine<'g, P> {
     fn configure(&mut self, now_ns: u64) {
         let (interface, sockets) = (&mut self.interface, &mut self.others.sockets);
         if self.addresses.update(now_ns, interface, sockets) {
+            // Whose address is gone is told so when he is asked to send.
+            self.connections.touch_all();
             self.tell_news();
         }
     }
@@ -292,11 +294,13 @@ impl<'g, P: Platform> Engine<'g, P> {
             if at == At::Now && self.device.lacks_room() {
                 // It goes on when there is some.
                 self.connections.put_back(id);
+                self.connections.update(id, now_ns);
                 break;
             }
             self.connections.has_sent(id, has_sent, at, now_ns);
             self.connections.update(id, now_ns);
         }
+        has_done |= self.connections.take_removed();
         if has_done && !self.news.is_empty() && self.connections.is_settled() {
             self.tell_news();
         }

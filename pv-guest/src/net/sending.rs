@@ -3,7 +3,10 @@
 
 use smoltcp::socket::tcp;
 
-use super::{connection::Id, connections::Connections};
+use super::{
+    connection::{Id, Phase},
+    connections::Connections,
+};
 
 /// Bytes of the smallest segments that smoltcp sends: its `MIN_REMOTE_MSS`.
 const LEAST_SEGMENT_BYTES: usize = 48;
@@ -91,7 +94,14 @@ impl Connections {
         // with a probe of that window which is always due. There is nothing left to tell it.
         let is_told_all = socket.state() == tcp::State::FinWait2 && socket.send_queue() == 0;
         if has_sent && at == At::Now && is_told_all {
-            self.abort(id, now_ns);
+            match one.phase {
+                // Whoever has the stream is told: it is his until he lets go of it.
+                Phase::Held => {
+                    socket.abort();
+                    self.touch(id);
+                }
+                _ => self.abort(id, now_ns),
+            }
         }
         self.note_time(id);
     }
@@ -109,6 +119,13 @@ impl Connections {
             if self.table.get(id).is_some_and(|one| one.due_ns.is_some()) {
                 self.enqueue(id);
             }
+        }
+    }
+
+    /// All look again: what holds for all of them has changed.
+    pub(super) fn touch_all(&mut self) {
+        for id in self.ids() {
+            self.touch(id);
         }
     }
 
@@ -152,10 +169,11 @@ mod tests {
                 remote: ([10, 0, 0, 9], 1000 + port).into(),
             };
             let kind = Kind::Asks;
-            match all.whose(Segment { kind, ends }, 0) {
-                Whose::Of(id) => id,
-                Whose::Nobodys | Whose::Unanswered => panic!("there is room"),
-            }
+            let Whose::Of(id) = all.whose(Segment { kind, ends }, 0) else {
+                panic!("there is room")
+            };
+            all.table.get(id).unwrap().phase = Phase::Held;
+            id
         });
         let ids = ids.collect();
         (all, ids)
@@ -214,5 +232,25 @@ mod tests {
         assert_eq!(all.next_ns(), Some(STUCK_NS));
         all.wake_due(7 + STUCK_NS);
         assert!(all.has_work());
+    }
+
+    /// Who asks and takes it back leaves nothing, also while nothing can be sent.
+    #[test]
+    fn who_is_gone_waits_for_no_turn() {
+        let (mut all, _) = some(1);
+        for _ in 0..100 {
+            let ends = Ends {
+                local: "10.0.0.1:80".parse().unwrap(),
+                remote: "10.0.0.9:2000".parse().unwrap(),
+            };
+            let kind = Kind::Asks;
+            let Whose::Of(id) = all.whose(Segment { kind, ends }, 0) else {
+                panic!("there is room")
+            };
+            all.touch(id);
+            // It listens again: his SYN is taken back.
+            all.update(id, 0);
+        }
+        assert_eq!((all.count(), all.queue.len()), (1, 0));
     }
 }

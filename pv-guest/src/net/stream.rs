@@ -178,8 +178,10 @@ impl<'g, P: Platform> Stream<'g, P> {
         let over = bus.timeout(
             within,
             poll_fn(|cx| {
-                self.with(|one, socket| {
-                    let _gone = socket.recv(|bytes| (bytes.len(), ()));
+                let mut has_read = false;
+                let over = self.with(|one, socket| {
+                    let gone = socket.recv(|bytes| (bytes.len(), bytes.len()));
+                    has_read = gone.is_ok_and(|count| count > 0);
                     one.reader.set(cx.waker());
                     one.change.set(cx.waker());
                     one.known = socket.state();
@@ -200,7 +202,12 @@ impl<'g, P: Platform> Stream<'g, P> {
                         }
                         _ => Poll::Pending,
                     }
-                })
+                });
+                if has_read {
+                    // The other end may have waited for room.
+                    self.touch();
+                }
+                over
             }),
         );
         let over = over.await.unwrap_or(Err(Error::TimedOut));

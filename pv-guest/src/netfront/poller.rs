@@ -375,8 +375,11 @@ impl<'g, P: Platform> Poller<'g, P> {
     /// If not, [`Self::poll_changed`] waits for room, too.
     pub fn has_room(&mut self, len_bytes: usize) -> bool {
         let room = |queue: &mut Queue<'g, P>| Ok(queue.is_open() && queue.tx.has_room(len_bytes)?);
-        let has_room = self.nic.status() == Status::Connected
-            && (0..self.queues()).all(|index| self.with_queue(index, room) == Some(true));
+        let mut has_room = self.nic.status() == Status::Connected;
+        // All are asked: answers that nobody takes would be news for ever.
+        for index in 0..self.queues() {
+            has_room &= self.with_queue(index, room) == Some(true);
+        }
         // Room for a small packet is none for a large one that waits.
         self.lacks_bytes = match has_room {
             true => self
