@@ -82,7 +82,7 @@ fn a_flood_does_not_keep_the_guest_from_connecting() {
             }
         }
         println!(
-            "{refused} of 20 NoRoom; used {} of 4 MiB",
+            "{refused} of 20 NoRoom; used {} of 8 MiB",
             stack.used_bytes()
         );
         assert_eq!(refused, 0);

@@ -4,7 +4,8 @@
 //! large packets of TCP; such packets are received as they come. What a backend cannot
 //! do is done here. Over IPv6 the stack makes no large packets: `smoltcp` 0.14 drops those
 //! that it has made itself, without a word. Its segments are joined on their way to the
-//! backend.
+//! backend, as long as nothing of another connection is between them; the module `net` has a
+//! way around it.
 
 #[cfg(feature = "net")]
 use core::task::{Context, Poll};

@@ -163,7 +163,8 @@ impl Connections {
     /// Whose a packet is that came to an address of this stack's. A SYN to a port at which
     /// somebody listens gets a socket, if there is none.
     pub(super) fn whose(&mut self, segment: Segment, now_ns: u64) -> Whose {
-        let asks = segment.kind == Kind::Asks;
+        let Ends { local, .. } = segment.ends;
+        let asks = segment.kind == Kind::Asks && self.ports.has(local.port());
         if let Some(id) = self.find(segment.ends) {
             if !asks || !self.is_in_time_wait(id) {
                 return Whose::Of(id);
@@ -171,8 +172,7 @@ impl Connections {
             // He begins anew: what was before is over for him.
             self.remove(id);
         }
-        let Ends { local, .. } = segment.ends;
-        if !asks || !self.ports.has(local.port()) {
+        if !asks {
             return Whose::Nobodys;
         }
         if !self.make_room(RoomFor::Client) {

@@ -16,6 +16,22 @@ struct State<P> {
     busy: Vec<P>,
 }
 
+/// A place is busy as long as this is there: also if what is done there panics, for nobody is
+/// to wait for it then.
+struct Busy<'a, P: Copy + PartialEq> {
+    state: &'a Mutex<State<P>>,
+    ended: &'a Condvar,
+    place: P,
+}
+
+impl<P: Copy + PartialEq> Drop for Busy<'_, P> {
+    fn drop(&mut self) {
+        let mut now = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        now.busy.retain(|busy| *busy != self.place);
+        self.ended.notify_all();
+    }
+}
+
 /// Does all `jobs`, each of which belongs to a place. The results are in the jobs' order.
 pub(crate) fn do_all<J: Sync, P: Copy + PartialEq + Send, R: Send>(
     jobs: &[J],
@@ -45,13 +61,17 @@ pub(crate) fn do_all<J: Sync, P: Copy + PartialEq + Send, R: Send>(
             };
             now.busy.push(place(job));
             drop(now);
+            let busy = Busy {
+                state: &state,
+                ended: &ended,
+                place: place(job),
+            };
             let result = act(job);
             let mut all = results.lock().unwrap_or_else(PoisonError::into_inner);
             all.push((at, result));
             drop(all);
+            drop(busy);
             now = state.lock().unwrap_or_else(PoisonError::into_inner);
-            now.busy.retain(|busy| *busy != place(job));
-            ended.notify_all();
         }
     };
     thread::scope(|scope| {
@@ -98,5 +118,17 @@ mod tests {
             let own = order.iter().filter(|one| one.0 == place);
             assert!(own.is_sorted());
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_one_who_panics() {
+        let told = std::panic::catch_unwind(|| {
+            do_all(
+                &[0, 1, 2],
+                |_| (),
+                |job| assert!(*job > 0, "it is to panic"),
+            )
+        });
+        assert!(told.is_err());
     }
 }
