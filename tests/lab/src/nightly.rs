@@ -21,6 +21,11 @@ const ALL_SEEDS: &[(&str, &str)] = &[("MOCK_SEEDS", "10000")];
 
 const STEPS: &[Step] = &[
     Step {
+        name: "the host's tests with default features",
+        arguments: &["test", "--no-fail-fast"],
+        variables: &[],
+    },
+    Step {
         name: "10,000 seeds of each torture",
         arguments: &[
             "test",

@@ -1,20 +1,19 @@
 //! One task, and those that wait for a time.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, task::Wake, vec::Vec};
 use core::{
     future::Future,
     pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll, Waker},
 };
 
 use event_channels::Ports;
 use hypercall_abi::{
     VcpuId,
-    platform::{Clock as _, Timer},
+    platform::{Clock, Hypercall, Pages, Timer},
 };
 use spin::Mutex;
-
-use crate::platform::Kernel;
 
 /// Who is to be woken when.
 #[derive(Default)]
@@ -33,26 +32,55 @@ impl Timer for Alarms {
 }
 
 impl Alarms {
-    /// Forgets those whose time has come, and says when the next one is.
-    fn next_ns(&self, now_ns: u64) -> Option<u64> {
-        let mut alarms = self.0.lock();
-        alarms.retain(|(at, _)| *at > now_ns);
-        alarms.iter().map(|(at, _)| *at).min()
+    /// Wakes those whose time has come, and says when the next one's comes.
+    fn expire(&self, now_ns: u64) -> Option<u64> {
+        loop {
+            let mut alarms = self.0.lock();
+            let Some(due) = alarms.iter().position(|(at, _)| *at <= now_ns) else {
+                return alarms.iter().map(|(at, _)| *at).min();
+            };
+            let (_, waker) = alarms.swap_remove(due);
+            // A waker may run what asks for a time.
+            drop(alarms);
+            waker.wake();
+        }
     }
 }
 
-/// Runs a task to its end. There is one, and so whatever happens is for it: it is polled
-/// after each sleep, and its waker need not do anything. This kernel takes no upcalls.
-pub(crate) fn block_on<F: Future>(ports: &Ports<Kernel>, alarms: &Alarms, task: F) -> F::Output {
+/// Whether the task is to be polled.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Runs a task to its end. This kernel takes no upcalls: events are looked for when it
+/// sleeps.
+pub(crate) fn block_on<P, F>(ports: &Ports<P>, alarms: &Alarms, task: F) -> F::Output
+where
+    P: Hypercall + Pages + Clock,
+    F: Future,
+{
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
     let mut task = pin!(task);
-    let mut cx = Context::from_waker(Waker::noop());
     loop {
         ports.hold_back();
-        if let Poll::Ready(value) = task.as_mut().poll(&mut cx) {
+        if woken.0.swap(false, Ordering::AcqRel)
+            && let Poll::Ready(value) = task.as_mut().poll(&mut cx)
+        {
             ports.tell();
             return value;
         }
-        let next_ns = alarms.next_ns(Kernel::here().now_ns());
-        let _early = ports.sleep(VcpuId(0), next_ns);
+        // Both may wake the task: the time of an alarm can have come while it was polled.
+        let now_ns = ports.platform().now_ns();
+        let held = ports.release_throttled(now_ns);
+        let next_ns = alarms.expire(now_ns).into_iter().chain(held).min();
+        if !woken.0.load(Ordering::Acquire) {
+            let _early = ports.sleep(VcpuId(0), next_ns);
+        }
     }
 }

@@ -171,7 +171,7 @@ mod tests {
         let mut back = BackRing::<_, SLOT>::attach(&pages).unwrap();
         assert_eq!((front.slots(), back.slots()), (64, 64));
         // Miri is slow.
-        for round in 0..if cfg!(miri) { 3 } else { 200_u8 } {
+        for round in 0..if cfg!(miri) { 2 } else { 200_u8 } {
             for slot in 0..64 {
                 assert!(front.push(&[round ^ slot; SLOT]));
             }

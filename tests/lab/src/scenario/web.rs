@@ -135,7 +135,8 @@ pub(super) const ALL: &[Scenario] = &[
         with: With::Neighbour,
         timeout_s: 90,
         only_on: XENS,
-        nightly_on: &[Platform::XenPv],
+        // A second Linux starts for it, which takes a minute.
+        nightly_on: XENS,
         // The lab's Linux guest, of Debian 12 there, powers off before it says anything.
         only_xens: &[XenVersion::V4_20],
         ..scenario(
