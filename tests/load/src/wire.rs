@@ -7,6 +7,7 @@ use load_plan::{ECHO_PORT, GUEST, SERVER};
 use pv_guest::{
     Error,
     netfront::{Checksum, Mac, Nic, Offload, Received},
+    println,
 };
 use smoltcp::{
     phy::ChecksumCapabilities,
@@ -86,6 +87,8 @@ pub(crate) async fn round_trip(nic: &Nic<'static>, own: Mac) -> Result<()> {
             return Ok(());
         }
     }
+    // Whether it was sent, and whether anything came, tells where it got lost.
+    println!("devices: {:?}, {:?}", nic.status(), nic.counters());
     Err(Error::Failed("nobody answers a packet"))
 }
 
