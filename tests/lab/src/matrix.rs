@@ -11,6 +11,7 @@ use crate::{
     packages::{XenVersion, progress},
     run::run,
     spoil::Spoil,
+    workers,
 };
 
 /// What claims are tried on.
@@ -228,11 +229,17 @@ pub(crate) fn try_all(columns: &[Column], filter: &str, extra: &str) -> Result<M
         })
         .collect();
     if !rows.is_empty() {
-        for column in columns {
-            let bar = progress(&format!("{} claims on {}", rows.len(), column.name()));
-            let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-            let mut told = try_on(*column, &names, filter, extra)?;
-            bar.finish_and_clear();
+        let where_to: Vec<_> = columns.iter().map(|column| column.name()).collect();
+        let bar = progress(&format!("{} claims on {}", rows.len(), where_to.join(", ")));
+        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+        let all = workers::do_all(
+            columns,
+            |column| *column,
+            |column| try_on(*column, &names, filter, extra),
+        );
+        bar.finish_and_clear();
+        for told in all {
+            let mut told = told?;
             for row in &mut rows {
                 let verdict = told.remove(&row.name);
                 let nobody = || Verdict::Crashed("it was not tried".to_owned());
