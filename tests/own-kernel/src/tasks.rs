@@ -79,8 +79,10 @@ where
         let now_ns = ports.platform().now_ns();
         let held = ports.release_throttled(now_ns);
         let next_ns = alarms.expire(now_ns).into_iter().chain(held).min();
-        if !woken.0.load(Ordering::Acquire) {
-            let _early = ports.sleep(VcpuId(0), next_ns);
+        if !woken.0.load(Ordering::Acquire) && ports.sleep(VcpuId(0), next_ns).is_err() {
+            // There are more channels than can be slept for: events are looked for, again
+            // and again.
+            let _found = ports.dispatch(VcpuId(0));
         }
     }
 }

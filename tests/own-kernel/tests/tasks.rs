@@ -85,3 +85,25 @@ fn a_port_that_rings_too_often_rings_again() {
         }
     });
 }
+
+#[test]
+fn an_event_comes_where_nobody_can_sleep() {
+    let (ports, alarms) = (ports(), Alarms::default());
+    let channel = |_| Channel::unbound(&ports, DomId::SELF).unwrap();
+    // A sleep knows 32.
+    let heard: Vec<_> = (0..40).map(channel).collect();
+    let last = heard.last().unwrap();
+    let rung = Channel::interdomain(&ports, DomId::SELF, last.port()).unwrap();
+    block_on(&ports, &alarms, async {
+        let mut is_first = true;
+        poll_fn(|cx| {
+            let heard = last.poll_wait(cx);
+            if is_first {
+                is_first = false;
+                rung.notify().unwrap();
+            }
+            heard
+        })
+        .await;
+    });
+}
