@@ -5,8 +5,6 @@
 extern crate alloc;
 
 pub mod adapt;
-#[cfg(feature = "alloc")]
-pub mod blkfront;
 pub mod boot_info;
 pub mod clock;
 mod command_line;
@@ -17,24 +15,16 @@ mod events;
 #[cfg(feature = "alloc")]
 pub mod executor;
 #[cfg(feature = "alloc")]
-mod granted_buf;
+mod frontends;
 mod grants;
 mod guest;
 #[cfg(not(target_os = "none"))]
 pub mod hosted;
-#[cfg(feature = "alloc")]
-mod kept_pages;
 pub mod memory;
 #[cfg(target_os = "none")]
 pub mod native;
-#[cfg(feature = "net")]
-pub mod net;
-#[cfg(feature = "alloc")]
-pub mod netfront;
 mod number;
 pub mod power;
-#[cfg(feature = "alloc")]
-mod ring_pages;
 #[cfg(any(test, target_os = "none"))]
 mod set_once;
 #[cfg(feature = "alloc")]
@@ -45,17 +35,17 @@ pub mod time;
 pub mod trap;
 #[cfg(any(test, target_os = "none"))]
 mod tsc_rate;
-#[cfg(feature = "alloc")]
-pub mod xenbus;
 
 pub use boot_info::{BootInfo, GuestType};
 pub use command_line::CommandLine;
 pub use error::{Error, Shown};
 pub use event_channels;
 pub use events::Delivery;
-pub use grant_tables;
+#[cfg(feature = "net")]
+pub use frontends::net;
 #[cfg(feature = "alloc")]
-pub use granted_buf::GrantedBuf;
+pub use frontends::{GrantedBuf, blkfront, netfront, xenbus};
+pub use grant_tables;
 pub use guest::{Guest, HypervisorInfo};
 pub use hypercall_abi as abi;
 #[cfg(feature = "alloc")]

@@ -8,7 +8,7 @@ use alloc::{
 };
 
 use ext4_view::{Ext4, PathBuf};
-use pv_guest::{blkfront::Volume, println};
+use pv_guest::{adapt::blocking, blkfront::Volume, println};
 use sha2::{Digest, Sha256};
 
 /// Files up to this size are printed.
@@ -17,7 +17,7 @@ const PRINTED_BYTES: u64 = 256;
 const SUMS: &str = "/SHA256SUMS";
 
 pub(crate) fn show(volume: Volume<'static>) -> Result<(), String> {
-    let files = Ext4::load(Box::new(volume)).map_err(|error| error.to_string())?;
+    let files = Ext4::load(Box::new(blocking(volume))).map_err(|error| error.to_string())?;
     list(&files)?;
     check(&files)
 }

@@ -4,6 +4,7 @@ use alloc::{format, string::String, vec, vec::Vec};
 
 use embedded_sdmmc::{Mode as Open, TimeSource, Timestamp, VolumeIdx, VolumeManager};
 use pv_guest::{
+    adapt::blocking,
     blkfront::{Mode, Volume},
     println, time,
 };
@@ -44,7 +45,7 @@ impl TimeSource for WallClock {
 }
 
 pub(crate) fn show(disk: &Volume<'static>, index: usize, mode: Mode) -> Result<(), String> {
-    let manager = VolumeManager::new(disk.clone(), WallClock);
+    let manager = VolumeManager::new(blocking(disk.clone()), WallClock);
     let text = |error: &dyn core::fmt::Debug| format!("FAT: {error:?}");
     let volume = manager
         .open_volume(VolumeIdx(index))

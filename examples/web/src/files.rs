@@ -10,6 +10,7 @@ use alloc::{
 use ext4_view::{Ext4, Ext4Error};
 use pv_guest::{
     adapt::{
+        blocking,
         ext4_files::{self, Body},
         ext4_view::Cached,
     },
@@ -54,7 +55,7 @@ impl Files {
                 let mut magic = [0; 2];
                 volume.read_at(MAGIC_OFFSET, &mut magic).await?;
                 if magic == MAGIC {
-                    let volume = Cached::new(volume, memory.kept_pieces());
+                    let volume = Cached::new(blocking(volume), memory.kept_pieces());
                     let files = Ext4::load(Box::new(volume))?;
                     println!("web: the files of disk {id}");
                     return Ok(Self {

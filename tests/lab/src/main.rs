@@ -19,6 +19,7 @@ mod guest;
 mod interrupted;
 mod job;
 mod job_disk;
+mod layers;
 mod linux;
 mod machine;
 mod matrix;
@@ -131,6 +132,8 @@ enum Action {
         #[arg(long)]
         write_index: bool,
     },
+    /// Print which folders of each crate import from which; an error if an import goes up
+    Layers,
     /// Run the fuzz targets, all at once
     Fuzz {
         /// Only those whose name contains this
@@ -291,6 +294,10 @@ fn main() -> ExitCode {
                 headers,
                 write_index,
             } => abi::report(&headers, write_index),
+            Action::Layers => layers::show().map(|text| {
+                say!("{text}");
+                0
+            }),
             Action::Fuzz { target, seconds } => fuzz::run(&target, seconds).map(|()| 0),
             Action::Xtf { folder, on, filter } => {
                 xtf::run_all(&folder, &filter, &columns(&on, &[XenVersion::default()]))

@@ -50,7 +50,7 @@ const RUNS: &[Run] = &[
     // The drivers, each of their ways once.
     run(
         When::Always,
-        "pv-guest",
+        "pv-frontends",
         &["--test", "small", "--", "a_disk_is"],
     ),
     Run {

@@ -10,13 +10,13 @@ use hypercall_abi::{
     platform::Pages as _,
     sched::{self, ShutdownReason},
 };
-use pv_guest::{
-    BootInfo, Guest, GuestType,
+use pv_frontends::{
     blkfront::{Config, Disk, SECTOR_BYTES, Sector},
-    boot_info::RingLocation,
-    console::ring::ConsoleRing,
-    memory::MemoryMap,
     xenbus::Bus,
+};
+use pv_guest::{
+    BootInfo, Guest, GuestType, boot_info::RingLocation, console::ring::ConsoleRing,
+    memory::MemoryMap,
 };
 use spin::Mutex;
 use talc::{TalcLock, source::Claim};

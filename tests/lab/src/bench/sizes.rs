@@ -22,25 +22,34 @@ const TOLERANCE_PERCENT: u64 = 3;
 const PARTS: [(&str, &[&str]); 9] = [
     (
         "network",
-        &["pv_guest::net::", "smoltcp", "managed", "heapless"],
+        &["pv_frontends::net::", "smoltcp", "managed", "heapless"],
     ),
     (
         "its frontend",
         &[
-            "pv_guest::netfront",
-            "pv_guest::adapt::stack",
-            "pv_guest::adapt::smoltcp",
+            "pv_frontends::netfront",
+            "pv_frontends::adapters::stack",
+            "pv_frontends::adapters::smoltcp",
         ],
     ),
     (
         "files",
-        &["ext4_view", "embedded_sdmmc", "pv_guest::adapt", "crc"],
+        &[
+            "ext4_view",
+            "embedded_sdmmc",
+            "pv_frontends::adapters",
+            "crc",
+        ],
     ),
-    ("disk's frontend", &["pv_guest::blkfront"]),
+    ("disk's frontend", &["pv_frontends::blkfront"]),
     ("HTTP", &["picoserve", "web"]),
     (
         "the bus and the store",
-        &["pv_guest::xenbus", "xenstore_client"],
+        &[
+            "pv_frontends::xenbus",
+            "pv_frontends::buffers",
+            "xenstore_client",
+        ],
     ),
     ("events and grants", &["event_channels", "grant_tables"]),
     (
@@ -160,13 +169,13 @@ mod tests {
     #[test]
     fn functions_have_their_part() {
         for (name, known) in [
-            ("pv_guest::net::engine::Engine<P>::turn", "network"),
+            ("pv_frontends::net::engine::Engine<P>::turn", "network"),
             (
-                "<pv_guest::netfront::Nic<P> as core::clone::Clone>::clone",
+                "<pv_frontends::netfront::Nic<P> as core::clone::Clone>::clone",
                 "its frontend",
             ),
             (
-                "core::ptr::drop_in_place<pv_guest::blkfront::Disk>",
+                "core::ptr::drop_in_place<pv_frontends::blkfront::Disk>",
                 "disk's frontend",
             ),
             ("web::run::{{closure}}", "HTTP"),
