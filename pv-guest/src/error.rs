@@ -1,6 +1,6 @@
 //! What can go wrong in a guest.
 
-use crate::{console::ring, memory::map::MapError};
+use crate::memory::map::MapError;
 use hypercall_abi::Errno;
 
 /// Another crate's error, and how it is told. Only a guest that can meet the
@@ -46,6 +46,18 @@ impl<E: core::fmt::Debug> core::fmt::Debug for Shown<E> {
     }
 }
 
+/// The daemon wrote an index that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+impl core::fmt::Display for Broken {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the console's daemon broke the ring")
+    }
+}
+
+impl core::error::Error for Broken {}
+
 /// An error of the guest's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -64,7 +76,7 @@ pub enum Error {
         errno: Errno,
     },
     /// The console's daemon misbehaved.
-    Console(ring::Broken),
+    Console(Broken),
     /// An event channel failed.
     Events(Shown<event_channels::Error>),
     /// A grant failed.
@@ -121,8 +133,8 @@ impl From<MapError> for Error {
     }
 }
 
-impl From<ring::Broken> for Error {
-    fn from(error: ring::Broken) -> Self {
+impl From<Broken> for Error {
+    fn from(error: Broken) -> Self {
         Self::Console(error)
     }
 }
@@ -181,7 +193,7 @@ mod tests {
                 "cannot open a port: No space left (ENOSPC)",
             ),
             (
-                Error::Console(ring::Broken),
+                Error::Console(Broken),
                 "the console's daemon broke the ring",
             ),
             (

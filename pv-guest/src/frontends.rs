@@ -4,7 +4,7 @@
 pub mod blkfront {
     pub use pv_frontends::blkfront::*;
 
-    use crate::Current;
+    use crate::hypervisor::Current;
 
     /// A disk: [`pv_frontends::blkfront::Disk`].
     pub type Disk<'g, P = Current> = pv_frontends::blkfront::Disk<'g, P>;
@@ -17,7 +17,7 @@ pub mod blkfront {
 pub mod net {
     pub use pv_frontends::net::*;
 
-    use crate::Current;
+    use crate::hypervisor::Current;
 
     /// A TCP stack: [`pv_frontends::net::Stack`].
     pub type Stack<'g, P = Current> = pv_frontends::net::Stack<'g, P>;
@@ -35,7 +35,7 @@ pub mod net {
 pub mod netfront {
     pub use pv_frontends::netfront::*;
 
-    use crate::Current;
+    use crate::hypervisor::Current;
 
     /// A network interface: [`pv_frontends::netfront::Nic`].
     pub type Nic<'g, P = Current> = pv_frontends::netfront::Nic<'g, P>;
@@ -47,11 +47,11 @@ pub mod netfront {
 pub mod xenbus {
     pub use pv_frontends::xenbus::*;
 
-    use crate::Current;
+    use crate::hypervisor::Current;
 
     /// What a driver needs of its guest: [`pv_frontends::xenbus::Bus`].
     pub type Bus<'g, P = Current> = pv_frontends::xenbus::Bus<'g, P>;
 }
 
 /// Pages that are granted to a backend: [`pv_frontends::GrantedBuf`].
-pub type GrantedBuf<'g, P = crate::Current> = pv_frontends::GrantedBuf<'g, P>;
+pub type GrantedBuf<'g, P = crate::hypervisor::Current> = pv_frontends::GrantedBuf<'g, P>;

@@ -18,9 +18,15 @@ use hypercall_abi::{
 };
 use spin::Once;
 
+#[cfg(feature = "alloc")]
+use crate::kernel::{store, time};
 use crate::{
-    BootInfo, Current, Delivery, Error, GuestType, boot_info::RingLocation, clock::ClockSource,
-    console, error::asking, events, grants, number::Decimal,
+    boot_info::{BootInfo, GuestType, RingLocation},
+    clock::ClockSource,
+    error::{Error, asking},
+    hypervisor::{self, Current, Delivery},
+    kernel::{console, events, grants},
+    number::Decimal,
 };
 
 /// The page that Xen and this guest share.
@@ -169,10 +175,7 @@ impl<P: Platform> Guest<P> {
 
     /// What the clock reads, and how good it is on a machine without Xen.
     pub fn clock_source(&self) -> ClockSource {
-        #[cfg(target_os = "none")]
-        return crate::native::clock_source();
-        #[cfg(not(target_os = "none"))]
-        ClockSource::Platform
+        hypervisor::clock_source()
     }
 
     /// The hypervisor.
@@ -255,12 +258,12 @@ impl Guest {
     /// # Errors
     /// There is no Xen, or not enough memory.
     #[cfg(feature = "alloc")]
-    pub fn store(&self) -> Result<&'static crate::Store, Error> {
+    pub fn store(&self) -> Result<&'static store::Store, Error> {
         let _ports = self.ports()?;
         let location = self.own.and_then(|own| own.store);
         let location = location.ok_or(Error::NotSupported("the store"))?;
         // SAFETY: a boot of this crate's has set it apart (`use_rings`).
-        unsafe { crate::store::start(location) }
+        unsafe { store::start(location) }
     }
 
     /// The guest's devices, with all that their drivers need.
@@ -268,12 +271,12 @@ impl Guest {
     /// # Errors
     /// There is no Xen, or not enough memory.
     #[cfg(feature = "alloc")]
-    pub fn bus(&self) -> Result<crate::xenbus::Bus<'static>, Error> {
-        Ok(crate::xenbus::Bus::new(
+    pub fn bus(&self) -> Result<pv_frontends::xenbus::Bus<'static, Current>, Error> {
+        Ok(pv_frontends::xenbus::Bus::new(
             self.store()?,
             self.ports()?,
             self.grants()?,
-            &crate::time::Queue,
+            &time::Queue,
         ))
     }
 

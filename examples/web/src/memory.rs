@@ -18,7 +18,7 @@ impl Memory {
     /// What is free now.
     pub(crate) fn free() -> Self {
         #[cfg(target_os = "none")]
-        let free_bytes = pv_guest::memory::heap::remaining_bytes();
+        let free_bytes = pv_guest::heap::remaining_bytes();
         // A guest that is a process does not know.
         #[cfg(not(target_os = "none"))]
         let free_bytes = 64 << 20;

@@ -137,7 +137,7 @@ impl Status {
 /// Memory that is free, as JSON; a guest that is a process does not know.
 fn free_bytes() -> String {
     #[cfg(target_os = "none")]
-    return format!("{}", pv_guest::memory::heap::remaining_bytes());
+    return format!("{}", pv_guest::heap::remaining_bytes());
     #[cfg(not(target_os = "none"))]
     return "null".into();
 }

@@ -1,4 +1,5 @@
-//! Network stacks and their sockets in one task: they sleep while nothing comes.
+//! Network stacks and their sockets in one task: they sleep while nothing comes. The clock of
+//! embassy-net is pv-guest's, which stands where no guest was started.
 
 #![cfg(all(feature = "embassy-net", feature = "net"))]
 #[expect(dead_code, reason = "nothing here pauses")]
@@ -11,7 +12,6 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
-    task::Waker,
     time::Duration,
 };
 
@@ -24,19 +24,6 @@ use pv_frontends::{
 use pv_guest::executor::select;
 
 use nic::with_nic;
-
-/// A clock that stands, for whom there is nothing to wait for.
-struct Stopped;
-
-impl embassy_time_driver::Driver for Stopped {
-    fn now(&self) -> u64 {
-        0
-    }
-
-    fn schedule_wake(&self, _at: u64, _waker: &Waker) {}
-}
-
-embassy_time_driver::time_driver_impl!(static CLOCK: Stopped = Stopped);
 
 /// How long nothing comes.
 const IDLE: Duration = Duration::from_secs(600);

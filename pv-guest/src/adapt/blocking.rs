@@ -4,7 +4,7 @@ use core::future::Future;
 
 pub use pv_frontends::adapters::BlockOn;
 
-use crate::{Current, blkfront::Volume, executor};
+use crate::{frontends::blkfront::Volume, hypervisor::Current, kernel::executor};
 
 /// This guest's executor: [`executor::block_on`].
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use critical_section::{Impl, RawRestoreState, set_impl};
 
-use crate::sync::{hold, release};
+use crate::cpu::sync::{hold, release};
 
 struct HeldUpcalls;
 set_impl!(HeldUpcalls);

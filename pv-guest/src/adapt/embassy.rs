@@ -11,7 +11,7 @@ use core::{
 use embassy_executor::{Spawner, raw};
 use embassy_time_driver::{Driver, TICK_HZ, time_driver_impl};
 
-use crate::{
+use crate::kernel::{
     executor::{Wakes, park, waker},
     time,
 };

@@ -19,12 +19,14 @@ pub mod embassy_net {
     pub use pv_frontends::adapters::embassy_net::*;
 
     /// A network interface: [`pv_frontends::adapters::embassy_net::Device`].
-    pub type Device<'g, P = crate::Current> = pv_frontends::adapters::embassy_net::Device<'g, P>;
+    pub type Device<'g, P = crate::hypervisor::Current> =
+        pv_frontends::adapters::embassy_net::Device<'g, P>;
 }
 
 /// Network interfaces as `smoltcp`'s devices: [`pv_frontends::adapters::smoltcp`].
 #[cfg(feature = "smoltcp")]
 pub mod smoltcp {
     /// A network interface: [`pv_frontends::adapters::smoltcp::Device`].
-    pub type Device<'g, P = crate::Current> = pv_frontends::adapters::smoltcp::Device<'g, P>;
+    pub type Device<'g, P = crate::hypervisor::Current> =
+        pv_frontends::adapters::smoltcp::Device<'g, P>;
 }

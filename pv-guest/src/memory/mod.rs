@@ -2,12 +2,6 @@
 
 pub mod frames;
 pub mod map;
-#[cfg(any(target_os = "none", test))]
-pub(crate) mod tables;
-pub(crate) mod taken;
-
-#[cfg(all(feature = "heap", target_os = "none"))]
-pub mod heap;
 
 pub use frames::FrameAllocator;
 pub use map::{MemoryKind, MemoryMap, MemoryRegion};
@@ -17,18 +11,6 @@ pub use map::{MemoryKind, MemoryMap, MemoryRegion};
 pub(crate) fn lies_in(room: &core::ops::Range<u64>, start: u64, len_bytes: u64) -> bool {
     let end = start.checked_add(len_bytes);
     start >= room.start && end.is_some_and(|end| end <= room.end)
-}
-
-/// The memory map of the guest that this image is.
-static BOOT_MAP: spin::Mutex<MemoryMap> = spin::Mutex::new(MemoryMap::empty());
-
-/// Where boot keeps the memory map: its stack has no room for copies.
-///
-/// # Errors
-/// The guest was started before.
-pub(crate) fn boot_map() -> Result<&'static mut MemoryMap, crate::Error> {
-    let map = BOOT_MAP.try_lock().map(spin::MutexGuard::leak);
-    map.ok_or(crate::Error::Failed("a guest starts once"))
 }
 
 #[cfg(test)]

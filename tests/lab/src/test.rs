@@ -96,13 +96,23 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
     }
     let has = |platform| columns.iter().any(|column| column.platform == platform);
     let mut passed = 0;
+    let is_for = |scenario: &Scenario, column: &Column| {
+        scenario.is_wanted(*column, filter) && scenario.is_for(*column)
+    };
+    let scenarios: Vec<_> = scenario::all()
+        .filter(|scenario| columns.iter().any(|column| is_for(scenario, column)))
+        .collect();
+    let mut tries: Vec<Try<'_>> = Vec::new();
+    if "domain builder".contains(filter) && has(Platform::User) {
+        for column in columns.iter().filter(|it| it.platform == Platform::XenPv) {
+            let check = move || builders::compare(column.xen);
+            tries.push(Try::on(*column, "domain builder", check));
+        }
+    }
     // The other build takes minutes.
     const TWO_BUILDS: &str = "nightly: the same seeds in two builds";
     if is_wanted(TWO_BUILDS, filter) {
-        match two_builds() {
-            Ok(()) => passed += 1,
-            Err(why) => failures.push(format!("{TWO_BUILDS}: {why:#}")),
-        }
+        tries.push(Try::by_itself(TWO_BUILDS, two_builds));
     }
     let user: &[Platform] = &[Platform::User];
     for (name, platforms, check) in [
@@ -132,52 +142,43 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
         ),
     ] {
         if name.contains(filter) && platforms.iter().all(|platform| has(*platform)) {
-            match check() {
-                Ok(()) => passed += 1,
-                Err(why) => failures.push(format!("{name}: {why:#}")),
+            tries.push(Try::by_itself(name, check));
+        }
+    }
+    for (name, is_for, check) in COLUMN_TESTS {
+        if is_wanted(name, filter) {
+            for column in columns.iter().filter(|it| is_for(it.platform)) {
+                tries.push(Try::on(*column, name, move || check(*column)));
             }
         }
     }
-    if "domain builder".contains(filter) && has(Platform::User) {
-        for column in columns.iter().filter(|it| it.platform == Platform::XenPv) {
-            match builders::compare(column.xen) {
-                Ok(()) => passed += 1,
-                Err(why) => failures.push(format!("domain builder on {}: {why:#}", column.name())),
-            }
+    if filter.is_empty() {
+        for column in columns {
+            let check = move || isolation(*column);
+            tries.push(Try::on(*column, "a claim that ends its guest", check));
         }
     }
     if filter.is_empty() && abi::report(&[], false)? != 0 {
         failures.push("hypercall-abi is not what Xen's headers say".to_owned());
     }
-    let is_for = |scenario: &Scenario, column: &Column| {
-        scenario.is_wanted(*column, filter) && scenario.is_for(*column)
-    };
-    let scenarios: Vec<_> = scenario::all()
-        .filter(|scenario| columns.iter().any(|column| is_for(scenario, column)))
-        .collect();
     let mut table = Vec::new();
     let both = scenarios.iter().flat_map(|scenario| {
         let wanted = columns.iter().filter(|column| is_for(scenario, column));
         wanted.map(move |column| (scenario, *column))
     });
-    let jobs: Vec<_> = both.collect();
-    let results = workers::do_all(
-        &jobs,
-        |(_, column)| *column,
-        |(scenario, column)| {
-            let start = Instant::now();
-            let result = scenario.check(*column);
-            let verdict = if result.is_ok() { "ok" } else { "FAILED" };
-            let seconds = start.elapsed().as_secs_f32();
-            say!(
-                "{} on {} ... {verdict} ({seconds:.1} s)",
-                scenario.name,
-                column.name()
-            );
-            result
-        },
-    );
-    let mut results = results.into_iter();
+    let single = tries.len();
+    tries.extend(both.map(|(scenario, column)| {
+        Try::on(column, scenario.name, move || {
+            scenario.check(column).map_err(anyhow::Error::msg)
+        })
+    }));
+    let mut results = workers::do_all(&tries, |it| it.place, Try::check).into_iter();
+    for (it, result) in tries.iter().zip(results.by_ref().take(single)) {
+        match result {
+            Ok(()) => passed += 1,
+            Err(why) => failures.push(format!("{}: {why}", it.name)),
+        }
+    }
     for scenario in &scenarios {
         let mut row = format!("{:24}", scenario.name);
         for column in columns {
@@ -200,26 +201,6 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
             }
         }
         table.push(row);
-    }
-    for (name, is_for, check) in COLUMN_TESTS {
-        if !is_wanted(name, filter) {
-            continue;
-        }
-        for column in columns.iter().filter(|it| is_for(it.platform)) {
-            match check(*column) {
-                Ok(()) => passed += 1,
-                Err(why) => failures.push(format!("{name} on {}: {why:#}", column.name())),
-            }
-        }
-    }
-    if filter.is_empty() {
-        for column in columns {
-            if let Err(why) = isolation(*column) {
-                failures.push(format!("isolation on {}: {why:#}", column.name()));
-            } else {
-                passed += 1;
-            }
-        }
     }
     let start = Instant::now();
     let matrix = matrix::try_all(columns, filter, "")?;
@@ -248,6 +229,49 @@ pub(crate) fn run(columns: &[Column], filter: &str, forms: &[Form]) -> Result<u8
     }
     say!("\n{passed} passed, {} failed", failures.len());
     Ok(u8::from(!failures.is_empty()))
+}
+
+/// Where something is tried: one thing at a time in each place, in two places at once.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// On several platforms, or none.
+    Several,
+    On(Column),
+}
+
+/// Something that is tried.
+struct Try<'t> {
+    place: Place,
+    name: String,
+    check: Box<dyn Fn() -> Result<()> + Sync + 't>,
+}
+
+impl<'t> Try<'t> {
+    fn by_itself(name: &str, check: impl Fn() -> Result<()> + Sync + 't) -> Self {
+        Self {
+            place: Place::Several,
+            name: name.to_owned(),
+            check: Box::new(check),
+        }
+    }
+
+    fn on(column: Column, name: &str, check: impl Fn() -> Result<()> + Sync + 't) -> Self {
+        Self {
+            place: Place::On(column),
+            name: format!("{name} on {}", column.name()),
+            check: Box::new(check),
+        }
+    }
+
+    /// Tries it, and says what was wrong.
+    fn check(&self) -> Result<(), String> {
+        let start = Instant::now();
+        let result = (self.check)().map_err(|why| format!("{why:#}"));
+        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+        let seconds = start.elapsed().as_secs_f32();
+        say!("{} ... {verdict} ({seconds:.1} s)", self.name);
+        result
+    }
 }
 
 /// That a seed's trace is the same in a build with other optimizations.

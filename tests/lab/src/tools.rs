@@ -127,7 +127,7 @@ pub(crate) fn coverage() -> Result<()> {
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stdout));
     }
-    for part in ["pv-guest/src/native/traps.rs", "xenstore-client/src/"] {
+    for part in ["pv-guest/src/arch/traps.rs", "xenstore-client/src/"] {
         ensure!(text.contains(part), "nothing is told of {part}");
     }
     let (mut ran, mut all) = (0, 0);

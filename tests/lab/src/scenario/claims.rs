@@ -15,6 +15,7 @@ pub(super) const ALL: &[Scenario] = &[
         command_line: "upcall=apic",
         timeout_s: 90,
         only_on: &[Platform::XenPvh],
+        nightly_on: PVH,
         ..scenario("upcalls by the local APIC", "conformance", &[" 0 failed"])
     },
     Scenario {
