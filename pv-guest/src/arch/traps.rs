@@ -2,7 +2,7 @@
 
 use core::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU8, Ordering},
 };
 
 use hypercall_abi::{
@@ -20,7 +20,7 @@ use x86::{
 use super::{image, interrupts, machine};
 use crate::{
     boot_info::GuestType,
-    cpu::{set_once::SetOnce, shared_info},
+    cpu::shared_info,
     trap::{Frame, Outcome, handle},
 };
 
@@ -144,13 +144,15 @@ pub(crate) fn init_hardware() {
     unsafe { load_tr(SegmentSelector::from_raw(TASK_SELECTOR)) };
 }
 
-/// What ends the guest at an exception that nobody handles.
-static FATAL: SetOnce<fn(&Frame, u64) -> !> = SetOnce::new();
+/// What ends the guest at an exception that nobody handles: a [`Fatal`], or null.
+static FATAL: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Has `report` called at an exception that nobody handles, with the address of the last
-/// page fault.
-pub(crate) fn set_fatal(report: fn(&Frame, u64) -> !) {
-    FATAL.set(report);
+/// Reports an exception, with the address of the last page fault, and ends the guest.
+type Fatal = fn(&Frame, u64) -> !;
+
+/// Has `report` called at an exception that nobody handles.
+pub(crate) fn set_fatal(report: Fatal) {
+    FATAL.store(report as *mut (), Ordering::Relaxed);
 }
 
 /// The address of the last page fault.
@@ -168,11 +170,14 @@ extern "C" fn on_trap(frame: &mut Frame) {
     if interrupts::interrupt(frame.vector) || handle(frame, fault_address) == Outcome::Resume {
         return;
     }
-    match FATAL.get() {
-        Some(report) => report(frame, fault_address()),
-        // Before there is a word for it.
-        None => machine::off(ShutdownReason::CRASH),
+    let report = FATAL.load(Ordering::Relaxed);
+    if report.is_null() {
+        // Before there are words for it.
+        machine::off(ShutdownReason::CRASH);
     }
+    // SAFETY: what is stored there is a `Fatal`.
+    let report = unsafe { core::mem::transmute::<*mut (), Fatal>(report) };
+    report(frame, fault_address())
 }
 
 /// This place: instruction and frame pointer.
