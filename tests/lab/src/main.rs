@@ -1,60 +1,17 @@
 //! `cargo lab`: runs guests and tests on every platform.
 
-mod abi;
-mod bench;
-mod builders;
-mod clients;
-mod cpio;
-mod crash;
-mod crowd;
-mod disk;
-mod dom0;
-mod ends;
-mod exit;
-mod flood;
-mod foreign;
+mod build;
+mod checks;
+mod commands;
+mod folders;
 mod fresh;
-mod fuzz;
-mod guest;
-mod interrupted;
 mod job;
-mod job_disk;
-mod layers;
-mod linux;
-mod machine;
-mod matrix;
-mod miri;
-mod mutants;
-mod narrow;
-mod net;
-mod nginx;
-mod nightly;
-mod outward;
-mod packages;
-mod process;
-mod qmp;
-mod refused;
-mod relay;
-mod report;
-mod reset;
-mod run;
-mod same;
+mod peers;
+mod platforms;
+mod reports;
 mod say;
-mod scenario;
-mod scene;
-mod silence;
-mod size;
-mod spoil;
-mod start_cost;
-mod surroundings;
-mod test;
-mod tools;
-mod visitor;
-mod waiting;
-mod words;
 mod workers;
-mod xen;
-mod xtf;
+mod xen_machine;
 
 use std::{
     path::PathBuf,
@@ -66,16 +23,12 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    crowd::Crowd,
-    disk::Disk,
-    exit::Ended,
-    job::{Chipset, Debug, Job, Platform, Show, Tools, With},
-    machine::{Pace, Start},
-    matrix::Column,
-    net::Net,
-    packages::XenVersion,
-    say::say,
-    spoil::Spoil,
+    build::disk, build::packages, checks::layers, checks::matrix::Column, checks::size,
+    checks::xtf, commands::nightly, commands::test, job::Chipset, job::Crowd, job::Debug, job::Job,
+    job::Pace, job::Platform, job::Show, job::Spoil, job::Start, job::Tools, job::With,
+    job::XenVersion, job::disk::Disk, job::exit::Ended, job::net::Net, platforms::interrupted,
+    platforms::run, reports::abi, reports::bench, reports::claims, reports::fuzz, reports::miri,
+    reports::mutants, say::say,
 };
 
 /// Runs guests and tests on every platform.
@@ -110,7 +63,7 @@ enum Action {
         filter: String,
         /// Write the table of claims, too, and say where
         #[arg(long, value_delimiter = ',', value_name = "FORM")]
-        report: Vec<report::Form>,
+        report: Vec<claims::Form>,
     },
     /// Write a new claim, with all that belongs to it
     NewTest {
@@ -275,7 +228,7 @@ fn main() -> ExitCode {
     // has still to say.
     let interrupted = ctrlc::set_handler(|| {
         interrupted::ask();
-        machine::clean_up();
+        folders::clean_up();
         std::process::exit(interrupted::STATUS)
     });
     let result = interrupted
@@ -435,7 +388,7 @@ fn doctor() -> Result<u8> {
         missing += 1;
         say!("missing  rustup target add x86_64-unknown-none");
     }
-    if packages::cache().join("tree").exists() {
+    if folders::cache().join("tree").exists() {
         say!("ok       the lab's packages");
     } else {
         say!("later    the lab's packages are fetched when they are first needed");

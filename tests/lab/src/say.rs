@@ -45,7 +45,7 @@ impl<F: Write + AsFd> Write for Patient<F> {
 pub(crate) fn line(text: fmt::Arguments<'_>) {
     let mut out = Patient(io::stdout().lock());
     if out.write_fmt(text).and_then(|()| out.flush()).is_err() {
-        crate::machine::clean_up();
+        crate::folders::clean_up();
         std::process::exit(BROKEN_PIPE);
     }
 }

@@ -1,0 +1,4 @@
+//! What runs all tests, and the long ones.
+
+pub(crate) mod nightly;
+pub(crate) mod test;
