@@ -4,8 +4,9 @@ use hypercall_abi::platform::Platform;
 
 use super::{
     Disk, Error, Sector,
+    data::Own,
     queue::Op,
-    transfer::{Own, Transfer, Withdrawn},
+    transfer::{Transfer, Withdrawn},
     writable,
 };
 use crate::{buffers::GrantedBuf, xenbus::Trusted};

@@ -25,6 +25,7 @@
 
 mod buffers;
 mod core;
+mod data;
 mod error;
 mod geometry;
 mod parts;
@@ -45,8 +46,9 @@ use alloc::{string::String, sync::Arc};
 
 use self::{
     core::{Core, Link, TryAnother, error_of},
+    data::{From, Into, Nothing},
     queue::{Op, SECURE},
-    transfer::{From, Into, Nothing, Transfer},
+    transfer::Transfer,
 };
 use crate::xenbus::{Attendant, Bus, Service};
 use hypercall_abi::{PAGE_SIZE, platform::Platform};

@@ -8,9 +8,10 @@ use hypercall_abi::platform::Platform;
 
 use super::{
     Disk, Error, Geometry, SECTOR_BYTES, Sector,
+    data::From,
     queue::Op,
     ranges::{Held, Kind},
-    transfer::{From, MOST_LOOKS, Transfer},
+    transfer::{MOST_LOOKS, Transfer},
     writable,
 };
 

@@ -25,11 +25,14 @@ mod core;
 mod error;
 mod groups;
 mod interface;
+mod job;
 mod packet;
 mod poller;
 mod queue;
+mod receiving;
 mod rx;
 mod segment;
+mod sending;
 mod turn;
 mod tx;
 mod waiters;
@@ -400,7 +403,7 @@ impl<'g, P: Platform> Nic<'g, P> {
         });
         let result = match sent.await {
             Ok((queue, Lending::Lent(job))) => {
-                let mut job = poller::Job::new(&poller, (queue, job));
+                let mut job = job::Job::new(&poller, (queue, job));
                 let result;
                 (result, pages) = poll_fn(|cx| job.poll(cx)).await;
                 result

@@ -392,6 +392,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_design_names_every_static_of_a_guest() {
+        let design = fs::read_to_string(folders::root().join("docs/DESIGN.md")).unwrap();
+        let rows: Vec<&str> = design
+            .lines()
+            .filter(|line| line.starts_with('|'))
+            .collect();
+        let found = read(&folders::root().join("pv-guest/src")).unwrap();
+        for (file, names) in &found.statics {
+            let file = format!("`{}`", file.display());
+            let row = rows.iter().find(|row| row.contains(&file));
+            let row = row.unwrap_or_else(|| panic!("{file} has statics: {names:?}"));
+            for name in names {
+                assert!(row.contains(&format!("`{name}`")), "{file}: {name}");
+            }
+        }
+    }
+
     fn found(files: &[(&str, &str)]) -> Found {
         let rooms = files.iter().map(|(path, _)| room_of(Path::new(path)));
         let mut found = Found {

@@ -5,10 +5,10 @@
 //! lends ([`GrantedBuf`](crate::GrantedBuf)) are jobs, which end when the last of
 //! their slots was answered.
 
+mod jobs;
 mod train;
 
 use alloc::vec::Vec;
-use core::task::{Poll, Waker};
 
 use grant_tables::{Granted, PeerReads};
 use hypercall_abi::{
@@ -27,11 +27,13 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Checksum, Counters, Error, Features, Mac, Offload, groups::Answer};
 use crate::{
-    buffers::{Lender, Lent, RingPages},
+    buffers::{Lender, RingPages},
     xenbus::Fault,
 };
+use jobs::Job;
 use train::Train;
 
+pub(super) use jobs::Ended;
 pub(super) use train::Pushed;
 
 /// Bytes of a slot of the ring.
@@ -62,23 +64,6 @@ struct Slot<'g, P: Platform> {
     used: Use,
 }
 
-/// A packet in pages that the caller lent.
-#[derive(Debug)]
-struct Job<'g, P: Platform> {
-    pages: Vec<Lent<'g, P>>,
-    /// Slots without an answer.
-    left: usize,
-    result: Result<(), Error>,
-    owner: Owner,
-}
-
-/// Whether somebody waits for a job's end.
-#[derive(Debug)]
-enum Owner {
-    Waits(Option<Waker>),
-    Gone,
-}
-
 /// One direction of a queue.
 #[derive(Debug)]
 pub(super) struct Tx<'g, P: Platform> {
@@ -99,9 +84,6 @@ pub(super) struct Tx<'g, P: Platform> {
     train: Option<Train>,
     pub(super) counters: Counters,
 }
-
-/// What became of a packet in lent pages, and the pages.
-pub(super) type Ended<'g, P> = (Result<(), Error>, Vec<Lent<'g, P>>);
 
 /// A packet's pieces on their way into the ring.
 type Pieces = [(GrantRef, u16); MOST_PIECES];
@@ -284,79 +266,6 @@ impl<'g, P: Platform> Tx<'g, P> {
         Ok(Some(()))
     }
 
-    /// Sends the first bytes of pages that the caller lent; gives them back if
-    /// there is no room.
-    pub(super) fn send_lent(
-        &mut self,
-        mut pages: Vec<Lent<'g, P>>,
-        len_bytes: usize,
-        offload: Offload,
-    ) -> Result<usize, Vec<Lent<'g, P>>> {
-        self.close_train();
-        if self.room() < Self::needed(len_bytes, offload) {
-            return Err(pages);
-        }
-        for page in &mut pages {
-            // A resume may have ended it. One that cannot be lent again is refused by the
-            // backend, which the caller is told.
-            let _refused = page.renew(self.peer);
-        }
-        let mut pieces: Pieces = Default::default();
-        let count = len_bytes.div_ceil(PAGE_SIZE).max(1);
-        let mut rest = len_bytes;
-        for (piece, page) in pieces.iter_mut().zip(&pages).take(count) {
-            let here = rest.min(PAGE_SIZE);
-            *piece = (page.gref(), here as u16);
-            rest -= here;
-        }
-        let job = Job {
-            pages,
-            left: count,
-            result: Ok(()),
-            owner: Owner::Waits(None),
-        };
-        let place = self.jobs.iter().position(Option::is_none);
-        let id = place.unwrap_or(self.jobs.len());
-        match self.jobs.get_mut(id) {
-            Some(slot) => *slot = Some(job),
-            None => self.jobs.push(Some(job)),
-        }
-        self.push(
-            pieces.get(..count).unwrap_or_default(),
-            offload,
-            Use::Job(id),
-        );
-        Ok(id)
-    }
-
-    /// What became of a job.
-    pub(super) fn poll_job(&mut self, id: usize, waker: &Waker) -> Poll<Ended<'g, P>> {
-        let place = self.jobs.get_mut(id);
-        let ended = place.and_then(|job| job.take_if(|job| job.left == 0));
-        if let Some(job) = ended {
-            return Poll::Ready((job.result, job.pages));
-        }
-        match self.jobs.get_mut(id).and_then(Option::as_mut) {
-            Some(job) => {
-                job.owner = Owner::Waits(Some(waker.clone()));
-                Poll::Pending
-            }
-            // Nobody asks twice.
-            None => Poll::Ready((Err(Error::Lost), Vec::new())),
-        }
-    }
-
-    /// Nobody waits for it any more: its pages are taken back when they may be.
-    pub(super) fn forget_job(&mut self, id: usize) {
-        if let Some(job) = self.jobs.get_mut(id) {
-            if job.as_ref().is_some_and(|job| job.left == 0) {
-                *job = None;
-            } else if let Some(job) = job {
-                job.owner = Owner::Gone;
-            }
-        }
-    }
-
     /// Asks for a multicast group, or no longer; false: there is no room.
     pub(super) fn push_group(&mut self, kind: NetifExtraType, group: Mac) -> bool {
         if self.room() < 2 {
@@ -485,27 +394,8 @@ impl<'g, P: Platform> Tx<'g, P> {
         };
         let used = core::mem::replace(&mut slot.used, Use::Free);
         self.free.push(id);
-        let Use::Job(index) = used else {
-            return;
-        };
-        let Some(place) = self.jobs.get_mut(index) else {
-            return;
-        };
-        let Some(job) = place else {
-            return;
-        };
-        job.left = job.left.saturating_sub(1);
-        job.result = job.result.and(result);
-        if job.left > 0 {
-            return;
-        }
-        match &mut job.owner {
-            Owner::Gone => *place = None,
-            Owner::Waits(waker) => {
-                if let Some(waker) = waker.take() {
-                    waker.wake();
-                }
-            }
+        if let Use::Job(index) = used {
+            self.answer_job(index, result);
         }
     }
 

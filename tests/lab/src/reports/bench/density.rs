@@ -26,7 +26,7 @@ struct Server {
 const SERVERS: [Server; 2] = [
     Server {
         guest: "web",
-        memory_mib: 5,
+        memory_mib: 4,
         serves_files: true,
     },
     Server {
