@@ -62,7 +62,7 @@ fn look(server: &Server, platform: Platform) -> Result<String> {
     for line in report
         .console
         .lines()
-        .filter(|line| line.starts_with("dom0: "))
+        .filter(|line| line.starts_with("dom0: ") || line.starts_with("bench: "))
     {
         eprintln!("lab: {guest} on {}, {line}", platform.name());
     }

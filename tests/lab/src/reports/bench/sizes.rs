@@ -1,6 +1,6 @@
 //! How large the examples are, and what of.
 
-use std::{collections::BTreeMap, fmt::Write, fs};
+use std::{collections::BTreeMap, fmt::Write, fs, io::Write as _, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
@@ -62,6 +62,7 @@ const DATA: &str = "data";
 /// What an image is made of.
 struct Sizes {
     bytes: u64,
+    compressed_bytes: u64,
     parts: BTreeMap<&'static str, u64>,
 }
 
@@ -85,8 +86,26 @@ impl Sizes {
         // Between functions.
         *parts.entry(REST).or_default() += text.size() - code_bytes;
         parts.insert(DATA, bytes.saturating_sub(text.size()));
-        Ok(Self { bytes, parts })
+        let read = kernel.get(..usize::try_from(bytes)?).unwrap_or(&kernel);
+        Ok(Self {
+            bytes,
+            compressed_bytes: gzip_bytes(read)?,
+            parts,
+        })
     }
+}
+
+/// The bytes that `gzip` makes of an image.
+fn gzip_bytes(image: &[u8]) -> Result<u64> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(image)?;
+    let output = Command::new("gzip")
+        .args(["-9", "-c"])
+        .arg(file.path())
+        .output();
+    let output = output.context("cannot run gzip")?;
+    ensure!(output.status.success(), "gzip failed: {}", output.status);
+    Ok(output.stdout.len() as u64)
 }
 
 /// Whose a function is: the first path in its name that is known.
@@ -129,6 +148,9 @@ pub(super) fn run() -> Result<String> {
         }
     };
     row(WHOLE, &|sizes| Some(sizes.bytes));
+    row("the same by `gzip -9`", &|sizes| {
+        Some(sizes.compressed_bytes)
+    });
     for part in PARTS.iter().map(|(part, _)| *part).chain([REST, DATA]) {
         row(part, &|sizes| sizes.parts.get(part).copied());
     }
