@@ -3,7 +3,11 @@
 use core::alloc::Layout;
 
 use hypercall_abi::PAGE_SIZE;
-use talc::{TalcLock, base::Talc, base::binning::Binning, source::Source};
+use talc::{
+    TalcLock,
+    base::{Talc, binning::Binning},
+    source::Source,
+};
 
 use crate::{cpu::sync::RawUpcallMutex, hypervisor::frames};
 

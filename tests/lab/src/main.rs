@@ -23,12 +23,16 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    build::disk, build::packages, checks::layers, checks::matrix::Column, checks::size,
-    checks::xtf, commands::nightly, commands::test, job::Chipset, job::Crowd, job::Debug, job::Job,
-    job::Pace, job::Platform, job::Show, job::Spoil, job::Start, job::Tools, job::With,
-    job::XenVersion, job::disk::Disk, job::exit::Ended, job::net::Net, platforms::interrupted,
-    platforms::run, reports::abi, reports::bench, reports::claims, reports::fuzz, reports::miri,
-    reports::mutants, say::say,
+    build::{disk, packages},
+    checks::{layers, matrix::Column, size, xtf},
+    commands::{nightly, test},
+    job::{
+        Chipset, Crowd, Debug, Job, Pace, Platform, Show, Spoil, Start, Tools, With, XenVersion,
+        disk::Disk, exit::Ended, net::Net,
+    },
+    platforms::{interrupted, run},
+    reports::{abi, bench, claims, fuzz, miri, mutants},
+    say::say,
 };
 
 /// Runs guests and tests on every platform.

@@ -5,8 +5,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU16;
 
 use super::offload::{IPV4, internet_sum, protocol};
-use crate::netfront::ETHERNET_BYTES;
-use crate::netfront::checksum::number;
+use crate::netfront::{ETHERNET_BYTES, checksum::number};
 
 const IP: usize = ETHERNET_BYTES;
 const IPV6_BYTES: usize = 40;

@@ -1,6 +1,9 @@
 //! What a stack is to be.
 
-use core::{net::Ipv4Addr, net::Ipv6Addr, time::Duration};
+use core::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use smoltcp::wire::{Ipv4Cidr, Ipv6Cidr};
 

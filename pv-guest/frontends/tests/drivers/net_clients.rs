@@ -9,8 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::clients;
-use crate::nic::OTHER;
+use crate::{clients, nic::OTHER};
 use mock_hypervisor::{Domain, NicConfig, seed_count, seeds};
 use pv_frontends::{
     net::{Config, Error, Stack, Stream, V4},
@@ -19,10 +18,12 @@ use pv_frontends::{
 use pv_guest::executor::select;
 use smoltcp::{socket::tcp, wire::IpAddress};
 
-use crate::clients::{
-    Clients, PORT, ROOM, SECOND, V4_SERVER, V6_SERVER, config, raw, syn, until, with_stack,
+use crate::{
+    clients::{
+        Clients, PORT, ROOM, SECOND, V4_SERVER, V6_SERVER, config, raw, syn, until, with_stack,
+    },
+    nic::{MAC, ethernet, with_nic},
 };
-use crate::nic::{MAC, ethernet, with_nic};
 
 #[test]
 fn a_listener_that_goes_turns_away_who_waits_at_once() {

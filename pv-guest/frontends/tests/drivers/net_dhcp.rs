@@ -14,9 +14,10 @@ use smoltcp::wire::{
     Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
 };
 
-use crate::clients;
-use crate::clients::{Clients, PORT, ROOM, SECOND, V4_SERVER};
-use crate::nic::{Host, MAC, OTHER, ethernet, with_nic};
+use crate::{
+    clients::{self, Clients, PORT, ROOM, SECOND, V4_SERVER},
+    nic::{Host, MAC, OTHER, ethernet, with_nic},
+};
 
 /// What a server gives.
 #[derive(Clone, Copy)]

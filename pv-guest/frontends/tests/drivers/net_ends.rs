@@ -11,11 +11,10 @@ use pv_frontends::{
 use pv_guest::executor::select;
 use smoltcp::{socket::tcp, wire::IpAddress};
 
-use crate::clients::{
-    Clients, PORT, ROOM, SECOND, V4_SERVER, bytes, config, raw, until, with_stack,
+use crate::{
+    clients::{Clients, PORT, ROOM, SECOND, V4_SERVER, bytes, config, raw, until, with_stack},
+    nic::{self, with_nic},
 };
-use crate::nic;
-use crate::nic::with_nic;
 
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;

@@ -7,8 +7,10 @@ use futures_util::join;
 use mock_hypervisor::{Frame, NicConfig};
 use pv_frontends::netfront;
 
-use crate::kernel;
-use crate::nic::{MAC, ethernet, plain, with_nic};
+use crate::{
+    kernel,
+    nic::{MAC, ethernet, plain, with_nic},
+};
 
 /// As many as a ring and what waits behind it hold.
 const FLOOD: u32 = 256 + 1024;
@@ -242,7 +244,10 @@ fn a_stack_is_not_kept_by_wrong_checksums() {
 #[cfg(feature = "embassy-net")]
 #[test]
 fn a_polled_stack_is_not_kept_by_wrong_checksums() {
-    use pv_frontends::adapters::embassy_net::{Device, driver::Driver as _, driver::RxToken as _};
+    use pv_frontends::adapters::embassy_net::{
+        Device,
+        driver::{Driver as _, RxToken as _},
+    };
 
     let config = netfront::Config::default();
     with_nic(NicConfig::default(), config, async |host, nic| {

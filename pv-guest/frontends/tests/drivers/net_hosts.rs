@@ -14,9 +14,11 @@ use pv_frontends::{
     xenbus::Bus,
 };
 
-use crate::kernel;
-use crate::nic::{MAC, OTHER, ethernet, guest, plain, with_nic};
-use crate::tcp::{sum, tcp};
+use crate::{
+    kernel,
+    nic::{MAC, OTHER, ethernet, guest, plain, with_nic},
+    tcp::{sum, tcp},
+};
 
 /// Runs a guest whose devices the test makes.
 fn run<T>(domain: &Domain, main: impl for<'g> AsyncFnOnce(Bus<'g, &'g Domain>) -> T) -> T {

@@ -16,11 +16,12 @@ use smoltcp::{
     wire::IpAddress,
 };
 
-use crate::clients;
-use crate::clients::{
-    Client, Clients, PORT, ROOM, V4_SERVER, V6_SERVER, bytes, config, local, until,
+use crate::{
+    clients::{
+        self, Client, Clients, PORT, ROOM, V4_SERVER, V6_SERVER, bytes, config, local, until,
+    },
+    nic::{Host, MAC, OTHER, ethernet, plain, with_nic},
 };
-use crate::nic::{Host, MAC, OTHER, ethernet, plain, with_nic};
 
 const SERVERS: [(IpAddress, u16); 2] = [V4_SERVER, V6_SERVER];
 const LARGE: usize = 100_000;

@@ -10,9 +10,11 @@ use pv_frontends::{
     xenbus::{Bus, Fault, MAX_QUARANTINED_PAGES},
 };
 
-use crate::kernel;
-use crate::nic::{Host, MAC, OTHER, ethernet, guest, plain, with_nic};
-use crate::tcp::tcp;
+use crate::{
+    kernel,
+    nic::{Host, MAC, OTHER, ethernet, guest, plain, with_nic},
+    tcp::tcp,
+};
 
 /// What packets of before are full of.
 const SECRET: [u8; 16] = [0x5a; 16];

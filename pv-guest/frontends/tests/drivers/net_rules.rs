@@ -16,9 +16,11 @@ use pv_frontends::{
     xenbus::Bus,
 };
 
-use crate::kernel;
-use crate::nic::{MAC, OTHER, ethernet, guest, plain, with_nic};
-use crate::tcp::{sum, tcp};
+use crate::{
+    kernel,
+    nic::{MAC, OTHER, ethernet, guest, plain, with_nic},
+    tcp::{sum, tcp},
+};
 
 /// Runs a guest with one interface, of which the toolstack says more than is usual: keys
 /// of the backend's directory, or of the frontend's.

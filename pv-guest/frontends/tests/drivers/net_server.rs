@@ -15,11 +15,13 @@ use pv_frontends::{
 use pv_guest::executor::select;
 use smoltcp::socket::tcp;
 
-use crate::clients::{
-    Clients, PORT, ROOM, SECOND, V4_SERVER, V6_SERVER, bytes, config, syn, until, with_stack,
+use crate::{
+    clients::{
+        self, Clients, PORT, ROOM, SECOND, V4_SERVER, V6_SERVER, bytes, config, syn, until,
+        with_stack,
+    },
+    nic::{self, with_nic},
 };
-use crate::nic::with_nic;
-use crate::{clients, nic};
 
 /// Sends back what comes, until no more does.
 async fn echo(mut stream: Stream<'_, &Domain>) {

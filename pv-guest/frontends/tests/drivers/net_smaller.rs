@@ -11,9 +11,11 @@ use smoltcp::{
     time::Instant,
 };
 
-use crate::kernel;
-use crate::nic::{Host, MAC, OTHER, plain, with_nic};
-use crate::tcp::tcp;
+use crate::{
+    kernel,
+    nic::{Host, MAC, OTHER, plain, with_nic},
+    tcp::tcp,
+};
 
 const HEADERS: usize = 14 + 20 + 20;
 

@@ -15,9 +15,11 @@ use pv_frontends::{
     xenbus::{Bus, Fault},
 };
 
-use crate::kernel;
-use crate::nic::{Host, MAC, OTHER, ethernet, guest, plain, with_nic};
-use crate::tcp::{sum, tcp};
+use crate::{
+    kernel,
+    nic::{Host, MAC, OTHER, ethernet, guest, plain, with_nic},
+    tcp::{sum, tcp},
+};
 
 /// Restarts the backend, and waits until it is connected again.
 async fn restart(host: &Host, nic: &Nic<'_, &Domain>) {

@@ -13,8 +13,7 @@ use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    folders,
-    folders::run_folder,
+    folders::{self, run_folder},
     job::disk::{Access, Disk},
 };
 

@@ -11,9 +11,12 @@ use anyhow::{Context, Result, bail, ensure};
 use domain_builder::samples::{Sample, Verdict, table};
 
 use crate::{
-    build::guest, folders, folders::run_folder, job::Debug, job::Pace, job::Start, job::XenVersion,
-    platforms::run::Watchdog, say::say, xen_machine::machine::Parts, xen_machine::machine::spawn,
-    xen_machine::machine::write_job,
+    build::guest,
+    folders::{self, run_folder},
+    job::{Debug, Pace, Start, XenVersion},
+    platforms::run::Watchdog,
+    say::say,
+    xen_machine::machine::{Parts, spawn, write_job},
 };
 
 /// What user-hypervisor ends with if it starts no guest.

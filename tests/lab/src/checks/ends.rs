@@ -17,7 +17,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    build::guest, build::guest::Build, checks::flood, platforms::run::Watchdog, say::say,
+    build::guest::{self, Build},
+    checks::flood,
+    platforms::run::Watchdog,
+    say::say,
     xen_machine::machine::spawn,
 };
 

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{checks::matrix::Column, job::Job, job::exit::Ended, platforms::run::run};
+use crate::{
+    checks::matrix::Column,
+    job::{Job, exit::Ended},
+    platforms::run::run,
+};
 
 /// Lines that a guest writes without a pause: many times what any buffer between it and
 /// the lab holds.

@@ -10,7 +10,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    build::disk, build::guest, build::packages, folders, platforms::run::Watchdog, say::say,
+    build::{disk, guest, packages},
+    folders,
+    platforms::run::Watchdog,
+    say::say,
     xen_machine::machine::spawn,
 };
 

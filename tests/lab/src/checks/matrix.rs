@@ -7,8 +7,10 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Result, bail};
 
 use crate::{
-    build::packages::progress, job::Job, job::Platform, job::Report, job::Spoil, job::With,
-    job::XenVersion, platforms::run::run, workers,
+    build::packages::progress,
+    job::{Job, Platform, Report, Spoil, With, XenVersion},
+    platforms::run::run,
+    workers,
 };
 
 /// What claims are tried on.

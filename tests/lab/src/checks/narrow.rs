@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{build::guest, build::guest::Build, say::say};
+use crate::{
+    build::guest::{self, Build},
+    say::say,
+};
 
 /// A system call that is refused.
 struct Refused {

@@ -5,7 +5,11 @@ use std::{io::ErrorKind, net::TcpListener};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{checks::matrix::Column, job::Job, job::With, job::exit::Ended, platforms::run::run};
+use crate::{
+    checks::matrix::Column,
+    job::{Job, With, exit::Ended},
+    platforms::run::run,
+};
 
 /// What QEMU's network calls the host that it runs on.
 const HOST: &str = "10.0.2.2";

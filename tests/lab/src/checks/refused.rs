@@ -4,7 +4,9 @@
 use anyhow::{Result, bail};
 
 use crate::{
-    build::disk, job::Job, job::Platform, job::Tools, job::exit::Ended, platforms::run::run,
+    build::disk,
+    job::{Job, Platform, Tools, exit::Ended},
+    platforms::run::run,
     say::say,
 };
 

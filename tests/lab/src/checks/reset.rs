@@ -3,7 +3,9 @@
 use anyhow::{Result, ensure};
 
 use crate::{
-    checks::matrix::Column, job::Chipset, job::Job, job::exit::Ended, platforms::run::run,
+    checks::matrix::Column,
+    job::{Chipset, Job, exit::Ended},
+    platforms::run::run,
 };
 
 /// What QEMU writes of a reset that no device was asked for.

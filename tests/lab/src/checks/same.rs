@@ -5,8 +5,13 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    build::disk, build::guest, build::guest::Build, job::Job, job::Platform, job::With,
-    job::exit::Ended, job::net::Net, platforms::run::run, say::say,
+    build::{
+        disk,
+        guest::{self, Build},
+    },
+    job::{Job, Platform, With, exit::Ended, net::Net},
+    platforms::run::run,
+    say::say,
 };
 
 /// Guests, with their command lines and visitors.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    checks::matrix::Column, job::Job, job::Platform, job::Report, job::With, job::exit::Ended,
+    checks::matrix::Column,
+    job::{Job, Platform, Report, With, exit::Ended},
     platforms::run::run,
 };
 

@@ -9,8 +9,11 @@ use object::{
 };
 
 use crate::{
-    build::guest, build::guest::Build, checks::matrix::Column, job::Job, job::Platform,
-    job::exit::Ended, platforms::run::run, say::say,
+    build::guest::{self, Build},
+    checks::matrix::Column,
+    job::{Job, Platform, exit::Ended},
+    platforms::run::run,
+    say::say,
 };
 
 /// The most memory that is tried.

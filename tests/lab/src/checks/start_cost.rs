@@ -2,7 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{job::Job, job::Platform, job::Tools, job::exit::Ended, platforms::run::run, say::say};
+use crate::{
+    job::{Job, Platform, Tools, exit::Ended},
+    platforms::run::run,
+    say::say,
+};
 
 /// The least is what the domain builder maps.
 const MEMORY_MIB: [u32; 3] = [4, 64, 512];

@@ -10,8 +10,14 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    build::disk, build::guest, build::guest::Build, checks::matrix::Column, folders, job::Job,
-    job::Platform, job::exit::Ended, platforms::run::run,
+    build::{
+        disk,
+        guest::{self, Build},
+    },
+    checks::matrix::Column,
+    folders,
+    job::{Job, Platform, exit::Ended},
+    platforms::run::run,
 };
 
 const GREETING: &str = "hello from";

@@ -9,7 +9,12 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{build::guest, build::guest::Build, folders, say::say, xen_machine::machine::spawn};
+use crate::{
+    build::guest::{self, Build},
+    folders,
+    say::say,
+    xen_machine::machine::spawn,
+};
 
 /// What a session of gdb's is told, and what it must say.
 const SESSION: &str = "\

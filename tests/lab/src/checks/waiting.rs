@@ -4,7 +4,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{build::guest, build::guest::Build, say::say, xen_machine::machine::spawn};
+use crate::{
+    build::guest::{self, Build},
+    say::say,
+    xen_machine::machine::spawn,
+};
 
 /// How long `tour` waits for a name.
 const PATIENCE_US: u64 = 2_000_000;

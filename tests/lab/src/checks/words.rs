@@ -3,7 +3,9 @@
 use anyhow::{Result, ensure};
 
 use crate::{
-    checks::matrix::Column, job::Job, job::Platform, job::exit::Ended, platforms::run::run,
+    checks::matrix::Column,
+    job::{Job, Platform, exit::Ended},
+    platforms::run::run,
 };
 
 /// Bytes of a command line that reach a guest: of PV's, what there is room for beside its

@@ -10,7 +10,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{checks::matrix::Column, job::Job, job::Platform, platforms::run::run, say::say};
+use crate::{
+    checks::matrix::Column,
+    job::{Job, Platform},
+    platforms::run::run,
+    say::say,
+};
 
 /// How the names of their configurations begin and end: 64-bit PV, which is what all
 /// platforms have.

@@ -5,12 +5,22 @@ use std::{fs, process::Command, time::Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    checks::builders, checks::ends, checks::flood, checks::foreign, checks::matrix,
-    checks::matrix::Column, checks::matrix::Verdict, checks::narrow, checks::outward,
-    checks::refused, checks::reset, checks::same, checks::scenario, checks::scenario::Scenario,
-    checks::scenario::is_wanted, checks::silence, checks::size, checks::start_cost,
-    checks::surroundings, checks::tools, checks::waiting, checks::words, folders, job::Platform,
-    reports::abi, reports::bench::sizes, reports::claims, reports::claims::Form, say::say, workers,
+    checks::{
+        builders, ends, flood, foreign,
+        matrix::{self, Column, Verdict},
+        narrow, outward, refused, reset, same,
+        scenario::{self, Scenario, is_wanted},
+        silence, size, start_cost, surroundings, tools, waiting, words,
+    },
+    folders,
+    job::Platform,
+    reports::{
+        abi,
+        bench::sizes,
+        claims::{self, Form},
+    },
+    say::say,
+    workers,
 };
 
 /// The host's own tests: those of everything that has some, with the features that some

@@ -11,7 +11,8 @@ use std::{
 use anyhow::{Result, anyhow, bail, ensure};
 
 use crate::{
-    job::Crowd, job::net::Net, peers::visitor::File, peers::visitor::PAUSE, peers::visitor::Visitor,
+    job::{Crowd, net::Net},
+    peers::visitor::{File, PAUSE, Visitor},
 };
 
 /// Files up to this size are what a crowd asks for: a larger one keeps all others

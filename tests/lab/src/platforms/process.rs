@@ -11,10 +11,18 @@ use anyhow::{Context, Result};
 use guest_names::Names;
 
 use crate::{
-    build::guest, build::guest::Build, build::spoil, folders::run_folder, job::Debug, job::Job,
-    job::Report, job::Show, job::disk::Access, job::exit::Ended, platforms::interrupted,
-    platforms::run::Watchdog, platforms::run::announce, platforms::run::collect,
-    platforms::run::finish, say::Patient, xen_machine::machine::spawn,
+    build::{
+        guest::{self, Build},
+        spoil,
+    },
+    folders::run_folder,
+    job::{Debug, Job, Report, Show, disk::Access, exit::Ended},
+    platforms::{
+        interrupted,
+        run::{Watchdog, announce, collect, finish},
+    },
+    say::Patient,
+    xen_machine::machine::spawn,
 };
 
 /// The disks as the mock's hosted front is told of them.

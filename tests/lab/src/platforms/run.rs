@@ -18,10 +18,16 @@ use guest_names::Names;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    build::guest, build::guest::Build, build::packages, build::spoil, folders, folders::run_folder,
-    job::Chipset, job::Debug, job::Job, job::Platform, job::Report, job::Show, job::With,
-    job::exit::Ended, peers::clients, peers::crowd, peers::visitor::Visitor, platforms::process,
-    platforms::xen, say::Patient, xen_machine::machine::debugger, xen_machine::machine::spawn,
+    build::{
+        guest::{self, Build},
+        packages, spoil,
+    },
+    folders::{self, run_folder},
+    job::{Chipset, Debug, Job, Platform, Report, Show, With, exit::Ended},
+    peers::{clients, crowd, visitor::Visitor},
+    platforms::{process, xen},
+    say::Patient,
+    xen_machine::machine::{debugger, spawn},
 };
 
 /// Runs a guest to its end.

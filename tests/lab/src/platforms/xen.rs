@@ -12,14 +12,29 @@ use anyhow::{Context, Result};
 use guest_names::Names;
 
 use crate::{
-    build::disk, build::guest, build::guest::Build, build::guest::Tool, build::spoil, folders,
-    folders::run_folder, job::Debug, job::Job, job::Report, job::Show, job::Start, job::With,
-    job::disk::Access, job::disk::Disk, job::exit::Ended, platforms::crash,
-    platforms::run::Watchdog, platforms::run::announce, platforms::run::feed,
-    platforms::run::invite, platforms::run::show, say::Patient, xen_machine::job_disk,
-    xen_machine::job_disk::Lent, xen_machine::linux, xen_machine::machine::Parts,
-    xen_machine::machine::debugger, xen_machine::machine::write_job, xen_machine::relay::Relay,
-    xen_machine::scene,
+    build::{
+        disk,
+        guest::{self, Build, Tool},
+        spoil,
+    },
+    folders::{self, run_folder},
+    job::{
+        Debug, Job, Report, Show, Start, With,
+        disk::{Access, Disk},
+        exit::Ended,
+    },
+    platforms::{
+        crash,
+        run::{Watchdog, announce, feed, invite, show},
+    },
+    say::Patient,
+    xen_machine::{
+        job_disk::{self, Lent},
+        linux,
+        machine::{Parts, debugger, write_job},
+        relay::Relay,
+        scene,
+    },
 };
 
 const JOB_SCRIPT: &str = include_str!("../../dom0/job.sh");

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{folders::root, folders::target_dir, say::say};
+use crate::{
+    folders::{root, target_dir},
+    say::say,
+};
 
 /// The targets of tests/fuzz.
 const TARGETS: [&str; 7] = [

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{folders::root, folders::target_dir, say::say};
+use crate::{
+    folders::{root, target_dir},
+    say::say,
+};
 
 /// One run of `cargo miri test`.
 struct Run {

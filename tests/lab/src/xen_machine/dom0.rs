@@ -266,8 +266,10 @@ impl Image<'_> {
 
 /// The `DT_NEEDED` entries of an ELF file.
 fn needed_libraries(content: &[u8]) -> Option<Vec<String>> {
-    use object::elf::{DT_NEEDED, FileHeader64};
-    use object::read::elf::{Dyn, ElfFile64, FileHeader};
+    use object::{
+        elf::{DT_NEEDED, FileHeader64},
+        read::elf::{Dyn, ElfFile64, FileHeader},
+    };
     let file = ElfFile64::<object::Endianness>::parse(content).ok()?;
     let header: &FileHeader64<object::Endianness> = file.elf_header();
     let endian = header.endian().ok()?;

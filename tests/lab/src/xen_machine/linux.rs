@@ -5,8 +5,8 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 
 use crate::{
-    build::guest, build::guest::Tool, xen_machine::cpio::Archive, xen_machine::dom0,
-    xen_machine::nginx,
+    build::guest::{self, Tool},
+    xen_machine::{cpio::Archive, dom0, nginx},
 };
 
 /// Its name among the guests.

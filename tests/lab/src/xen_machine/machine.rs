@@ -17,14 +17,12 @@ use sha2::{Digest, Sha256};
 use crate::{
     build::packages,
     folders,
-    job::Debug,
-    job::XenVersion,
-    job::net,
-    job::{Pace, Start},
-    xen_machine::dom0,
-    xen_machine::job_disk,
-    xen_machine::job_disk::JOB_DISK_BYTES,
-    xen_machine::qmp::Qmp,
+    job::{Debug, Pace, Start, XenVersion, net},
+    xen_machine::{
+        dom0,
+        job_disk::{self, JOB_DISK_BYTES},
+        qmp::Qmp,
+    },
 };
 
 const XEN_OPTIONS: &str = "dom0_mem=512M,max:512M dom0_max_vcpus=1 console=com1 com1=115200,8n1 \

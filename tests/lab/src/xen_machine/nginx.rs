@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::{build::disk, build::packages, folders, xen_machine::cpio::Archive, xen_machine::dom0};
+use crate::{
+    build::{disk, packages},
+    folders,
+    xen_machine::{cpio::Archive, dom0},
+};
 
 const CONFIGURATION: &str = "\
 worker_processes 1;

@@ -5,7 +5,13 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::{build::disk, build::guest, build::guest::Tool, job::Job, job::With};
+use crate::{
+    build::{
+        disk,
+        guest::{self, Tool},
+    },
+    job::{Job, With},
+};
 
 /// What domain 0 does, if it is one who looks.
 pub(crate) fn script(with: With) -> Option<&'static str> {

@@ -1,7 +1,7 @@
 //! Scenarios: how guests start, in how much memory, with what.
 
 use super::{Scenario, XENS, scenario};
-use crate::{job::Platform, job::Start, job::With, job::XenVersion};
+use crate::job::{Platform, Start, With, XenVersion};
 
 pub(super) const ALL: &[Scenario] = &[
     scenario("hello", "hello", &["hello from"]),

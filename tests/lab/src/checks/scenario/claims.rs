@@ -1,7 +1,7 @@
 //! Scenarios: the claims and other checks of `conformance`, in surroundings of their own.
 
 use super::{PVH, Scenario, XENS, scenario};
-use crate::{job::Platform, job::With};
+use crate::job::{Platform, With};
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {

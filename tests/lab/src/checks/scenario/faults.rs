@@ -3,7 +3,7 @@
 use super::{
     Expected, MOCKS_AND_XENS, MOCKS_AND_XENS_OF_BOTH_KINDS, Scenario, fault, scenario, spoilt, wild,
 };
-use crate::{job::Platform, job::Spoil};
+use crate::job::{Platform, Spoil};
 
 pub(super) const ALL: &[Scenario] = &[
     fault("panic", "fault=panic", &["as the command line wished"]),

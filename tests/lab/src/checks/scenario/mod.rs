@@ -10,9 +10,13 @@ mod web;
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    build::disk, checks::matrix::Column, folders::cache, job::Crowd, job::Job, job::Platform,
-    job::Report, job::Spoil, job::Start, job::Tools, job::With, job::XenVersion, job::exit::Ended,
-    job::net::Net, platforms::run::run,
+    build::disk,
+    checks::matrix::Column,
+    folders::cache,
+    job::{
+        Crowd, Job, Platform, Report, Spoil, Start, Tools, With, XenVersion, exit::Ended, net::Net,
+    },
+    platforms::run::run,
 };
 
 /// One row of the table.

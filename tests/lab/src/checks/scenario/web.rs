@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{MOCKS_AND_XENS, PVH, Scenario, XENS, scenario};
-use crate::{job::Crowd, job::Platform, job::With, job::XenVersion};
+use crate::job::{Crowd, Platform, With, XenVersion};
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {

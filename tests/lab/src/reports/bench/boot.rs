@@ -10,7 +10,12 @@ use super::{
     scenes::{Scene, look_at},
     table::cell,
 };
-use crate::{build::packages, folders, job::Pace, job::Platform, xen_machine::linux};
+use crate::{
+    build::packages,
+    folders,
+    job::{Pace, Platform},
+    xen_machine::linux,
+};
 
 /// The smallest guest's.
 const MEMORY_MIB: [u32; 4] = [4, 32, 128, 512];

@@ -7,7 +7,7 @@ use super::{
     Device,
     figures::{Figures, Kind, Unit, Who},
 };
-use crate::{job::Pace, job::Platform};
+use crate::job::{Pace, Platform};
 
 const WIDTH: u32 = 760;
 const ROW: u32 = 46;

@@ -10,7 +10,9 @@ use super::{
     table::cell,
 };
 use crate::{
-    build::disk, job::Job, job::Pace, job::Platform, job::With, platforms::run::run as run_job,
+    build::disk,
+    job::{Job, Pace, Platform, With},
+    platforms::run::run as run_job,
 };
 
 /// A server of which there are many.

@@ -10,7 +10,7 @@ use super::{
     scenes::{Scene, look_at},
     table::cell,
 };
-use crate::{job::Pace, job::Platform};
+use crate::job::{Pace, Platform};
 
 const ROWS: [(&str, &str); 4] = [
     ("web", "`web`, without traffic"),

@@ -17,7 +17,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    job::Job, job::Pace, job::Platform, job::With, platforms::run::run, say::say,
+    job::{Job, Pace, Platform, With},
+    platforms::run::run,
+    say::say,
     xen_machine::linux,
 };
 use figures::{Figures, Who};

@@ -7,8 +7,10 @@ use super::{
     figures::{Figures, Who},
 };
 use crate::{
-    build::disk, job::Job, job::Pace, job::Platform, job::With, job::disk::Disk,
-    platforms::run::run, xen_machine::linux,
+    build::disk,
+    job::{Job, Pace, Platform, With, disk::Disk},
+    platforms::run::run,
+    xen_machine::linux,
 };
 
 /// One of them.

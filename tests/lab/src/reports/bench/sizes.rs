@@ -7,7 +7,8 @@ use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 use super::{Device, doc, table::number};
 use crate::{
-    build::guest, build::guest::Build, checks::matrix::Column, checks::size::stripped_bytes,
+    build::guest::{self, Build},
+    checks::{matrix::Column, size::stripped_bytes},
 };
 
 /// The smallest guest, and what others have more.

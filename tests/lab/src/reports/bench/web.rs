@@ -10,7 +10,7 @@ use super::{
     scenes::{Scene, look_at},
     table::cell,
 };
-use crate::{job::Pace, job::Platform};
+use crate::job::{Pace, Platform};
 
 fn scenes(_platform: Platform) -> Result<Vec<Scene>> {
     Ok(vec![Scene::web("web")?, Scene::nginx("web")])

@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::{checks::matrix::Matrix, checks::matrix::Row, checks::matrix::Verdict};
+use crate::checks::matrix::{Matrix, Row, Verdict};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");

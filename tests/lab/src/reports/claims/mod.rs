@@ -9,7 +9,10 @@ use clap::ValueEnum;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::{Value, json};
 
-use crate::{checks::matrix::Matrix, checks::matrix::Verdict, folders};
+use crate::{
+    checks::matrix::{Matrix, Verdict},
+    folders,
+};
 
 /// A form of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
