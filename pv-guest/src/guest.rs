@@ -134,8 +134,8 @@ impl<P: Platform> Guest<P> {
 
     /// The command line as a text. What is no UTF-8 in it is U+FFFD; its bytes,
     /// and whether it may be cut, are in [`Guest::boot_info`]. Such a text takes memory
-    /// at the first call, for good.
-    pub fn command_line(&self) -> &'static str {
+    /// at the first call, of the platform's, and so it lasts as long as the guest.
+    pub fn command_line(&self) -> &str {
         self.text
             .call_once(|| self.info.command_line.into_text(&self.platform))
     }

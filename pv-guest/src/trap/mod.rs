@@ -1,6 +1,6 @@
 //! Exceptions: what they are, and the report when one is fatal.
 //!
-//! This part is the same everywhere; `native` brings the entry code.
+//! This part is the same everywhere; `arch` brings the entry code.
 
 use core::{
     fmt,

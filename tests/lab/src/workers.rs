@@ -9,6 +9,16 @@ use std::{
 /// At a time: a machine of two processors runs two emulated ones.
 const WORKERS: usize = 2;
 
+/// What the names of workers' threads begin with.
+const NAME: &str = "worker-";
+
+/// The worker that this thread is: what it writes, no other writes meanwhile.
+pub(crate) fn current() -> String {
+    let thread = thread::current();
+    let name = thread.name().filter(|name| name.starts_with(NAME));
+    name.unwrap_or_default().to_owned()
+}
+
 /// What is left to do, and where something is done just now.
 struct State<P> {
     /// By their places in the list.
@@ -75,8 +85,12 @@ pub(crate) fn do_all<J: Sync, P: Copy + PartialEq + Send, R: Send>(
         }
     };
     thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            scope.spawn(work);
+        for number in 0..WORKERS {
+            let worker = thread::Builder::new().name(format!("{NAME}{number}"));
+            // One that cannot be started leaves its work to the other.
+            if worker.spawn_scoped(scope, work).is_err() && number == 0 {
+                work();
+            }
         }
     });
     let mut all = results.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -62,7 +62,7 @@ pub(crate) fn lend<P: Platform>(grants: Lender<'_, P>, peer: DomId) -> Result<Le
     grants.share::<PeerWrites>(peer, grants.page()?)
 }
 
-static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+const ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 /// Sets all but the first `keep_bytes` bytes of a page to zero.
 pub(crate) fn clear_from(page: PeerSlice<'_>, keep_bytes: usize) {

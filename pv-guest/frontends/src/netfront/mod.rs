@@ -410,6 +410,12 @@ impl<'g, P: Platform> Nic<'g, P> {
             }
             Ok((_, Lending::Copy)) => {
                 buffer.pages = pages;
+                // Also one that was lent before the toolstack said so.
+                let core = self.core();
+                let trusted = core.link.lock().trusted;
+                if trusted == Trusted::No && buffer.take_back(core.bus.grants()).is_err() {
+                    return (buffer, Err(Error::NoMemory));
+                }
                 let mut bytes = alloc::vec![0; len_bytes];
                 buffer.copy_to(0, &mut bytes);
                 let sent = self.send(&[&bytes], offload).await;

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     folders::{self, run_folder},
     job::disk::{Access, Disk},
+    workers,
 };
 
 /// Guests that are of no use without a disk, and what they do with it.
@@ -44,7 +45,8 @@ pub(crate) fn sample_for(guest: &str, platform: &str, large_mb: usize) -> Result
     let Some((_, access)) = WANT_ONE.into_iter().find(|(name, _)| *name == guest) else {
         return Ok(None);
     };
-    let name = format!("sample-{guest}-{platform}");
+    // Two guests that run at once may both have one.
+    let name = format!("sample-{guest}-{platform}{}", workers::current());
     keep(&name, &sample(&files(large_mb))?, access).map(Some)
 }
 
