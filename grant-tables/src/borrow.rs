@@ -165,11 +165,12 @@ impl<'p, P: Hypercall + Pages, A: MapAccess> Borrowed<'p, P, A> {
         let ops = ops.get_mut(..refs.len()).unwrap_or(&mut []);
         // SAFETY: the addresses are ours, nothing is mapped there, and what
         // will be is reached by peer pointers only.
-        unsafe { map(self.platform, ops) }?;
+        let mut called = unsafe { map(self.platform, ops) };
+        // Also if the call failed: what it had mapped until then is to be unmapped.
         for (index, op) in ops.iter_mut().enumerate() {
             let mut pause = 1;
             for _ in 0..TRIES {
-                if op.status != GrantStatus::EAGAIN {
+                if op.status != GrantStatus::EAGAIN || called.is_err() {
                     break;
                 }
                 for _ in 0..pause {
@@ -177,7 +178,7 @@ impl<'p, P: Hypercall + Pages, A: MapAccess> Borrowed<'p, P, A> {
                 }
                 pause *= 2;
                 // SAFETY: as above.
-                unsafe { map(self.platform, core::slice::from_mut(op)) }?;
+                called = unsafe { map(self.platform, core::slice::from_mut(op)) };
             }
             self.set(
                 first + index,
@@ -187,7 +188,7 @@ impl<'p, P: Hypercall + Pages, A: MapAccess> Borrowed<'p, P, A> {
                 },
             );
         }
-        Ok(())
+        Ok(called?)
     }
 
     fn set(&mut self, index: usize, entry: Entry) {

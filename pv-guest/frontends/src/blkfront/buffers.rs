@@ -73,12 +73,11 @@ impl<'g, P: Platform> Disk<'g, P> {
         if checked.is_err() || len == 0 {
             return (buffer, checked.map(|_| ()));
         }
-        let grants = self.core().bus.grants();
         let (peer, trusted) = {
             let link = self.core().link.lock();
             (link.peer, link.trusted)
         };
-        if trusted == Trusted::No && buffer.take_back(grants).is_err() {
+        if trusted == Trusted::No && buffer.take_back().is_err() {
             return (buffer, Err(Error::NoMemory));
         }
         if peer != buffer.peer() || !buffer.is_lent() {
@@ -97,7 +96,7 @@ impl<'g, P: Platform> Disk<'g, P> {
         drop(transfer);
         // Pages that the next peer got meanwhile are not the buffer's peer's.
         if (withdrawn == Withdrawn::Yes || self.core().link.lock().peer != peer)
-            && buffer.take_back(grants).is_err()
+            && buffer.take_back().is_err()
         {
             return (buffer, Err(Error::NoMemory));
         }

@@ -252,6 +252,9 @@ impl<P: Platform> Frontend for Core<'_, P> {
         }
         self.live_queues.store(queues, Ordering::Release);
         self.kept.begin(offer.domid);
+        if trusted == Trusted::No {
+            self.kept.withdraw();
+        }
         let mut link = self.link.lock();
         link.peer = offer.domid;
         link.segments = self.segments(offer);

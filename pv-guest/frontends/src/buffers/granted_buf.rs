@@ -23,6 +23,7 @@ use super::{
 /// nobody: what is read or written goes through pages of the driver's own.
 #[derive(Debug)]
 pub struct GrantedBuf<'g, P: Platform> {
+    grants: &'g GrantTable<P>,
     peer: DomId,
     pub(crate) pages: Vec<Lent<'g, P>>,
     /// Pages that are lent to nobody: all, or none.
@@ -40,6 +41,7 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
         let lender = Lender::new(grants, Owner::NONE);
         let pages = (0..pages).map(|_| lend(lender, peer));
         Ok(Self {
+            grants,
             peer,
             pages: pages.collect::<Result<_, _>>()?,
             private: Vec::new(),
@@ -55,6 +57,7 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
     ) -> Result<Self, Error> {
         let private = (0..pages).map(|_| Page::new(grants));
         Ok(Self {
+            grants,
             peer,
             pages: Vec::new(),
             private: private.collect::<Result<_, _>>()?,
@@ -68,11 +71,11 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
     }
 
     /// Takes it back from its peer: the bytes are moved to pages that are lent to nobody.
-    pub(crate) fn take_back(&mut self, grants: &'g GrantTable<P>) -> Result<(), Error> {
+    pub(crate) fn take_back(&mut self) -> Result<(), Error> {
         if self.pages.is_empty() {
             return Ok(());
         }
-        let mut other = Self::private(grants, self.peer, self.pages.len())?;
+        let mut other = Self::private(self.grants, self.peer, self.pages.len())?;
         for (page, lent) in other.private.iter_mut().zip(&self.pages) {
             lent.peer().copy_to(page.bytes_mut());
         }
@@ -100,6 +103,7 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
         };
         // If that failed, what there is goes home.
         let buffer = Self {
+            grants: grants.table(),
             peer,
             pages,
             private: Vec::new(),
@@ -132,8 +136,13 @@ impl<'g, P: Platform> GrantedBuf<'g, P> {
     }
 
     /// Copies bytes in, from `offset` on, as many as both have, and says how
-    /// many.
+    /// many. A buffer of a backend that is not trusted any more is taken back first: if there
+    /// is no memory for that, nothing is copied.
     pub fn copy_from(&mut self, offset: usize, source: &[u8]) -> usize {
+        let is_withdrawn = self.home.as_ref().is_some_and(Home::is_withdrawn);
+        if is_withdrawn && self.take_back().is_err() {
+            return 0;
+        }
         let mut done = 0;
         let first = offset / PAGE_SIZE;
         let mut skip = offset % PAGE_SIZE;

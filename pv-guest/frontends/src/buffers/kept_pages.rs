@@ -32,6 +32,9 @@ struct Kept<'g, P: Platform> {
     pages: Vec<Lent<'g, P>>,
     /// How many are kept that the backend does not use.
     most_unused: usize,
+    /// The backend of the connection is not trusted: what others have of these pages is not
+    /// to hold anything new.
+    is_withdrawn: bool,
 }
 
 /// Pages of buffers that were dropped, for those that are made.
@@ -47,13 +50,22 @@ impl<'g, P: Platform> KeptPages<'g, P> {
             connection: 0,
             pages: Vec::new(),
             most_unused,
+            is_withdrawn: false,
         })))
     }
 
     /// There is a connection to `peer`: keeps what is lent for it.
     pub(crate) fn begin(&self, peer: DomId) {
         self.end();
-        self.0.lock().peer = Some(peer);
+        let mut kept = self.0.lock();
+        kept.peer = Some(peer);
+        kept.is_withdrawn = false;
+    }
+
+    /// The backend of the connection is not trusted: buffers that are lent to it are taken
+    /// back before anything is written into them.
+    pub(crate) fn withdraw(&self) {
+        self.0.lock().is_withdrawn = true;
     }
 
     /// There is none any more: nothing is kept.
@@ -128,6 +140,11 @@ pub(crate) struct Home<'g, P: Platform> {
 impl<'g, P: Platform> Home<'g, P> {
     pub(crate) fn give_back(&self, pages: Vec<Lent<'g, P>>) {
         self.kept.give_back(self.connection, pages);
+    }
+
+    /// Whether the device's backend is not trusted now.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.kept.0.lock().is_withdrawn
     }
 }
 

@@ -40,6 +40,11 @@ impl<'g, P: Platform> Lender<'g, P> {
         }
     }
 
+    /// The guest's grant table.
+    pub(crate) const fn table(self) -> &'g GrantTable<P> {
+        self.grants
+    }
+
     /// A fresh page.
     pub(crate) fn page(self) -> Result<Page<'g, P>, Error> {
         Page::new(self.grants)

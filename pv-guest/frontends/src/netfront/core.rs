@@ -306,9 +306,13 @@ impl<P: Platform> Frontend for Core<'_, P> {
             }
         }
         self.kept.begin(offer.domid);
+        let trusted = self.config.trust.of(offer);
+        if trusted == Trusted::No {
+            self.kept.withdraw();
+        }
         let mut link = self.link.lock();
         link.peer = offer.domid;
-        link.trusted = self.config.trust.of(offer);
+        link.trusted = trusted;
         link.interface = Some(interface);
         Ok(keys)
     }

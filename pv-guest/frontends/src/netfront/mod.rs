@@ -413,7 +413,7 @@ impl<'g, P: Platform> Nic<'g, P> {
                 // Also one that was lent before the toolstack said so.
                 let core = self.core();
                 let trusted = core.link.lock().trusted;
-                if trusted == Trusted::No && buffer.take_back(core.bus.grants()).is_err() {
+                if trusted == Trusted::No && buffer.take_back().is_err() {
                     return (buffer, Err(Error::NoMemory));
                 }
                 let mut bytes = alloc::vec![0; len_bytes];

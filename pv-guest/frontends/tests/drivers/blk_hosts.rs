@@ -465,6 +465,7 @@ fn trust_that_ends_takes_buffers_back() {
         let mut buffer = disk.buffer(4).await.unwrap();
         buffer.copy_from(0, &[3; 4 * 4096]);
         let other = disk.buffer(2).await.unwrap();
+        let mut third = disk.buffer(1).await.unwrap();
         let mut write = std::pin::pin!(disk.write_granted(Sector(0), buffer));
         assert!(futures_util::poll!(&mut write).is_pending());
         let own = "/local/domain/1/device/vbd/51712/trusted";
@@ -473,20 +474,25 @@ fn trust_that_ends_takes_buffers_back() {
         let (buffer, written) = write.await;
         written.unwrap();
         assert_eq!(xen.disk_content(id)[..4 * 4096], [3; 4 * 4096]);
+        // Before it is used again: its page is granted to nobody.
+        let grants = disk.bus().grants();
+        let used = || grants.references() - grants.free_references();
+        let before = used();
+        assert_eq!(third.copy_from(0, &[SECRET; 4096]), 4096);
+        assert_eq!(used(), before - 1);
         let (other, read) = disk.read_granted(Sector(0), other).await;
         read.unwrap();
         let mut bytes = [0; 8192];
         other.copy_to(0, &mut bytes);
         assert_eq!(bytes, [3; 8192]);
         // What is granted is the driver's: the ring, and pages of the queue.
-        let grants = disk.bus().grants();
         grants.release_quarantine();
-        let used = grants.references() - grants.free_references();
+        let used = used();
         assert!(
             used <= disk.counters().pages + 2 + 1,
             "{used} grants are in use"
         );
-        drop((buffer, other));
+        drop((buffer, other, third));
     });
 }
 

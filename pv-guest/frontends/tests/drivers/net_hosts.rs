@@ -689,6 +689,42 @@ fn another_domain_has_the_backend() {
     });
 }
 
+/// A buffer of a backend that is not trusted any more is granted to nobody before anything
+/// is written into it, and so is one that is sent as it is.
+#[test]
+fn trust_that_ends_takes_packets_back() {
+    with_nic(
+        NicConfig::default(),
+        netfront::Config::default(),
+        async |host, nic| {
+            nic.ready().await.unwrap();
+            let packet = plain(OTHER, 1000);
+            let mut written = nic.buffer(2).await.unwrap();
+            let mut sent = nic.buffer(2).await.unwrap();
+            sent.copy_from(0, &packet);
+            let own = "/local/domain/1/device/vif/0/trusted";
+            host.xen.store_write(own, b"0").unwrap();
+            nic.reconnect().await.unwrap();
+            let grants = nic.bus().grants();
+            let used = || grants.references() - grants.free_references();
+            let before = used();
+            assert_eq!(written.copy_from(0, &packet), packet.len());
+            assert_eq!(used(), before - 2);
+            let (sent, result) = nic
+                .send_granted(sent, packet.len(), Offload::default())
+                .await;
+            result.unwrap();
+            assert_eq!(host.tap.receive(), Some(Frame::whole(packet.clone())));
+            // The driver's own page was lent for the packet.
+            assert_eq!(used(), before - 2 - 2 + 1);
+            let mut bytes = vec![0; packet.len()];
+            sent.copy_to(0, &mut bytes);
+            assert_eq!(bytes, packet);
+            nic.close().await;
+        },
+    );
+}
+
 /// No page of the user's is lent to a backend that is not trusted.
 #[test]
 fn an_untrusted_backend_gets_copies() {
