@@ -221,6 +221,10 @@ impl<P: Platform> Frontend for Core<'_, P> {
         let most = self.queues.len() as u32;
         let wanted = offer.backend.up_to("multi-queue-max-queues", 1..=most) as usize;
         let trusted = self.config.trust.of(offer);
+        if trusted == Trusted::No {
+            // Before anything is submitted to this backend.
+            self.link.lock().trusted = trusted;
+        }
         let (rings, order) = self.attach(offer.domid, trusted, wanted, self.ring_order(offer))?;
         let queues = rings.len();
         let mut keys = Vec::new();

@@ -202,7 +202,7 @@ impl<'g, P: Platform> Core<'g, P> {
     ///
     /// # Errors
     /// There is not enough for one.
-    fn attach(&self, offer: &Offer, wanted: usize) -> Result<usize, Fault> {
+    fn attach(&self, offer: &Offer, trusted: Trusted, wanted: usize) -> Result<usize, Fault> {
         let events = match offer.backend.has("feature-split-event-channels") {
             true => Events::Split,
             false => Events::One,
@@ -213,7 +213,7 @@ impl<'g, P: Platform> Core<'g, P> {
         let mut count = 0;
         for queue in self.queues.iter().take(wanted) {
             let mut queue = queue.lock();
-            match queue.attach(self.bus.ports(), offer.domid, events) {
+            match queue.attach(self.bus.ports(), (offer.domid, trusted), events) {
                 Ok(()) => count += 1,
                 Err(fault) => {
                     // Neither this one nor those behind it.
@@ -283,7 +283,8 @@ impl<P: Platform> Frontend for Core<'_, P> {
         let most = self.queues.len() as u32;
         let wanted = offer.backend.up_to("multi-queue-max-queues", 1..=most) as usize;
         let mut interface = Interface::read(offer, wanted)?;
-        let count = self.attach(offer, wanted)?;
+        let trusted = self.config.trust.of(offer);
+        let count = self.attach(offer, trusted, wanted)?;
         interface.queues = count;
         let mut keys = self.features();
         if count > 1 {
@@ -306,7 +307,6 @@ impl<P: Platform> Frontend for Core<'_, P> {
             }
         }
         self.kept.begin(offer.domid);
-        let trusted = self.config.trust.of(offer);
         if trusted == Trusted::No {
             self.kept.withdraw();
         }

@@ -381,15 +381,12 @@ impl<'g, P: Platform> Nic<'g, P> {
         let mut pages = ::core::mem::take(&mut buffer.pages);
         let mut poller = self.poller();
         let sent = poll_fn(|cx| {
-            let is_lent = {
-                let link = self.core().link.lock();
-                buffer.is_lent() && link.peer == buffer.peer() && link.trusted == Trusted::Yes
-            };
-            if !is_lent || packet.needs_look() {
+            if !buffer.is_lent() || packet.needs_look() {
                 return Poll::Ready(Ok((0, Lending::Copy)));
             }
             poller.poll_tx(cx, &packet, |tx, offload, fix| {
-                if fix != Fix::Nothing {
+                // Asked here: another connection may have begun in this very poll.
+                if fix != Fix::Nothing || !tx.takes_lent(buffer.peer()) {
                     return Ok(Some(Lending::Copy));
                 }
                 match tx.send_lent(::core::mem::take(&mut pages), len_bytes, offload) {

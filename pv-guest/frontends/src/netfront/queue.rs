@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     buffers::Lender,
-    xenbus::{Fault, Key},
+    xenbus::{Fault, Key, Trusted},
 };
 
 /// How many ports a queue has.
@@ -53,11 +53,11 @@ impl<'g, P: Platform> Queue<'g, P> {
     pub(super) fn attach(
         &mut self,
         ports: &'g Ports<P>,
-        peer: DomId,
+        (peer, trusted): (DomId, Trusted),
         events: Events,
     ) -> Result<(), Fault> {
         self.detach();
-        self.rings = Some([self.tx.attach(peer)?, self.rx.attach(peer)?]);
+        self.rings = Some([self.tx.attach(peer, trusted)?, self.rx.attach(peer)?]);
         self.channels.push(Channel::unbound(ports, peer)?);
         if events == Events::Split
             && let Ok(second) = Channel::unbound(ports, peer)

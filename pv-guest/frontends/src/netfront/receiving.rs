@@ -14,7 +14,7 @@ impl<P: Platform> Poller<'_, P> {
     /// The next packet, which replaces what is in `target`.
     ///
     /// # Errors
-    /// Those of [`Nic::receive`].
+    /// Those of [`Nic::receive`](super::Nic::receive).
     pub fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,

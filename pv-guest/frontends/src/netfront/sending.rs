@@ -16,7 +16,7 @@ impl<'g, P: Platform> Poller<'g, P> {
     /// Whether [`Self::send_with`] would send any packet of `len_bytes` bytes just now.
     ///
     /// # Errors
-    /// Those of [`Nic::ready`].
+    /// Those of [`Nic::ready`](super::Nic::ready).
     pub fn poll_room(&mut self, cx: &mut Context<'_>, len_bytes: usize) -> Poll<Result<(), Error>> {
         loop {
             let status = self.drive()?;

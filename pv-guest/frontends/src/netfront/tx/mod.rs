@@ -28,7 +28,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{Checksum, Counters, Error, Features, Mac, Offload, groups::Answer};
 use crate::{
     buffers::{Lender, RingPages},
-    xenbus::Fault,
+    xenbus::{Fault, Trusted},
 };
 use jobs::Job;
 use train::Train;
@@ -69,6 +69,7 @@ struct Slot<'g, P: Platform> {
 pub(super) struct Tx<'g, P: Platform> {
     grants: Lender<'g, P>,
     peer: DomId,
+    trusted: Trusted,
     ring: Option<FrontRing<RingPages<'g, P>, SLOT_BYTES>>,
     slots: Vec<Slot<'g, P>>,
     /// Slots that are not used, the last used on top.
@@ -97,6 +98,7 @@ impl<'g, P: Platform> Tx<'g, P> {
         Self {
             grants,
             peer: DomId(0),
+            trusted: Trusted::No,
             ring: None,
             slots: slots.collect(),
             free: (0..SLOTS as u16).rev().collect(),
@@ -109,9 +111,15 @@ impl<'g, P: Platform> Tx<'g, P> {
         }
     }
 
+    /// Whether pages that are lent to `peer` may be sent: it is the backend, and trusted.
+    pub(super) fn takes_lent(&self, peer: DomId) -> bool {
+        self.peer == peer && self.trusted == Trusted::Yes
+    }
+
     /// Makes a ring for `peer`.
-    pub(super) fn attach(&mut self, peer: DomId) -> Result<GrantRef, Fault> {
+    pub(super) fn attach(&mut self, peer: DomId, trusted: Trusted) -> Result<GrantRef, Fault> {
         self.detach();
+        self.trusted = trusted;
         if core::mem::replace(&mut self.peer, peer) != peer {
             self.forget_pages();
         }
