@@ -237,28 +237,38 @@ impl Found {
         // `super` of a file beside the root, or of a folder's `mod.rs`, is the root.
         let depth = path.iter().count() - usize::from(path.ends_with("mod.rs"));
         let at = |index: usize| words.get(index).map_or("", String::as_str);
+        let (mut braces, mut modules, mut seen) = (0_usize, Vec::new(), 0);
         for (index, word) in words.iter().enumerate() {
-            let start = match word.as_str() {
-                "crate" if at(index.wrapping_sub(1)) != "$" => Some(index),
-                "super" if at(index.wrapping_sub(1)) != "::" => {
-                    let ups = (0..).take_while(|up| at(index + up * 2) == "super").count();
-                    (ups == depth).then_some(index + (ups - 1) * 2)
-                }
-                _ => None,
-            };
-            if let Some(start) = start
-                && at(start + 1) == "::"
-            {
-                for target in targets(words, start + 2) {
-                    let to = if self.rooms.contains(&target) {
-                        target
-                    } else {
-                        "lib".to_owned()
-                    };
-                    if to != own {
-                        let files = self.arrows.entry((own.clone(), to)).or_default();
-                        files.insert(path.to_owned());
+            match word.as_str() {
+                "{" => {
+                    braces += 1;
+                    if at(index.wrapping_sub(2)) == "mod" {
+                        modules.push(braces);
                     }
+                }
+                "}" => {
+                    modules.pop_if(|module| *module == braces);
+                    braces = braces.saturating_sub(1);
+                }
+                _ => {}
+            }
+            // How many `super` lead to the root from here.
+            let here = depth + modules.len();
+            let mut found = Vec::new();
+            let is_path = index >= seen && at(index + 1) == "::";
+            match word.as_str() {
+                "crate" if is_path && at(index.wrapping_sub(1)) != "$" => {
+                    seen = paths(words, index + 2, here, &mut found);
+                }
+                "super" if is_path => seen = paths(words, index, 0, &mut found),
+                _ => {}
+            }
+            for (_, target) in found.into_iter().filter(|(ups, _)| *ups == here) {
+                let is_room = self.rooms.contains(target);
+                let to = if is_room { target } else { "lib" }.to_owned();
+                if to != own {
+                    let files = self.arrows.entry((own.clone(), to)).or_default();
+                    files.insert(path.to_owned());
                 }
             }
             match word.as_str() {
@@ -286,28 +296,39 @@ impl Found {
     }
 }
 
-/// The first names of a path, or of each path in braces, that begins at a word.
-fn targets(words: &[String], start: usize) -> Vec<String> {
-    if words.get(start).is_none_or(|word| word != "{") {
-        return words.get(start).cloned().into_iter().collect();
+/// Of each path that begins at a word, in braces or not: how many `super` it goes up, beside
+/// `ups`, and its first name behind them. Returns where the words behind are.
+fn paths<'w>(
+    words: &'w [String],
+    start: usize,
+    mut ups: usize,
+    found: &mut Vec<(usize, &'w str)>,
+) -> usize {
+    let word = |at: usize| words.get(at).map_or("", String::as_str);
+    let mut at = start;
+    while word(at) == "super" && word(at + 1) == "::" {
+        (at, ups) = (at + 2, ups + 1);
     }
-    let (mut names, mut depth, mut is_first) = (Vec::new(), 0, false);
-    for word in words.iter().skip(start) {
-        match word.as_str() {
-            "{" => (depth, is_first) = (depth + 1, depth == 0),
-            "}" => depth -= 1,
-            "," => is_first = depth == 1,
-            name if is_first => {
-                names.push(name.to_owned());
-                is_first = false;
+    if word(at) != "{" {
+        found.push((ups, word(at)));
+        return at + 1;
+    }
+    at += 1;
+    while !matches!(word(at), "" | "}") {
+        at = paths(words, at, ups, found);
+        // The rest of this path is of the same room.
+        let mut depth = 0_usize;
+        while !matches!((word(at), depth), ("", _) | ("}" | ",", 0)) {
+            match word(at) {
+                "{" => depth += 1,
+                "}" => depth -= 1,
+                _ => {}
             }
-            _ => {}
+            at += 1;
         }
-        if depth == 0 {
-            break;
-        }
+        at += usize::from(word(at) == ",");
     }
-    names
+    at + 1
 }
 
 /// A source's words: names, `::`, and single other characters; neither comments nor strings.
@@ -449,6 +470,10 @@ mod tests {
         let found = found(&[
             ("lib.rs", ""),
             ("high/mod.rs", "use crate::{low::{A, B}, Error, middle};"),
+            (
+                "high/inner.rs",
+                "use super::{super::other::X, near}; mod a { use super::super::super::low::Y; }",
+            ),
             (
                 "high/part.rs",
                 "use super::super::other::X; use super::here; super::deep();",
