@@ -375,6 +375,35 @@ fn each_page_of_a_batch_has_its_own_fate() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "nothing can be mapped twice")]
+fn what_a_call_mapped_before_it_failed_is_unmapped() {
+    let pair = Pair::new();
+    let table = pair.table(Version::One);
+    let back = Back::of(&pair.back);
+    let granted: Vec<_> = (0..20)
+        .map(|index| lend::<PeerReads>(&table, back.domid(), &[index]))
+        .collect();
+    let refs: Vec<_> = granted.iter().map(Granted::gref).collect();
+    // A call has 16 entries: nothing, some, or all but one are done when it fails, and
+    // behind the last there would be another call.
+    for (refs, done) in [(&refs[..16], 0), (&refs[..16], 3), (&refs[..], 15)] {
+        let handles = pair.back.grants_mapped();
+        pair.back.fail_grant_list_after(done, Errno::EFAULT);
+        let borrowed: Result<Borrowed<_, ReadOnly>, _> =
+            Borrowed::map(&back.table, pair.front.domid(), refs);
+        assert_eq!(borrowed.err(), Some(Error::Other(Errno::EFAULT)), "{done}");
+        assert_eq!(pair.back.grants_mapped(), handles, "{done} stay mapped");
+        assert!(granted.iter().all(|granted| !granted.is_used()), "{done}");
+    }
+    // Nothing of it is left over: the same pages are mapped again.
+    let borrowed: Borrowed<_, ReadOnly> =
+        Borrowed::map(&back.table, pair.front.domid(), &refs).unwrap();
+    borrowed.check().unwrap();
+    drop(borrowed);
+    assert_eq!(pair.back.grants_mapped(), 0);
+}
+
+#[test]
 fn the_table_grows_to_its_limit_and_tells_when_it_is_full() {
     for version in BOTH {
         if cfg!(miri) {

@@ -338,6 +338,12 @@ impl Domain {
         self.lock().grants.paged_out = uses;
     }
 
+    /// Has the domain's next list of grant operations fail after so many of its entries
+    /// are done, as where Xen cannot read the next one.
+    pub fn fail_grant_list_after(&self, entries: usize, errno: Errno) {
+        self.lock().grants.fails_after = Some((entries, errno));
+    }
+
     /// Destroys the domain, as `xl destroy` does: its code ends at its next
     /// hypercall, and others are told.
     pub fn destroy(&self) {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, ptr::NonNull};
 
 use hypercall_abi::{
-    DomId, Gfn, GrantRef, PAGE_SIZE,
+    DomId, Errno, Gfn, GrantRef, PAGE_SIZE,
     grant_table::{
         GrantStatus,
         entry::{GTF_TYPE_MASK, GrantFlags},
@@ -41,6 +41,8 @@ pub(crate) struct Grants {
     pub(crate) paged_out: u32,
     /// So many maps of others' find no handle.
     pub(crate) no_handles: u32,
+    /// The next list of operations fails so, after so many of its entries.
+    pub(crate) fails_after: Option<(usize, Errno)>,
 }
 
 impl Default for Grants {
@@ -52,6 +54,7 @@ impl Default for Grants {
             maps: Vec::new(),
             paged_out: 0,
             no_handles: 0,
+            fails_after: None,
         }
     }
 }

@@ -66,7 +66,11 @@ impl Domain {
         count: usize,
         operation: impl Fn(&Self, &mut T),
     ) -> Result<usize, Errno> {
+        let fails_after = self.lock().grants.fails_after.take();
         for i in 0..count {
+            if let Some((_, errno)) = fails_after.filter(|(done, _)| *done == i) {
+                return Err(errno);
+            }
             let at = list.wrapping_add(i * size_of::<T>());
             let mut op: T = read(memory, at)?;
             operation(self, &mut op);
