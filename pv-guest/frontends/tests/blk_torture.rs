@@ -210,6 +210,7 @@ fn every_sector_is_what_it_should_be() {
             backend_restarts: 300,
             detached: 400,
             resized: 500,
+            late_services: 3,
             store_refuses: 100,
             store_restarts: 1000,
             no_room: 500,
@@ -251,6 +252,7 @@ fn a_backend_that_means_harm_does_none() {
     let [itself, closed, confirmed] = [const { AtomicU64::new(0) }; 3];
     seeds(tries() / 4, |seed| {
         let faults = Faults {
+            late_services: 3,
             mischief: 5,
             io_slow: 5,
             backend_restarts: 500,

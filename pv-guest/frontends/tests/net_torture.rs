@@ -308,6 +308,7 @@ fn what_arrives_is_what_was_sent() {
             io_fails: 50,
             backend_restarts: 400,
             detached: 500,
+            late_services: 3,
             store_refuses: 100,
             store_restarts: 1000,
             no_room: 500,
@@ -336,6 +337,7 @@ fn a_backend_that_means_harm_does_none() {
     let [itself, closed] = [const { AtomicU64::new(0) }; 2];
     seeds(tries() / 4, |seed| {
         let faults = Faults {
+            late_services: 3,
             mischief: 5,
             backend_restarts: 500,
             ..Faults::default()

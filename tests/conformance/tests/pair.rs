@@ -267,6 +267,7 @@ const FAULTS: Faults = Faults {
     stormed: 100,
     corrupted: 100,
     paused: 50,
+    late_services: 3,
     store_refuses: 100,
     lies: 30,
     store_restarts: 300,

@@ -1,0 +1,5 @@
+//! Tests of the whole.
+
+mod calls;
+mod suspend;
+mod vcpus;
