@@ -236,13 +236,13 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         self.ports
     }
 
-    /// The world beneath.
+    /// The platform.
     pub const fn platform(&self) -> &P {
         &self.ports.platform
     }
 
-    /// Whether it is of before a [`Ports::resume`]: it never rings again, whoever it rang
-    /// hears nothing, and dropping it closes nothing.
+    /// Whether the channel predates the last [`Ports::resume`] and is stale: no event
+    /// arrives, a notification goes nowhere, and dropping it closes no port.
     pub fn is_lost(&self) -> bool {
         self.resumes.load(Ordering::Acquire) != self.ports.resumes()
     }
@@ -316,7 +316,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         }
     }
 
-    /// No upcalls for this port, please. Events are still noted.
+    /// Masks the port. Events stay pending.
     pub fn mask(&self) {
         if !self.is_lost() {
             self.ports.words().mask(self.port());

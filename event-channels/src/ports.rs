@@ -42,8 +42,8 @@ pub enum Choice {
     TwoLevel,
 }
 
-/// When a port that rings without end is held back: whoever waits for it gets so many
-/// events in a window, by upcalls or without.
+/// Limit of an event storm: a port that delivers more than `events` events in a window stays
+/// masked until the window ends, for waiters by upcalls and without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttle {
     /// So many events in one window are let through.
@@ -188,7 +188,7 @@ impl<P: Hypercall + Pages> Ports<P> {
         }
     }
 
-    /// The world beneath.
+    /// The platform.
     pub const fn platform(&self) -> &P {
         &self.platform
     }

@@ -54,6 +54,49 @@ enum Way {
     To,
 }
 
+/// A copy of either way.
+trait OneCopy {
+    const WAY: Way;
+    /// The peer's end of so many bytes, if it lies in one page.
+    fn peer(&self, len: usize) -> Option<GnttabCopyPtr>;
+    /// This guest's bytes, and how many they are.
+    fn own(&mut self) -> (NonNull<u8>, usize);
+    fn status(&mut self) -> &mut GrantStatus;
+}
+
+impl OneCopy for CopyFrom<'_> {
+    const WAY: Way = Way::From;
+
+    fn peer(&self, len: usize) -> Option<GnttabCopyPtr> {
+        peer_end(self.peer, self.gref, self.offset, len)
+    }
+
+    fn own(&mut self) -> (NonNull<u8>, usize) {
+        let len = self.target.len();
+        (NonNull::from(&mut *self.target).cast(), len)
+    }
+
+    fn status(&mut self) -> &mut GrantStatus {
+        &mut self.status
+    }
+}
+
+impl OneCopy for CopyTo<'_> {
+    const WAY: Way = Way::To;
+
+    fn peer(&self, len: usize) -> Option<GnttabCopyPtr> {
+        peer_end(self.peer, self.gref, self.offset, len)
+    }
+
+    fn own(&mut self) -> (NonNull<u8>, usize) {
+        (NonNull::from(self.source).cast(), self.source.len())
+    }
+
+    fn status(&mut self) -> &mut GrantStatus {
+        &mut self.status
+    }
+}
+
 /// Operations that wait to be made, and the index of the copy that each is a
 /// part of.
 struct Batch<'p, P> {
@@ -183,34 +226,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     /// [`Error::NotMemory`]: a target is no memory of this platform;
     /// [`Error::Other`]: the hypervisor takes no such call.
     pub fn copy_from(&self, copies: &mut [CopyFrom<'_>]) -> Result<(), Error> {
-        let mut batch = self.batch();
-        for copy in copies.iter_mut() {
-            copy.status = GrantStatus::OKAY;
-        }
-        for index in 0..copies.len() {
-            let Some(copy) = copies.get_mut(index) else {
-                break;
-            };
-            let len = copy.target.len();
-            let Some(peer) = peer_end(copy.peer, copy.gref, copy.offset, len) else {
-                copy.status = GrantStatus::BAD_COPY_ARG;
-                continue;
-            };
-            let own = NonNull::from(&mut *copy.target).cast();
-            let mut told = |index: usize, status| {
-                if let Some(copy) = copies.get_mut(index) {
-                    copy.status = status;
-                }
-            };
-            // SAFETY: a slice that is borrowed mutably until this function
-            // returns, before which the batch is made.
-            unsafe { batch.add(Way::From, index, peer, own, len, &mut told) }?;
-        }
-        batch.make(&mut |index, status| {
-            if let Some(copy) = copies.get_mut(index) {
-                copy.status = status;
-            }
-        })
+        self.copy_all(copies)
     }
 
     /// Copies to what peers lend: as [`copy_from`](Self::copy_from).
@@ -218,33 +234,36 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     /// # Errors
     /// As there.
     pub fn copy_to(&self, copies: &mut [CopyTo<'_>]) -> Result<(), Error> {
+        self.copy_all(copies)
+    }
+
+    fn copy_all<C: OneCopy>(&self, copies: &mut [C]) -> Result<(), Error> {
         let mut batch = self.batch();
         for copy in copies.iter_mut() {
-            copy.status = GrantStatus::OKAY;
+            *copy.status() = GrantStatus::OKAY;
         }
         for index in 0..copies.len() {
             let Some(copy) = copies.get_mut(index) else {
                 break;
             };
-            let len = copy.source.len();
-            let Some(peer) = peer_end(copy.peer, copy.gref, copy.offset, len) else {
-                copy.status = GrantStatus::BAD_COPY_ARG;
+            let (own, len) = copy.own();
+            let Some(peer) = copy.peer(len) else {
+                *copy.status() = GrantStatus::BAD_COPY_ARG;
                 continue;
             };
-            let own = NonNull::from(copy.source).cast();
-            let mut told = |index: usize, status| {
-                if let Some(copy) = copies.get_mut(index) {
-                    copy.status = status;
-                }
-            };
-            // SAFETY: a slice that is borrowed until this function returns,
-            // before which the batch is made; it is only read.
-            unsafe { batch.add(Way::To, index, peer, own, len, &mut told) }?;
+            // SAFETY: bytes that are borrowed until this function returns, before which the
+            // batch is made: mutably if they are copied to.
+            unsafe { batch.add(C::WAY, index, peer, own, len, &mut note(copies)) }?;
         }
-        batch.make(&mut |index, status| {
-            if let Some(copy) = copies.get_mut(index) {
-                copy.status = status;
-            }
-        })
+        batch.make(&mut note(copies))
+    }
+}
+
+/// What notes a status.
+fn note<C: OneCopy>(copies: &mut [C]) -> impl FnMut(usize, GrantStatus) {
+    |index, status| {
+        if let Some(copy) = copies.get_mut(index) {
+            *copy.status() = status;
+        }
     }
 }

@@ -6,7 +6,7 @@ use core::{
 };
 
 use hypercall_abi::{
-    DomId, Errno, Gfn, GrantRef, PAGE_SIZE, event_channel,
+    DomId, Gfn, GrantRef, PAGE_SIZE, event_channel,
     grant_table::{
         entry::{GNTTAB_NR_RESERVED_ENTRIES, GrantFlags},
         query_size, set_version, setup_table,
@@ -110,14 +110,6 @@ impl<const N: usize> Growing<N> {
     }
 }
 
-/// This domain's number: whom a port for oneself is offered to.
-fn own_domid<H: Hypercall>(hypercall: &H) -> Result<DomId, Errno> {
-    let port = event_channel::alloc_unbound(hypercall, DomId::SELF)?;
-    let status = event_channel::status(hypercall, port);
-    event_channel::close(hypercall, port)?;
-    status?.unbound().ok_or(Errno::EINVAL)
-}
-
 /// A guest's grant table.
 ///
 /// References are taken and given back without a lock; the table grows as they
@@ -200,7 +192,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     fn never_mapped(platform: &P) -> Result<DomId, Error> {
         Ok(match platform.own_grants() {
             OwnGrants::Alias => DomId::SELF,
-            OwnGrants::Move => own_domid(platform)?,
+            OwnGrants::Move => event_channel::own_domid(platform)?,
         })
     }
 
@@ -264,7 +256,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
         Ok(())
     }
 
-    /// The world beneath.
+    /// The platform.
     pub const fn platform(&self) -> &P {
         &self.platform
     }

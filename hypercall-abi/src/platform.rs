@@ -1,4 +1,4 @@
-//! What a guest needs from the world beneath it: four small traits.
+//! The platform interface: four traits by which a guest reaches its hypervisor.
 //!
 //! | trait | means | on Xen PV | on Xen PVH |
 //! |---|---|---|---|

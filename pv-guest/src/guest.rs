@@ -117,7 +117,7 @@ impl<P: Platform> Guest<P> {
         self.own.map(|own| own.shared.0)
     }
 
-    /// The world beneath.
+    /// The platform.
     pub const fn platform(&self) -> &P {
         &self.platform
     }
@@ -163,14 +163,7 @@ impl<P: Platform> Guest<P> {
     /// # Errors
     /// The hypervisor is not Xen, or all ports are taken.
     pub fn domid(&self) -> Result<DomId, Error> {
-        let port = event_channel::alloc_unbound(&self.platform, DomId::SELF)
-            .map_err(asking("allocate a port"))?;
-        let status = event_channel::status(&self.platform, port);
-        event_channel::close(&self.platform, port).map_err(asking("close a port"))?;
-        let status = status.map_err(asking("look at a port"))?;
-        status
-            .unbound()
-            .ok_or(Error::Failed("a fresh port is not unbound"))
+        event_channel::own_domid(&self.platform).map_err(asking("find this domain's number"))
     }
 
     /// What the clock reads, and how good it is on a machine without Xen.

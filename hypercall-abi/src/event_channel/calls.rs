@@ -240,3 +240,16 @@ impl EvtchnStatus {
         matches!(self.status, ChannelStatus::PIRQ | ChannelStatus::VIRQ).then_some(self.u as u32)
     }
 }
+
+/// This domain's number. No call tells a guest its number, but the status of a port that it
+/// offers to itself says to which domain it was offered. Any guest may.
+///
+/// # Errors
+/// `ENOSPC`: all ports are taken; `EINVAL`: a fresh port is not unbound, which is against
+/// the interface.
+pub fn own_domid<H: Hypercall + ?Sized>(h: &H) -> Result<DomId, Errno> {
+    let port = alloc_unbound(h, DomId::SELF)?;
+    let status = status(h, port);
+    close(h, port)?;
+    status?.unbound().ok_or(Errno::EINVAL)
+}

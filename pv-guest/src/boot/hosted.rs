@@ -135,7 +135,7 @@ fn adopt(
     Ok(guest)
 }
 
-/// What the host calls at an upcall.
+/// The entry of an event upcall, called by the hosting process.
 ///
 /// # Safety
 /// The host calls it, on the thread of the first vCPU, as that is interrupted by

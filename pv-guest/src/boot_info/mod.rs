@@ -1,4 +1,4 @@
-//! What the loader handed over, in one form for all loaders.
+//! Boot information, independent of the boot protocol.
 
 mod command_line;
 pub(crate) mod taken;

@@ -5,7 +5,7 @@ use hypercall_abi::xen::console_io;
 use super::Native;
 use crate::{arch::serial, boot_info::GuestType, cpu::guest_type::guest_type};
 
-/// The port to which a guest of Xen's can write to Xen's log.
+/// I/O port 0xE9: bytes that an HVM guest writes there go to Xen's log.
 const XEN_LOG_PORT: u16 = 0xe9;
 
 /// Writes where there is a way.

@@ -47,8 +47,8 @@ struct Cli {
 enum Action {
     /// Run a guest; the exit status is 0 if it powers off, else 64 and the
     /// reason (65 reboot, 67 crash, 68 watchdog) or 70 for a reason without a name,
-    /// 124 if its time is over, 130 if it is interrupted, 1 if its visitors complain
-    /// or it is not started
+    /// 124 on timeout, 130 on interruption, 1 if a client's check (`--with visitor`,
+    /// `--with crowd`) failed or the guest was not started
     Run(RunOptions),
     /// Run all tests: the host's, and the guests' on each platform
     Test {
@@ -96,7 +96,7 @@ enum Action {
         /// Only those whose name contains this
         #[arg(default_value = "")]
         target: String,
-        /// For so long
+        /// Duration in seconds
         #[arg(long, value_name = "S", default_value_t = 60)]
         seconds: u64,
     },
@@ -135,7 +135,7 @@ enum Action {
     /// Measure devices, starts, a web server and idle guests beside those of Linux, and
     /// write docs/BENCH.md
     Bench(bench::Options),
-    /// Say what is missing on this machine, and how to mend it
+    /// Check this machine's prerequisites and print how to install what is missing
     Doctor,
 }
 
@@ -170,10 +170,10 @@ struct RunOptions {
     /// maxmem=128
     #[arg(long, value_name = "LINE")]
     xl: Vec<String>,
-    /// Seconds until it is ended: 60, or a day if it has a network
+    /// Timeout in seconds [default: 60; 86400 with a network]
     #[arg(long, value_name = "S")]
     timeout: Option<u64>,
-    /// Who else is there (xen-pv and xen-pvh only, but for visitors and a crowd)
+    /// Run a peer beside the guest (xen-pv and xen-pvh only, except visitor and crowd)
     #[arg(long, default_value = "nobody")]
     with: With,
     /// How many clients a crowd is
@@ -182,7 +182,7 @@ struct RunOptions {
     /// How long a crowd stays
     #[arg(long, value_name = "S", default_value_t = Crowd::DEFAULT.stay.as_secs())]
     seconds: u64,
-    /// Spoil what the loader hands to the guest (conformance only)
+    /// Corrupt the boot information that the guest gets (conformance only)
     #[arg(long, value_name = "KIND")]
     spoil: Option<Spoil>,
     /// A disk for it, xvda and on: FILE, or FILE:ro to read only. On a real Xen
@@ -197,7 +197,7 @@ struct RunOptions {
     /// 0 is any. A web server gets one without being asked: 8080, or any
     #[arg(long, value_name = "PORT")]
     net: Option<u16>,
-    /// Start Xen anew instead of restoring a saved machine
+    /// Boot Xen from scratch instead of restoring the snapshot
     #[arg(long)]
     cold: bool,
     /// In a machine whose time is the number of its instructions (xen-pv and
@@ -350,7 +350,10 @@ fn run_guest(options: RunOptions) -> Result<u8> {
     if let Some(complaint) = &report.complaint
         && report.ended == Ended::Shutdown(0)
     {
-        eprintln!("lab: {} was visited in vain: {complaint}", job.guest);
+        eprintln!(
+            "lab: the client's check of {} failed: {complaint}",
+            job.guest
+        );
     }
     Ok(report.status())
 }

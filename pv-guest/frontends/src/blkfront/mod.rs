@@ -4,9 +4,8 @@
 //! `async`, and any number of them may go on at once.
 //! A kernel without tasks runs one to its end by a `block_on` of its own.
 //!
-//! There is no task of the driver's own: whoever waits for a disk looks after its
-//! connection, too. A guest that wants a disk that it does not use just now to be
-//! taken away, resized or reconnected spawns [`Disk::serve`].
+//! The driver spawns no task. A task that awaits any operation also drives the xenbus
+//! connection; spawn [`Disk::serve`] to have an idle disk resized, reconnected and removed.
 //!
 //! # What is kept
 //! - Memory of the caller's is never lent: bytes go through pages that the
@@ -164,7 +163,7 @@ impl<'g, P: Platform> Disk<'g, P> {
         self.core().bus
     }
 
-    /// How things are with its backend, as far as anybody has looked.
+    /// The connection's status as of the last poll.
     pub fn status(&self) -> Status {
         self.core().link.lock().status
     }

@@ -5,8 +5,8 @@
 //! their own protocols; network stacks have adapters (features `embassy-net` and
 //! `smoltcp`), which are made of a [`Poller`].
 //!
-//! There is no task of the driver's own: whoever waits for packets looks after
-//! the connection, too.
+//! The driver spawns no task. A task that waits for packets also drives the xenbus
+//! connection.
 //!
 //! # What is kept
 //! - Bytes go through pages that the backend has for good, or the caller gives
@@ -221,7 +221,7 @@ impl<'g, P: Platform> Nic<'g, P> {
         self.core().bus
     }
 
-    /// How things are with its backend, as far as anybody has looked.
+    /// The connection's status as of the last poll.
     pub fn status(&self) -> Status {
         self.core().link.lock().status
     }

@@ -87,7 +87,7 @@ impl<'g> Attendant<'g> {
         }
     }
 
-    /// Has somebody look.
+    /// Schedules another poll of the connection.
     pub(crate) fn rouse(&self) {
         Wake::wake_by_ref(&self.news);
     }

@@ -92,7 +92,7 @@ impl core::fmt::Display for Fault {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Missing(name) => write!(f, "the backend does not say its {name}"),
-            Self::Value(name) => write!(f, "the backend's {name} makes no sense"),
+            Self::Value(name) => write!(f, "invalid value in the backend's key {name}"),
             Self::Lacks(what) => write!(f, "the backend has no {what}"),
             Self::Ring => f.write_str("the backend wrote an impossible index into a ring"),
             Self::Response(what) => write!(f, "the backend answered {what}"),
@@ -114,7 +114,7 @@ impl core::fmt::Display for Fault {
                 "the toolstack takes it away (its backend has ended, and is not to stay)",
             ),
             Self::Device { key, value } => {
-                write!(f, "the device's {key}, {value}, makes no sense")
+                write!(f, "invalid value {value} in the device's key {key}")
             }
         }
     }

@@ -162,8 +162,8 @@ pub trait Frontend: Sync {
     /// [`negotiate`](Self::negotiate) does not return, in the transaction that writes
     /// the others. Keys of the toolstack's (`state`, `backend`, `mac`) are none of them.
     const FRONTEND_KEYS: &'static [KeyName];
-    /// The state in which a frontend that has told all waits for its backend:
-    /// `INITIALISED`, or `CONNECTED` where the protocol has it so.
+    /// The state to enter once the frontend's keys are published: `INITIALISED`, or
+    /// `CONNECTED` where the protocol has it so.
     const TOLD: XenbusState;
 
     /// Makes what is shared with the backend, and says what it is to be told: keys

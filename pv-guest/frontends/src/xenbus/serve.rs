@@ -123,8 +123,7 @@ impl<P: Platform> Session<'_, '_, P> {
         Ok(())
     }
 
-    /// Looks how things are, and does what is to be done about it, until that is
-    /// nothing.
+    /// Reads both states again and runs steps of the handshake until none is due.
     async fn turn(&mut self) -> Result<(), Error> {
         loop {
             self.look_at_ns = None;

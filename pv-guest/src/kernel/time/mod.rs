@@ -26,8 +26,8 @@ pub fn now_ns() -> u64 {
     Clock::now_ns(&current())
 }
 
-/// Nanoseconds since 1970-01-01 UTC, if anybody tells. Follows the host's
-/// corrections.
+/// Nanoseconds since 1970-01-01 UTC, with the host's corrections. `None` if the platform
+/// has no wall clock.
 pub fn wall_clock_ns() -> Option<u64> {
     Clock::wall_clock_ns(&current())
 }
@@ -43,7 +43,7 @@ pub fn expire() -> Option<u64> {
     queue::expire(now_ns())
 }
 
-/// Has `waker` woken once at `at_ns`: what executors of other makes ask for.
+/// Wakes `waker` once at `at_ns`: what third-party executors ask for.
 /// One that is there already for the same task is kept as it is.
 pub fn wake_at(at_ns: u64, waker: &Waker) {
     queue::add_detached(at_ns, waker);

@@ -437,7 +437,11 @@ mod tests {
         for it in CRATES {
             let found = read(&folders::root().join(it.sources)).unwrap();
             let is_driver = it.sources.contains("frontends");
-            assert!(!is_driver || found.statics.is_empty(), "{:?}", found.statics);
+            assert!(
+                !is_driver || found.statics.is_empty(),
+                "{:?}",
+                found.statics
+            );
             statics.extend(found.statics);
         }
         // Both ways: a row for what is no more is wrong, too.

@@ -87,7 +87,7 @@ pub(crate) enum Show {
     Kept,
 }
 
-/// Who else is there (on a real Xen).
+/// The peer beside the guest (on a real Xen).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum With {
     /// Nobody
@@ -113,8 +113,8 @@ pub(crate) enum With {
     Clients,
     /// A Linux guest on the same bridge, which fetches all files, too
     Neighbour,
-    /// Trouble with the guest's disk, which is a blank one: it grows, fails, goes
-    /// and comes back
+    /// Faults of a blank disk: resize, I/O errors, backend restart, hot unplug and
+    /// replug
     Trouble,
     /// What a benchmark needs: a RAM disk, a server, and one who counts
     Bench,
@@ -253,14 +253,14 @@ impl Crowd {
 /// What `user` tells of a guest.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Tools {
-    /// Tell what the guest does, as a story (user only): hypercalls, traps, mmu
+    /// Trace the guest to stderr (user only): hypercalls, traps, mmu
     #[arg(long, value_delimiter = ',', value_name = "WHAT")]
     pub(crate) trace: Vec<String>,
-    /// Interrupt the guest at random moments (user only): it must not show
+    /// Preempt the guest at random points (user only); its behaviour must not change
     #[arg(long)]
     pub(crate) jitter: bool,
-    /// Let time pass only while the guest sleeps or looks at a clock, and nothing come
-    /// but at its calls (user only): it does the same each time
+    /// Deterministic time (user only): the clock advances only while the guest sleeps or
+    /// reads it, and events are delivered only at hypercalls and traps
     #[arg(long, conflicts_with = "jitter")]
     pub(crate) virtual_time: bool,
     /// Answer a call by an error, as a hypervisor does that does not offer it (user only):

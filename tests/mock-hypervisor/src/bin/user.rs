@@ -13,7 +13,7 @@ const MOST_VCPUS: i64 = 128;
 /// (65 reboot, 67 crash, 68 watchdog) or 70 for a reason without a name; 2 if it is not
 /// started, 1 if this host cannot go on with it, or could not keep all that it wrote.
 ///
-/// It is no prison: the guest can do whatever this user can. Run only images that
+/// It is not a sandbox: the guest can do whatever this user can. Run only images that
 /// you would run as programs.
 #[derive(Debug, Parser)]
 #[command(name = "user-hypervisor", version)]

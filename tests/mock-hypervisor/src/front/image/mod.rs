@@ -7,7 +7,7 @@
 //! faults) comes as a signal. The calls and devices are those of the mock's other
 //! guests.
 //!
-//! It is no prison: a guest that means harm can do what the process may do.
+//! It is not a sandbox: a malicious guest can do what the process may do.
 
 mod bounce;
 mod clock;

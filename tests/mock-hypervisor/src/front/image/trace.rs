@@ -1,5 +1,5 @@
-//! What goes on, as a story, for who asked for it: a line for each thing that happens,
-//! with the vCPU and the time since the guest's start.
+//! A trace of the guest: a line for each thing that happens, with the vCPU and the time since
+//! the guest's start.
 
 use std::{
     fmt::Write as _,
