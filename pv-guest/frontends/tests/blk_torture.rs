@@ -74,14 +74,15 @@ async fn use_disk<'g>(bus: Bus<'g, &'g Domain>, seed: u64, belief: Belief) -> (T
         if belief == Belief::Data {
             pending::<()>().await;
         }
-        let closed = pin!(bus.sleep(CLOSED_AFTER));
-        let Either::Left(_) = select(closed, pin!(broken_is_told(&disk, seed))).await else {
-            unreachable!("it looks for ever");
-        };
+        bus.sleep(CLOSED_AFTER).await;
         disk.close().await;
         pending::<()>().await;
     };
-    let Either::Left((tallies, _)) = select(join_all(tasks), pin!(planned)).await else {
+    let is_calm = is_store_calm(seed) || belief == Belief::Nothing && !plan::moves(seed);
+    let mut watched = pin!(ends_are_true(&disk, seed, is_calm));
+    let planned = pin!(planned);
+    let work = pin!(select(join_all(tasks), planned));
+    let Either::Left((Either::Left((tallies, _)), _)) = select(work, watched.as_mut()).await else {
         unreachable!("it is pending for ever");
     };
     let mut sum = Tally::default();
@@ -92,9 +93,11 @@ async fn use_disk<'g>(bus: Bus<'g, &'g Domain>, seed: u64, belief: Belief) -> (T
         Status::Closed => End::Closed,
         _ => End::Itself,
     };
-    disk.close().await;
+    let Either::Left(_) = select(pin!(disk.close()), watched).await else {
+        unreachable!("it looks for ever");
+    };
     assert_eq!(disk.status(), Status::Closed);
-    if is_store_calm(seed) || belief == Belief::Nothing && !plan::moves(seed) {
+    if is_calm {
         assert_eq!(state(bus), Some(XenbusState::CLOSED), "Closed is not told");
     }
     (sum, end)
@@ -109,17 +112,21 @@ fn state(bus: Bus<'_, &Domain>) -> Option<XenbusState> {
     Some(XenbusState(number))
 }
 
-/// Whoever sees that a disk broke finds that in the store, too. Looks for ever.
-async fn broken_is_told(disk: &Disk<'_, &Domain>, seed: u64) {
+/// A status that is told is true: where the store refuses nothing, it says by then that a
+/// disk broke or was closed. Looks for ever.
+async fn ends_are_true(disk: &Disk<'_, &Domain>, seed: u64, is_calm: bool) {
     let mut status = disk.status();
     loop {
         status = disk.status_change(status).await;
-        // The directory is another after a move.
-        if matches!(status, Status::Broken(_)) && !plan::moves(seed) {
-            let told = state(disk.bus());
-            let is_told = told.is_none_or(|told| told >= XenbusState::CLOSING);
-            assert!(is_told, "{status:?}, but {told:?} in the store");
-        }
+        let least = match status {
+            // The directory is another after a move.
+            Status::Broken(_) if is_calm && !plan::moves(seed) => XenbusState::CLOSING,
+            Status::Closed if is_calm => XenbusState::CLOSED,
+            _ => continue,
+        };
+        let told = state(disk.bus());
+        let is_told = told.is_none_or(|told| told >= least);
+        assert!(is_told, "{status:?}, but {told:?} in the store");
     }
 }
 

@@ -6,7 +6,7 @@ mapper=$(awk '$2 == "device-mapper" { print $1 }' /proc/devices)
     dmsetup create --noudevsync -r -j "$mapper" -m "$((16 + index))" "lent$index" \
         --table "0 $sectors linear /dev/vda $first"
 done </job/lent
-read -r filler_mib most server </job/density
+read -r filler_mib dom0_mib most server </job/density
 ip address add 10.9.255.1/16 dev xenbr0
 chmod +x /job/bench
 echo "$mark begin"
@@ -18,6 +18,11 @@ kernel="/job/image"
 memory=$filler_mib
 END
 xl create -q -p -e /job/filler.cfg
+# Its backends' memory is domain 0's: it is given what they need first.
+xl mem-set Domain-0 "$dom0_mib"
+until [ "$(xl list | awk '$1 == "Domain-0" { print $3 }')" -ge "$dom0_mib" ]; do
+    usleep 100000
+done
 memory() {
     xl info | sed -n 's/^free_memory *: *//p'
 }
@@ -36,6 +41,7 @@ while [ $count -lt "$most" ] && [ $refused -lt 10 ] && [ "$(memory)" -gt "$neede
         echo "dom0: guest $count is refused: $(tail -n 1 /job/create.log)"
     fi
     count=$((count + 1))
+    [ $((count % 50)) != 0 ] || echo "dom0: $count guests, $(memory) MiB are left"
 done
 echo "dom0: $(wc -l </job/guests) guests, $(memory) MiB are left"
 /job/bench density "$server" /job/guests 2>&1

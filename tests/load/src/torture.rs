@@ -12,11 +12,11 @@ use core::{
     task::Poll,
 };
 
-use hypercall_abi::platform::Platform;
+use hypercall_abi::{Errno, platform::Platform};
 use pv_guest::{
     blkfront::{Discard, Disk, Error, SECTOR_BYTES, Sector, Status, Volume},
     xenbus::Fault,
-    xenstore_client::Persistence,
+    xenstore_client::{ErrorKind, Persistence, Quota},
 };
 
 use super::pause;
@@ -261,6 +261,23 @@ impl<'d, 'g, P: Platform> Task<'d, 'g, P> {
     }
 }
 
+fn is_transient(kind: ErrorKind) -> bool {
+    kind.persistence() == Persistence::Transient
+}
+
+/// A refusal that is over as soon as another client of the store has ended what it does,
+/// whatever the library says of it.
+const fn passes(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Server(Errno::EAGAIN | Errno::EBUSY)
+            | ErrorKind::Quota {
+                quota: Quota::Transactions,
+                ..
+            }
+    )
+}
+
 /// Waits until a disk that failed is there again, or closed.
 ///
 /// # Errors
@@ -272,7 +289,7 @@ pub(crate) async fn recover<P: Platform>(disk: &Disk<'_, P>, belief: Belief) -> 
             Status::Connected | Status::Closed => return Ok(()),
             Status::Connecting => drop(disk.ready().await),
             Status::Broken(Fault::Store(kind))
-                if belief == Belief::Data && kind.persistence() == Persistence::Transient =>
+                if belief == Belief::Data && (passes(kind) || is_transient(kind)) =>
             {
                 return Err(format!("a refusal that may pass is final: {kind}"));
             }

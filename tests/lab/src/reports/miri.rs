@@ -47,9 +47,9 @@ const RUNS: &[Run] = &[
         "event-channels",
         &["--test", "single", "--test", "blocking"],
     ),
-    // The drivers, each of their ways once.
+    // The drivers, each of their ways once: a half hour beside other work.
     run(
-        When::Always,
+        When::Nightly,
         "pv-frontends",
         &["--test", "small", "--", "a_disk_is"],
     ),
