@@ -213,7 +213,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// [`Error::Bound`]: this one is not lost, or was not adopted; [`Error::NoMemory`].
     pub fn adopt_again(&self, port: Port) -> Result<(), Error> {
-        if self.owner != Owner::Toolstack || !self.is_lost() {
+        if self.owner != Owner::Toolstack || !self.is_stale() {
             return Err(Error::Bound);
         }
         let slot = self.ports.enter(port, FIRST)?;
@@ -243,7 +243,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
 
     /// Whether the channel predates the last [`Ports::resume`] and is stale: no event
     /// arrives, a notification goes nowhere, and dropping it closes no port.
-    pub fn is_lost(&self) -> bool {
+    pub fn is_stale(&self) -> bool {
         self.resumes.load(Ordering::Acquire) != self.ports.resumes()
     }
 
@@ -258,23 +258,23 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// [`Error::NotOffered`]: an interrupt has no other end.
     pub fn notify(&self) -> Result<(), Error> {
-        if self.is_lost() {
+        if self.is_stale() {
             return Ok(());
         }
         event_channel::send(&self.ports.platform, self.port()).map_err(Error::from)
     }
 
     /// The same, when it is convenient: an executor may have it wait until the
-    /// vCPU sleeps ([`Ports::hold_back`]), and so saves a hypercall. Without one,
+    /// vCPU sleeps ([`Ports::defer_notifications`]), and so saves a hypercall. Without one,
     /// at once.
     ///
     /// # Errors
     /// As for [`notify`](Self::notify).
-    pub fn notify_soon(&self) -> Result<(), Error> {
-        if self.is_lost() {
+    pub fn notify_deferred(&self) -> Result<(), Error> {
+        if self.is_stale() {
             return Ok(());
         }
-        self.ports.notify_soon(self.port()).map_err(Error::from)
+        self.ports.notify_deferred(self.port()).map_err(Error::from)
     }
 
     /// Whether there is another end: false for a port that is offered and that
@@ -283,7 +283,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// The hypervisor lost the port.
     pub fn is_connected(&self) -> Result<bool, Error> {
-        if self.is_lost() {
+        if self.is_stale() {
             return Ok(false);
         }
         let status = event_channel::status(&self.ports.platform, self.port())?;
@@ -292,14 +292,14 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
 
     /// Whether an event came that nobody has taken.
     pub fn is_pending(&self) -> bool {
-        !self.is_lost() && (self.slot().has_fired() || self.ports.words().is_pending(self.port()))
+        !self.is_stale() && (self.slot().has_fired() || self.ports.words().is_pending(self.port()))
     }
 
     /// Takes an event, and says whether there was one. Look at what the peer
     /// shares only after this, or its next event may go unseen. It waits for nothing, and
     /// so holds nobody back: a loop around it is as busy as it likes.
     pub fn take(&self) -> bool {
-        if self.is_lost() {
+        if self.is_stale() {
             return false;
         }
         let fired = self.slot().take_fired();
@@ -310,7 +310,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// [`PortRef`](crate::PortRef), say) for whom it was not: whoever waits is woken, as if
     /// it had just come.
     pub fn put_back(&self) {
-        if !self.is_lost() {
+        if !self.is_stale() {
             self.slot().note();
             self.slot().waker.wake();
         }
@@ -318,7 +318,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
 
     /// Masks the port. Events stay pending.
     pub fn mask(&self) {
-        if !self.is_lost() {
+        if !self.is_stale() {
             self.ports.words().mask(self.port());
         }
     }
@@ -329,7 +329,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// The hypervisor lost the port.
     pub fn unmask(&self) -> Result<(), Error> {
-        if self.is_lost() || self.ports.words().unmask_if_quiet(self.port()) {
+        if self.is_stale() || self.ports.words().unmask_if_quiet(self.port()) {
             return Ok(());
         }
         event_channel::unmask(&self.ports.platform, self.port()).map_err(Error::from)
@@ -340,7 +340,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// # Errors
     /// [`Error::NoVcpu`]; [`Error::NotOffered`]: the port is tied to its vCPU.
     pub fn bind_vcpu(&self, vcpu: VcpuId) -> Result<(), Error> {
-        if self.is_lost() {
+        if self.is_stale() {
             return Err(Error::NotOffered);
         }
         let words = self.ports.words();
@@ -363,7 +363,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
     /// [`Error::NotSupported`]: the interface has no priorities;
     /// [`Error::NotOffered`]: there is no such queue.
     pub fn set_priority(&self, priority: u32) -> Result<(), Error> {
-        if self.is_lost() {
+        if self.is_stale() {
             return Err(Error::NotOffered);
         }
         if priority >= EVTCHN_FIFO_MAX_QUEUES {
@@ -384,10 +384,10 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         P: Park + Clock,
     {
         // The event may be the answer.
-        self.ports.tell();
+        self.ports.flush_notifications();
         // An upcall must not take the event after we have looked: the hypervisor would
         // find nothing pending, and let us sleep.
-        let was_masked = self.is_lost() || self.ports.words().mask(self.port());
+        let was_masked = self.is_stale() || self.ports.words().mask(self.port());
         let ended = self.poll_masked(deadline_ns);
         if !was_masked {
             // A port that is gone rings no more.
@@ -423,7 +423,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
                 continue;
             }
             let own = [self.port()];
-            let ports: &[Port] = if self.is_lost() { &[] } else { &own };
+            let ports: &[Port] = if self.is_stale() { &[] } else { &own };
             platform.park(ports, deadline_ns);
         }
     }
@@ -439,7 +439,7 @@ impl<'t, P: Hypercall + Pages> Channel<'t, P> {
         if self.take_if_due() == Due::Taken {
             return Poll::Ready(());
         }
-        if self.is_lost() {
+        if self.is_stale() {
             return Poll::Pending;
         }
         self.slot().waker.register(cx.waker());
@@ -525,7 +525,7 @@ impl<P: Hypercall + Pages + Clock> Future for Events<'_, '_, P> {
 
 impl<P: Hypercall + Pages> Drop for Channel<'_, P> {
     fn drop(&mut self) {
-        if self.is_lost() {
+        if self.is_stale() {
             return;
         }
         self.mask();

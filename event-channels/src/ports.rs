@@ -15,7 +15,7 @@ use hypercall_abi::{
 use crate::{
     Error, PortRef,
     fifo::Fifo,
-    sleep::{Roll, Soon},
+    sleep::{BoundPorts, Deferred},
     slots::{Slot, Slots},
     words::Words,
 };
@@ -92,9 +92,9 @@ pub struct Ports<P: Hypercall + Pages> {
     pub(crate) slots: Slots<P>,
     vcpus: [Vcpu; MAX_VCPUS],
     /// What is told when the vCPU sleeps.
-    pub(crate) soon: Soon,
+    pub(crate) deferred: Deferred,
     /// Who has a port.
-    pub(crate) roll: Roll,
+    pub(crate) roll: BoundPorts,
     pub(crate) throttle: Throttle,
     /// When the first of those that are held back may ring again; `MAX`: none
     /// is.
@@ -145,8 +145,8 @@ impl<P: Hypercall + Pages> Ports<P> {
                     next: AtomicU32::new(0),
                 }
             }; MAX_VCPUS],
-            soon: Soon::new(),
-            roll: Roll::new(),
+            deferred: Deferred::new(),
+            roll: BoundPorts::new(),
             throttle,
             release_ns: AtomicU64::new(u64::MAX),
             spurious: AtomicU32::new(0),

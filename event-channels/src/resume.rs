@@ -25,7 +25,7 @@ impl<P: Hypercall + Pages> Ports<P> {
     pub fn resume(&self, resumed: Resumed) -> Result<(), Error> {
         let Resumed { .. } = resumed;
         self.resumes.fetch_add(1, Ordering::AcqRel);
-        self.forget_told();
+        self.forget_deferred();
         self.roll.clear();
         self.release_ns.store(u64::MAX, Ordering::Release);
         let words = peer_field!(self.shared(), SharedInfo, evtchn_pending);

@@ -27,7 +27,7 @@ const MOST: usize = 32;
 
 /// Ports that some channel has.
 #[derive(Debug)]
-pub(crate) struct Roll {
+pub(crate) struct BoundPorts {
     /// A port and one; zero: none.
     entries: [AtomicU32; MOST],
     /// Behind the last that was ever used.
@@ -36,7 +36,7 @@ pub(crate) struct Roll {
     more: AtomicU32,
 }
 
-impl Roll {
+impl BoundPorts {
     pub(crate) const fn new() -> Self {
         Self {
             entries: [const { AtomicU32::new(0) }; MOST],
@@ -91,7 +91,7 @@ impl Roll {
 /// A notification that can wait until the vCPU sleeps: [`NOW`], [`HELD`], or a port
 /// ([`kept`]), perhaps [`ASKED`] for.
 #[derive(Debug)]
-pub(crate) struct Soon(AtomicU32);
+pub(crate) struct Deferred(AtomicU32);
 
 /// Nothing is held back.
 const NOW: u32 = 0;
@@ -104,7 +104,7 @@ const fn kept(port: Port) -> u32 {
     (port.0 + 1) << 1
 }
 
-impl Soon {
+impl Deferred {
     pub(crate) const fn new() -> Self {
         Self(AtomicU32::new(NOW))
     }
@@ -143,30 +143,30 @@ impl Soon {
 }
 
 impl<P: Hypercall + Pages> Ports<P> {
-    /// Has [`Channel::notify_soon`](crate::Channel::notify_soon) wait, until the
-    /// vCPU sleeps ([`Self::sleep`]) or [`Self::tell`] is called: one of them must
+    /// Has [`Channel::notify_deferred`](crate::Channel::notify_deferred) wait, until the
+    /// vCPU sleeps ([`Self::sleep`]) or [`Self::flush_notifications`] is called: one of them must
     /// follow. For executors, before they run a task.
-    pub fn hold_back(&self) {
-        self.send(self.soon.replace(HELD));
+    pub fn defer_notifications(&self) {
+        self.send(self.deferred.replace(HELD));
     }
 
     /// Sends what was held back, and holds nothing back any more.
-    pub fn tell(&self) {
-        self.send(self.soon.replace(NOW));
+    pub fn flush_notifications(&self) {
+        self.send(self.deferred.replace(NOW));
     }
 
     /// For whoever is asked for an answer: the second time since something was held
     /// back, that is sent, and the next is held back again. So a task that asks on and
     /// on, and never lets its executor sleep, waits for nothing that was not asked for.
-    pub fn tell_on(&self) {
-        if self.soon.is_asked_again() {
-            self.hold_back();
+    pub fn flush_if_asked_again(&self) {
+        if self.deferred.is_asked_again() {
+            self.defer_notifications();
         }
     }
 
     /// What was held back was for nobody.
-    pub(crate) fn forget_told(&self) {
-        let _nobody = self.soon.replace(NOW);
+    pub(crate) fn forget_deferred(&self) {
+        let _nobody = self.deferred.replace(NOW);
     }
 
     fn send(&self, port: Option<Port>) {
@@ -176,8 +176,8 @@ impl<P: Hypercall + Pages> Ports<P> {
         }
     }
 
-    pub(crate) fn notify_soon(&self, port: Port) -> Result<(), Errno> {
-        match self.soon.keeps(port) {
+    pub(crate) fn notify_deferred(&self, port: Port) -> Result<(), Errno> {
+        match self.deferred.keeps(port) {
             true => Ok(()),
             false => event_channel::send(&self.platform, port),
         }
@@ -192,7 +192,7 @@ impl<P: Hypercall + Pages> Ports<P> {
     /// Nobody slept: [`Error::NotSupported`], while one of the channels was opened
     /// when there were 32 others, or if the hypervisor has no such call.
     pub fn sleep(&self, vcpu: VcpuId, deadline_ns: Option<u64>) -> Result<(), Error> {
-        let told = self.soon.replace(NOW);
+        let told = self.deferred.replace(NOW);
         let mut ports = [Port(0); MOST];
         let Some(count) = self.mask_awaited(&mut ports) else {
             self.send(told);

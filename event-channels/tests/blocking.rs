@@ -42,7 +42,7 @@ unsafe impl Hypercall for Interrupted {
         a4: usize,
         a5: usize,
     ) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { self.domain.call5(nr, a1, a2, a3, a4, a5) }
     }
 }
@@ -53,7 +53,7 @@ unsafe impl Pages for Interrupted {
         self.domain.alloc(count)
     }
     unsafe fn free(&self, first: NonNull<u8>, count: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { self.domain.free(first, count) }
     }
     fn gfn_of(&self, page: NonNull<u8>) -> Option<Gfn> {

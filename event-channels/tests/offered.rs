@@ -117,8 +117,8 @@ fn without_lists_of_calls_they_are_made_one_by_one() {
         let offered = Channel::unbound(&ports, DomId::SELF).unwrap();
         let bound = Channel::interdomain(&ports, DomId::SELF, offered.port()).unwrap();
         let deadline_ns = Some(1_000_000);
-        ports.hold_back();
-        bound.notify_soon().unwrap();
+        ports.defer_notifications();
+        bound.notify_deferred().unwrap();
         assert!(!offered.is_pending(), "it is held back");
         ports.sleep(VCPU, deadline_ns).unwrap();
         assert!(offered.is_pending(), "{errno}: nobody was told");
@@ -133,8 +133,8 @@ fn without_a_poll_nobody_sleeps_and_what_was_held_back_is_told() {
         let ports = ports(&domain, Choice::Best).unwrap();
         let offered = Channel::unbound(&ports, DomId::SELF).unwrap();
         let bound = Channel::interdomain(&ports, DomId::SELF, offered.port()).unwrap();
-        ports.hold_back();
-        bound.notify_soon().unwrap();
+        ports.defer_notifications();
+        bound.notify_deferred().unwrap();
         assert!(ports.sleep(VCPU, Some(1_000_000)).is_err(), "{errno}");
         assert!(offered.is_pending(), "{errno}: nobody was told");
     }
@@ -153,8 +153,8 @@ fn without_a_poll_an_answer_is_not_slept_over() {
         let mut wait = pin!(offered.wait());
         let mut cx = Context::from_waker(Waker::noop());
         assert!(wait.as_mut().poll(&mut cx).is_pending());
-        ports.hold_back();
-        bound.notify_soon().unwrap();
+        ports.defer_notifications();
+        bound.notify_deferred().unwrap();
         assert_eq!(ports.sleep(VCPU, Some(1_000_000)), Ok(()), "{errno}");
         assert!(wait.as_mut().poll(&mut cx).is_ready(), "{errno}");
     }

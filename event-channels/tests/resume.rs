@@ -56,23 +56,23 @@ fn ports_of_before_ring_nobody() {
         let waker = Waker::from(std::sync::Arc::new(Nothing));
         let polled = awaited.poll_wait(&mut Context::from_waker(&waker));
         assert_eq!(polled, Poll::Pending);
-        ports.hold_back();
-        old.notify_soon().unwrap();
+        ports.defer_notifications();
+        old.notify_deferred().unwrap();
 
         for round in 1..3 {
             ports.resume(move_away(&domain)).unwrap();
             assert_eq!(ports.resumes(), round);
             for lost in [&old, &old_far, &awaited] {
-                assert!(lost.is_lost() && !lost.is_pending() && !lost.take());
+                assert!(lost.is_stale() && !lost.is_pending() && !lost.take());
                 lost.notify().unwrap();
-                lost.notify_soon().unwrap();
+                lost.notify_deferred().unwrap();
                 lost.unmask().unwrap();
                 lost.mask();
                 assert_eq!(lost.is_connected(), Ok(false));
                 assert_eq!(lost.set_priority(1), Err(Error::NotOffered));
                 assert_eq!(lost.bind_vcpu(VCPU), Err(Error::NotOffered));
             }
-            assert!(store.is_lost());
+            assert!(store.is_stale());
             store.adopt_again(start().store_evtchn).unwrap();
             assert_eq!(store.port(), start().store_evtchn);
             assert!(store.take(), "it may have rung before");

@@ -66,10 +66,10 @@ fn listen(channels: &[&Channel<'static, &'static Domain>]) -> Arc<Wakes> {
 fn without_an_executor_nothing_is_held_back() {
     let (_, ports) = guest(Choice::Best);
     let [near, far] = pair(ports);
-    near.notify_soon().unwrap();
+    near.notify_deferred().unwrap();
     assert!(far.take());
-    ports.tell();
-    ports.tell_on();
+    ports.flush_notifications();
+    ports.flush_if_asked_again();
     assert!(!far.take());
 }
 
@@ -77,35 +77,35 @@ fn without_an_executor_nothing_is_held_back() {
 fn what_is_held_back_is_told_once() {
     let (domain, ports) = guest(Choice::Best);
     let ([near, far], [other, other_far]) = (pair(ports), pair(ports));
-    ports.hold_back();
+    ports.defer_notifications();
     let before = calls(domain, EVENT_CHANNEL_OP);
-    near.notify_soon().unwrap();
-    near.notify_soon().unwrap();
+    near.notify_deferred().unwrap();
+    near.notify_deferred().unwrap();
     assert!(!far.is_pending());
     // There is room for one.
-    other.notify_soon().unwrap();
+    other.notify_deferred().unwrap();
     assert!(other_far.take());
     assert_eq!(calls(domain, EVENT_CHANNEL_OP) - before, 1);
     // Asked for once, it waits; asked for twice, it is sent.
-    ports.tell_on();
-    near.notify_soon().unwrap();
+    ports.flush_if_asked_again();
+    near.notify_deferred().unwrap();
     assert!(!far.is_pending());
-    ports.tell_on();
+    ports.flush_if_asked_again();
     assert!(far.take());
     // And the next is held back again, until the next round.
-    near.notify_soon().unwrap();
+    near.notify_deferred().unwrap();
     assert!(!far.is_pending());
-    ports.hold_back();
+    ports.defer_notifications();
     assert!(far.take());
-    near.notify_soon().unwrap();
-    ports.tell();
+    near.notify_deferred().unwrap();
+    ports.flush_notifications();
     assert!(far.take());
     assert_eq!(calls(domain, EVENT_CHANNEL_OP) - before, 4);
     // One whose port is gone is told to nobody.
-    ports.hold_back();
-    near.notify_soon().unwrap();
+    ports.defer_notifications();
+    near.notify_deferred().unwrap();
     drop(near);
-    ports.tell();
+    ports.flush_notifications();
     assert!(!far.is_pending());
 }
 
@@ -113,8 +113,8 @@ fn what_is_held_back_is_told_once() {
 fn who_waits_for_an_event_tells_first() {
     let (domain, ports) = guest(Choice::Best);
     let [near, far] = pair(ports);
-    ports.hold_back();
-    near.notify_soon().unwrap();
+    ports.defer_notifications();
+    near.notify_deferred().unwrap();
     assert_eq!(far.wait_blocking(Some(1_000)), Wait::Event);
     assert_eq!(domain.now_ns(), 0);
 }
@@ -127,8 +127,8 @@ fn a_sleep_ends_by_the_event_that_is_waited_for() {
         let (wakes, others) = (listen(&[&far]), listen(&[&other_far]));
         for round in 1..=3 {
             let before = (calls(domain, MULTICALL), calls(domain, SCHED_OP));
-            ports.hold_back();
-            near.notify_soon().unwrap();
+            ports.defer_notifications();
+            near.notify_deferred().unwrap();
             ports.sleep(VCPU, Some(1_000)).unwrap();
             // Both in one trap.
             assert_eq!(calls(domain, MULTICALL) - before.0, 1);
@@ -173,8 +173,8 @@ fn with_too_many_ports_nobody_sleeps_and_nothing_is_lost() {
     let mut more: Vec<_> = (0..31)
         .map(|_| Channel::ipi(ports, VCPU).unwrap())
         .collect();
-    ports.hold_back();
-    near.notify_soon().unwrap();
+    ports.defer_notifications();
+    near.notify_deferred().unwrap();
     assert_eq!(ports.sleep(VCPU, Some(1_000)), Err(Error::NotSupported));
     assert!(far.take());
     // When the last of them is closed, the others fit; and what is closed makes room.

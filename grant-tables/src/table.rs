@@ -46,13 +46,13 @@ impl Version {
 }
 
 /// The most frames of a table that are used.
-const MOST_FRAMES: usize = 256;
+const MAX_FRAMES: usize = 256;
 /// The frames that there are where nobody says how many: what the first tables had.
 const OLD_FRAMES: u32 = 4;
 /// Status words in a frame of them.
 const STATUS_PER_FRAME: u32 = (PAGE_SIZE / 2) as u32;
-const MOST_STATUS_FRAMES: usize =
-    MOST_FRAMES * Version::Two.entries_per_frame() as usize / STATUS_PER_FRAME as usize;
+const MAX_STATUS_FRAMES: usize =
+    MAX_FRAMES * Version::Two.entries_per_frame() as usize / STATUS_PER_FRAME as usize;
 
 /// For whom pages are lent (a device, say), so that what peers keep of them can be
 /// counted: see [`GrantTable::quarantined_of`].
@@ -88,8 +88,8 @@ struct Note {
 }
 
 const NOTES_PER_PAGE: u32 = (PAGE_SIZE / size_of::<Note>()) as u32;
-const MOST_NOTE_PAGES: usize =
-    MOST_FRAMES * Version::One.entries_per_frame() as usize / NOTES_PER_PAGE as usize;
+const MAX_NOTE_PAGES: usize =
+    MAX_FRAMES * Version::One.entries_per_frame() as usize / NOTES_PER_PAGE as usize;
 
 /// Places of pages that are added, and never go while the table is there.
 struct Growing<const N: usize>([AtomicPtr<u8>; N]);
@@ -119,11 +119,11 @@ impl<const N: usize> Growing<N> {
 pub struct GrantTable<P: Hypercall + Pages> {
     platform: P,
     version: Version,
-    frames: Growing<MOST_FRAMES>,
-    status: Growing<MOST_STATUS_FRAMES>,
-    notes: Growing<MOST_NOTE_PAGES>,
+    frames: Growing<MAX_FRAMES>,
+    status: Growing<MAX_STATUS_FRAMES>,
+    notes: Growing<MAX_NOTE_PAGES>,
     frames_len: AtomicU32,
-    most_frames: u32,
+    max_frames: u32,
     growing: AtomicBool,
     /// This domain's number, where mapping its own grants would move its pages.
     /// [`DomId::SELF`]: they may be mapped.
@@ -157,7 +157,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             return Err(Error::Taken);
         }
         let made = Self::choose_all(&platform, wanted);
-        let (most_frames, version, never_mapped) = match made {
+        let (max_frames, version, never_mapped) = match made {
             Ok(made) => made,
             Err(error) => {
                 // SAFETY: taken above, and no grant was made.
@@ -172,7 +172,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
             status: Growing::new(),
             notes: Growing::new(),
             frames_len: AtomicU32::new(0),
-            most_frames: most_frames.min(MOST_FRAMES as u32),
+            max_frames: max_frames.min(MAX_FRAMES as u32),
             growing: AtomicBool::new(false),
             never_mapped: AtomicU16::new(never_mapped.0),
             free: List::default(),
@@ -183,9 +183,9 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     /// What the hypervisor offers: how many frames, the version, and whose grants cannot
     /// be mapped.
     fn choose_all(platform: &P, wanted: Version) -> Result<(u32, Version, DomId), Error> {
-        let most_frames = Self::most_frames(platform)?;
+        let max_frames = Self::max_frames(platform)?;
         let version = Self::choose(platform, wanted)?;
-        Ok((most_frames, version, Self::never_mapped(platform)?))
+        Ok((max_frames, version, Self::never_mapped(platform)?))
     }
 
     /// This domain's number where its own grants cannot be mapped, or [`DomId::SELF`].
@@ -215,7 +215,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     }
 
     /// How many frames the table may have.
-    fn most_frames(platform: &P) -> Result<u32, Error> {
+    fn max_frames(platform: &P) -> Result<u32, Error> {
         match query_size(platform) {
             Ok(size) => Ok(size.max_nr_frames),
             Err(errno) if Facility::GrantTableSize.is_absent(errno) => {
@@ -279,8 +279,8 @@ impl<P: Hypercall + Pages> GrantTable<P> {
     }
 
     /// The most references that there may ever be.
-    pub const fn most_references(&self) -> u32 {
-        self.most_frames * self.version.entries_per_frame() - GNTTAB_NR_RESERVED_ENTRIES
+    pub const fn max_references(&self) -> u32 {
+        self.max_frames * self.version.entries_per_frame() - GNTTAB_NR_RESERVED_ENTRIES
     }
 
     /// The references that there are now, free or not.
@@ -393,7 +393,7 @@ impl<P: Hypercall + Pages> GrantTable<P> {
 
     fn grow(&self) -> Result<(), Error> {
         let index = self.frames_len.load(Ordering::Acquire);
-        if index >= self.most_frames {
+        if index >= self.max_frames {
             return Err(Error::NoReference);
         }
         let per_frame = self.version.entries_per_frame();
@@ -553,7 +553,7 @@ impl<P: Hypercall + Pages> core::fmt::Debug for GrantTable<P> {
         f.debug_struct("GrantTable")
             .field("version", &self.version)
             .field("references", &self.references())
-            .field("most", &self.most_references())
+            .field("most", &self.max_references())
             .field("free", &self.free_references())
             .field("quarantined", &self.quarantined())
             .finish()
@@ -568,7 +568,7 @@ impl<P: Hypercall + Pages> Drop for GrantTable<P> {
         // them.
         let all_free = self.free.len() == self.references();
         if self.quarantined() == 0 {
-            for index in 0..MOST_NOTE_PAGES {
+            for index in 0..MAX_NOTE_PAGES {
                 if let Some(page) = self.notes.get(index) {
                     // SAFETY: allocated in `grow` as one page; nobody borrows
                     // from the table.

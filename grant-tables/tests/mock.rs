@@ -257,7 +257,7 @@ fn quarantine_is_looked_at_again_when_references_run_out() {
     let table = pair.table(Version::One);
     let back = Back::of(&pair.back);
     let theirs = leave_in_use(&table, &back, Owner::NONE, 2);
-    let _reserved = table.reserve(table.most_references() - 2).unwrap();
+    let _reserved = table.reserve(table.max_references() - 2).unwrap();
     let one_more = || {
         let page = Page::new(&table).unwrap();
         table.share::<PeerReads>(back.domid(), page)
@@ -413,7 +413,7 @@ fn the_table_grows_to_its_limit_and_tells_when_it_is_full() {
         let pair = Pair::new();
         let table = pair.table(version);
         assert_eq!(table.references(), 0);
-        let most = table.most_references();
+        let most = table.max_references();
         let blocks: Vec<_> = (0..most / 100)
             .map(|_| table.reserve(100).unwrap())
             .collect();

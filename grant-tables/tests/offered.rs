@@ -67,9 +67,9 @@ fn without_its_size_a_table_is_small() {
         front.refuse(HypercallNr::GRANT_TABLE_OP, op, errno);
         let table = GrantTable::new(&front, Version::One);
         let table = table.unwrap_or_else(|error| panic!("{errno}: {error}"));
-        assert_eq!(table.most_references(), 4 * 512 - 8, "{errno}");
+        assert_eq!(table.max_references(), 4 * 512 - 8, "{errno}");
         try_it(&table, &back);
-        let full = table.reserve(table.most_references() + 1).unwrap_err();
+        let full = table.reserve(table.max_references() + 1).unwrap_err();
         assert_eq!(full, Error::NoReference);
     }
 }

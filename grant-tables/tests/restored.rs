@@ -30,7 +30,7 @@ unsafe impl Hypercall for Restored {
         a4: usize,
         a5: usize,
     ) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         let answer = unsafe { self.domain.call5(nr, a1, a2, a3, a4, a5) };
         if nr == HypercallNr::EVENT_CHANNEL_OP && a1 == EVTCHNOP_STATUS {
             let place = a2 + std::mem::offset_of!(EvtchnStatus, u);
@@ -48,7 +48,7 @@ unsafe impl Pages for Restored {
         self.domain.alloc(count)
     }
     unsafe fn free(&self, first: NonNull<u8>, count: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { self.domain.free(first, count) }
     }
     fn gfn_of(&self, page: NonNull<u8>) -> Option<Gfn> {
@@ -64,7 +64,7 @@ unsafe impl Pages for Restored {
         self.domain.reserve_window(count)
     }
     unsafe fn release_window(&self, first: NonNull<u8>, count: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { self.domain.release_window(first, count) }
     }
     fn singletons(&self) -> &Singletons {

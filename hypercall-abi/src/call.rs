@@ -14,7 +14,7 @@ pub(crate) unsafe fn subop<H: Hypercall + ?Sized, T: ?Sized>(
     subop: usize,
     arg: &mut T,
 ) -> Result<usize, Errno> {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let answer = unsafe { h.call2(nr, subop, (&raw mut *arg).expose_provenance()) };
     Errno::check(answer)
 }
@@ -30,7 +30,7 @@ pub(crate) unsafe fn list<H: Hypercall + ?Sized, T>(
     subop: usize,
     entries: &mut [T],
 ) -> Result<usize, Errno> {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let answer = unsafe {
         h.call3(
             nr,

@@ -84,7 +84,7 @@ pub unsafe fn register<H: Hypercall + ?Sized>(
         address,
         ..CallbackRegister::default()
     };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { subop(h, NR, CALLBACKOP_REGISTER, &mut arg) }.map(|_| ())
 }
 

@@ -49,7 +49,7 @@ pub unsafe fn register_callback<H: Hypercall + ?Sized>(
         handler_address,
         pad: 0,
     };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { subop(h, HypercallNr::NMI_OP, XENNMI_REGISTER_CALLBACK, &mut arg) }.map(|_| ())
 }
 

@@ -50,7 +50,7 @@ pub unsafe trait Hypercall {
     /// As for [`Hypercall::call5`].
     #[inline]
     unsafe fn call1(&self, nr: HypercallNr, a1: usize) -> isize {
-        // SAFETY: the caller's promise, for arguments that the call ignores.
+        // SAFETY: this function's contract, for arguments that the call ignores.
         unsafe { self.call5(nr, a1, 0, 0, 0, 0) }
     }
 
@@ -60,7 +60,7 @@ pub unsafe trait Hypercall {
     /// As for [`Hypercall::call5`].
     #[inline]
     unsafe fn call2(&self, nr: HypercallNr, a1: usize, a2: usize) -> isize {
-        // SAFETY: the caller's promise, for arguments that the call ignores.
+        // SAFETY: this function's contract, for arguments that the call ignores.
         unsafe { self.call5(nr, a1, a2, 0, 0, 0) }
     }
 
@@ -70,7 +70,7 @@ pub unsafe trait Hypercall {
     /// As for [`Hypercall::call5`].
     #[inline]
     unsafe fn call3(&self, nr: HypercallNr, a1: usize, a2: usize, a3: usize) -> isize {
-        // SAFETY: the caller's promise, for arguments that the call ignores.
+        // SAFETY: this function's contract, for arguments that the call ignores.
         unsafe { self.call5(nr, a1, a2, a3, 0, 0) }
     }
 
@@ -80,7 +80,7 @@ pub unsafe trait Hypercall {
     /// As for [`Hypercall::call5`].
     #[inline]
     unsafe fn call4(&self, nr: HypercallNr, a1: usize, a2: usize, a3: usize, a4: usize) -> isize {
-        // SAFETY: the caller's promise, for arguments that the call ignores.
+        // SAFETY: this function's contract, for arguments that the call ignores.
         unsafe { self.call5(nr, a1, a2, a3, a4, 0) }
     }
 }
@@ -281,27 +281,27 @@ unsafe impl<T: Hypercall + ?Sized> Hypercall for &T {
         a4: usize,
         a5: usize,
     ) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { (**self).call5(nr, a1, a2, a3, a4, a5) }
     }
     #[inline]
     unsafe fn call1(&self, nr: HypercallNr, a1: usize) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { (**self).call1(nr, a1) }
     }
     #[inline]
     unsafe fn call2(&self, nr: HypercallNr, a1: usize, a2: usize) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { (**self).call2(nr, a1, a2) }
     }
     #[inline]
     unsafe fn call3(&self, nr: HypercallNr, a1: usize, a2: usize, a3: usize) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { (**self).call3(nr, a1, a2, a3) }
     }
     #[inline]
     unsafe fn call4(&self, nr: HypercallNr, a1: usize, a2: usize, a3: usize, a4: usize) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { (**self).call4(nr, a1, a2, a3, a4) }
     }
 }
@@ -313,7 +313,7 @@ unsafe impl<T: Pages + ?Sized> Pages for &T {
         (**self).alloc(count)
     }
     unsafe fn free(&self, first: NonNull<u8>, count: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { (**self).free(first, count) }
     }
     fn gfn_of(&self, page: NonNull<u8>) -> Option<Gfn> {
@@ -329,7 +329,7 @@ unsafe impl<T: Pages + ?Sized> Pages for &T {
         (**self).reserve_window(count)
     }
     unsafe fn release_window(&self, first: NonNull<u8>, count: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { (**self).release_window(first, count) }
     }
     fn window_address(&self, page: NonNull<u8>) -> u64 {

@@ -123,7 +123,7 @@ pub fn yield_now<H: Hypercall + ?Sized>(h: &H) {
 /// upcall looks at.
 #[inline]
 pub unsafe fn block<H: Hypercall + ?Sized>(h: &H) -> Result<(), Errno> {
-    // SAFETY: no argument; the rest is the caller's promise.
+    // SAFETY: no argument; the rest is this function's contract.
     let answer = unsafe { h.call2(HypercallNr::SCHED_OP, SCHEDOP_BLOCK, 0) };
     Errno::check(answer).map(|_| ())
 }

@@ -24,7 +24,7 @@ macro_rules! calls {
         unsafe fn call1(&self, nr: HypercallNr, a1: usize) -> isize {
             let answer;
             // SAFETY: the instruction traps to the hypervisor, which changes no
-            // register but those named here; the rest is the caller's promise.
+            // register but those named here; the rest is this function's contract.
             unsafe {
                 asm!($($asm),+,
                     inlateout("rax") nr.0 as usize => answer, inlateout("rdi") a1 => _,

@@ -296,7 +296,7 @@ impl Guest {
     /// has put them: whole pages that nothing else of this guest uses.
     pub(crate) unsafe fn use_rings(&mut self, shared: SharedPage) -> Result<(), Error> {
         if let Some(location) = self.info.console {
-            // SAFETY: the caller's promise.
+            // SAFETY: this function's contract.
             unsafe { set_console(self.platform, location, Some(shared)) }
                 .ok_or(Error::StartInfo("the console's page is not memory"))?;
         }
@@ -323,7 +323,7 @@ pub(crate) unsafe fn place_shared_info(
     // SAFETY: no interrupt is to be delivered.
     unsafe { hvm::set_param(hypercall, HvmParam::CALLBACK_IRQ, none) }
         .map_err(asking("choose the shared page's layout"))?;
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     unsafe { add_to_physmap(hypercall, MapSpace::SHARED_INFO, 0, frame) }
         .map_err(asking("map the shared page"))
 }

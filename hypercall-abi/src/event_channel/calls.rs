@@ -208,7 +208,7 @@ pub unsafe fn init_control<H: Hypercall + ?Sized>(
 #[inline]
 pub unsafe fn expand_array<H: Hypercall + ?Sized>(h: &H, array_gfn: Gfn) -> Result<(), Errno> {
     let mut arg = EvtchnExpandArray { array_gfn };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { subop(h, NR, EVTCHNOP_EXPAND_ARRAY, &mut arg) }.map(|_| ())
 }
 

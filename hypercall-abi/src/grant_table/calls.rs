@@ -237,7 +237,7 @@ pub unsafe fn swap<H: Hypercall + ?Sized>(
     h: &H,
     ops: &mut [GnttabSwapGrantRef],
 ) -> Result<(), Errno> {
-    // SAFETY: the hypervisor reads and writes the list; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads and writes the list; the rest is this function's contract.
     unsafe { list(h, NR, GNTTABOP_SWAP_GRANT_REF, ops) }.map(|_| ())
 }
 
@@ -253,6 +253,6 @@ pub unsafe fn cache_flush<H: Hypercall + ?Sized>(
     h: &H,
     ops: &mut [GnttabCacheFlush],
 ) -> Result<(), Errno> {
-    // SAFETY: the hypervisor reads the list; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads the list; the rest is this function's contract.
     unsafe { list(h, NR, GNTTABOP_CACHE_FLUSH, ops) }.map(|_| ())
 }

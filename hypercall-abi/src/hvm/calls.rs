@@ -48,7 +48,7 @@ pub unsafe fn set_param<H: Hypercall + ?Sized>(
         index,
         value,
     };
-    // SAFETY: the hypervisor reads `param`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `param`; the rest is this function's contract.
     unsafe { subop(h, NR, HVMOP_SET_PARAM, &mut param) }.map(|_| ())
 }
 
@@ -72,7 +72,7 @@ pub unsafe fn set_evtchn_upcall_vector<H: Hypercall + ?Sized>(
         vector,
         ..HvmEvtchnUpcallVector::default()
     };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { subop(h, NR, HVMOP_SET_EVTCHN_UPCALL_VECTOR, &mut arg) }.map(|_| ())
 }
 

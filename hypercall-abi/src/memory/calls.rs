@@ -81,7 +81,7 @@ pub unsafe fn populate_physmap<H: Hypercall + ?Sized>(
 ) -> Result<usize, Errno> {
     let mut arg = reservation(extents, extent_order, mem_flags);
     // SAFETY: the hypervisor reads `arg`, and reads and writes the extents; the
-    // rest is the caller's promise.
+    // rest is this function's contract.
     unsafe { subop(h, NR, XENMEM_POPULATE_PHYSMAP, &mut arg) }
 }
 
@@ -212,7 +212,7 @@ pub unsafe fn add_to_physmap<H: Hypercall + ?Sized>(
         idx,
         gpfn,
     };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { subop(h, NR, XENMEM_ADD_TO_PHYSMAP, &mut arg) }.map(|_| ())
 }
 
@@ -245,7 +245,7 @@ pub unsafe fn add_to_physmap_batch<H: Hypercall + ?Sized>(
         errs: errors.as_mut_ptr().expose_provenance() as u64,
     };
     // SAFETY: the hypervisor reads `arg` and the two lists, and writes the
-    // third; the rest is the caller's promise.
+    // third; the rest is this function's contract.
     unsafe { subop(h, NR, XENMEM_ADD_TO_PHYSMAP_BATCH, &mut arg) }.map(|_| ())
 }
 
@@ -264,7 +264,7 @@ pub unsafe fn remove_from_physmap<H: Hypercall + ?Sized>(h: &H, gpfn: Gfn) -> Re
         gpfn,
         ..RemoveFromPhysmap::default()
     };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { subop(h, NR, XENMEM_REMOVE_FROM_PHYSMAP, &mut arg) }.map(|_| ())
 }
 

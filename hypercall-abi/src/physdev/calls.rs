@@ -46,7 +46,7 @@ pub unsafe fn set_pirq_eoi_gfn<H: Hypercall + ?Sized>(
         EoiBitmap::UnmaskingItself => PHYSDEVOP_PIRQ_EOI_GMFN_V1,
         EoiBitmap::UnmaskedByGuest => PHYSDEVOP_PIRQ_EOI_GMFN_V2,
     };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { subop(h, NR, op, &mut arg) }.map(|_| ())
 }
 
@@ -97,7 +97,7 @@ pub unsafe fn set_iobitmap<H: Hypercall + ?Sized>(
         nr_ports,
         ..PhysdevSetIobitmap::default()
     };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { subop(h, NR, PHYSDEVOP_SET_IOBITMAP, &mut arg) }.map(|_| ())
 }
 

@@ -29,7 +29,7 @@ unsafe fn with<H: Hypercall + ?Sized, T>(
     vcpu: VcpuId,
     arg: &mut T,
 ) -> Result<usize, Errno> {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let answer = unsafe {
         h.call3(
             NR,
@@ -51,7 +51,7 @@ unsafe fn without<H: Hypercall + ?Sized>(
     subop: usize,
     vcpu: VcpuId,
 ) -> Result<usize, Errno> {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let answer = unsafe { h.call3(NR, subop, vcpu.0 as usize, 0) };
     Errno::check(answer)
 }
@@ -70,7 +70,7 @@ pub unsafe fn initialise_pv<H: Hypercall + ?Sized>(
     vcpu: VcpuId,
     context: &mut VcpuGuestContext,
 ) -> Result<(), Errno> {
-    // SAFETY: the hypervisor reads `context`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `context`; the rest is this function's contract.
     unsafe { with(h, VCPUOP_INITIALISE, vcpu, context) }.map(|_| ())
 }
 
@@ -88,7 +88,7 @@ pub unsafe fn initialise_hvm<H: Hypercall + ?Sized>(
     vcpu: VcpuId,
     context: &mut VcpuHvmContext,
 ) -> Result<(), Errno> {
-    // SAFETY: the hypervisor reads `context`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `context`; the rest is this function's contract.
     unsafe { with(h, VCPUOP_INITIALISE, vcpu, context) }.map(|_| ())
 }
 
@@ -101,7 +101,7 @@ pub unsafe fn initialise_hvm<H: Hypercall + ?Sized>(
 /// Another processor running is no surprise to this kernel.
 #[inline]
 pub unsafe fn up<H: Hypercall + ?Sized>(h: &H, vcpu: VcpuId) -> Result<(), Errno> {
-    // SAFETY: no argument; the rest is the caller's promise.
+    // SAFETY: no argument; the rest is this function's contract.
     unsafe { without(h, VCPUOP_UP, vcpu) }.map(|_| ())
 }
 
@@ -160,7 +160,7 @@ pub unsafe fn register_runstate_memory_area<H: Hypercall + ?Sized>(
     addr: u64,
 ) -> Result<(), Errno> {
     let mut arg = VcpuRegisterRunstateMemoryArea { addr };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { with(h, VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, vcpu, &mut arg) }.map(|_| ())
 }
 
@@ -180,7 +180,7 @@ pub unsafe fn register_runstate_phys_area<H: Hypercall + ?Sized>(
     addr: u64,
 ) -> Result<(), Errno> {
     let mut arg = VcpuRegisterRunstateMemoryArea { addr };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { with(h, VCPUOP_REGISTER_RUNSTATE_PHYS_AREA, vcpu, &mut arg) }.map(|_| ())
 }
 
@@ -198,7 +198,7 @@ pub unsafe fn register_vcpu_time_memory_area<H: Hypercall + ?Sized>(
     addr: u64,
 ) -> Result<(), Errno> {
     let mut arg = VcpuRegisterTimeMemoryArea { addr };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { with(h, VCPUOP_REGISTER_VCPU_TIME_MEMORY_AREA, vcpu, &mut arg) }.map(|_| ())
 }
 
@@ -218,7 +218,7 @@ pub unsafe fn register_vcpu_time_phys_area<H: Hypercall + ?Sized>(
     addr: u64,
 ) -> Result<(), Errno> {
     let mut arg = VcpuRegisterTimeMemoryArea { addr };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { with(h, VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA, vcpu, &mut arg) }.map(|_| ())
 }
 
@@ -304,7 +304,7 @@ pub unsafe fn register_vcpu_info<H: Hypercall + ?Sized>(
         offset,
         rsvd: 0,
     };
-    // SAFETY: the hypervisor reads `arg`; the rest is the caller's promise.
+    // SAFETY: the hypervisor reads `arg`; the rest is this function's contract.
     unsafe { with(h, VCPUOP_REGISTER_VCPU_INFO, vcpu, &mut arg) }.map(|_| ())
 }
 

@@ -39,7 +39,7 @@ pub unsafe fn fpu_taskswitch<H: Hypercall + ?Sized>(
     state: FpuTaskswitch,
 ) -> Result<(), Errno> {
     let set = usize::from(state == FpuTaskswitch::Set);
-    // SAFETY: no memory is named; the rest is the caller's promise.
+    // SAFETY: no memory is named; the rest is this function's contract.
     let answer = unsafe { h.call1(HypercallNr::FPU_TASKSWITCH, set) };
     Errno::check(answer).map(|_| ())
 }

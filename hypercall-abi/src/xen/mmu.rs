@@ -321,7 +321,7 @@ pub unsafe fn update_va_mapping<H: Hypercall + ?Sized>(
     entry: u64,
     flush: Flush,
 ) -> Result<(), Errno> {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let answer = unsafe {
         h.call3(
             HypercallNr::UPDATE_VA_MAPPING,
@@ -351,7 +351,7 @@ pub unsafe fn update_va_mapping_otherdomain<H: Hypercall + ?Sized>(
     flush: Flush,
     owner: DomId,
 ) -> Result<(), Errno> {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let answer = unsafe {
         h.call4(
             HypercallNr::UPDATE_VA_MAPPING_OTHERDOMAIN,

@@ -233,7 +233,7 @@ pub unsafe fn set_trap_table<H: Hypercall + ?Sized>(
     if table.last().is_none_or(|last| last.address != 0) {
         return Err(Errno::EINVAL);
     }
-    // SAFETY: the table is read up to its zero entry; the caller's promise.
+    // SAFETY: the table is read up to its zero entry; this function's contract.
     let answer = unsafe {
         h.call1(
             HypercallNr::SET_TRAP_TABLE,
@@ -262,7 +262,7 @@ pub unsafe fn set_gdt<H: Hypercall + ?Sized>(
     if frames.len() < (entries as usize).div_ceil(512) {
         return Err(Errno::EINVAL);
     }
-    // SAFETY: the list is read, and is long enough; the caller's promise.
+    // SAFETY: the list is read, and is long enough; this function's contract.
     let answer = unsafe {
         h.call2(
             HypercallNr::SET_GDT,
@@ -286,7 +286,7 @@ pub unsafe fn update_descriptor<H: Hypercall + ?Sized>(
     machine_address: u64,
     descriptor: u64,
 ) -> Result<(), Errno> {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let answer = unsafe {
         h.call2(
             HypercallNr::UPDATE_DESCRIPTOR,
@@ -311,7 +311,7 @@ pub unsafe fn stack_switch<H: Hypercall + ?Sized>(
     ss: u16,
     stack_pointer: u64,
 ) -> Result<(), Errno> {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let answer = unsafe {
         h.call2(
             HypercallNr::STACK_SWITCH,
@@ -338,7 +338,7 @@ pub unsafe fn set_callbacks<H: Hypercall + ?Sized>(
     failsafe: u64,
     syscall: u64,
 ) -> Result<(), Errno> {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let answer = unsafe {
         h.call3(
             HypercallNr::SET_CALLBACKS,
@@ -369,7 +369,7 @@ pub unsafe fn set_segment_base<H: Hypercall + ?Sized>(
         SegmentBase::GsKernel => SEGBASE_GS_KERNEL,
         SegmentBase::GsUserSelector => SEGBASE_GS_USER_SEL,
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let answer = unsafe { h.call2(HypercallNr::SET_SEGMENT_BASE, which, base as usize) };
     Errno::check(answer).map(|_| ())
 }

@@ -51,7 +51,7 @@ pub fn enable<H: Hypercall + ?Sized>(h: &H, help: VmAssist) -> Result<(), Errno>
 /// The guest does without: it writes no page table by itself, say.
 #[inline]
 pub unsafe fn disable<H: Hypercall + ?Sized>(h: &H, help: VmAssist) -> Result<(), Errno> {
-    // SAFETY: no memory is named; the rest is the caller's promise.
+    // SAFETY: no memory is named; the rest is this function's contract.
     let answer = unsafe { h.call2(HypercallNr::VM_ASSIST, VMASST_CMD_DISABLE, help.0 as usize) };
     Errno::check(answer).map(|_| ())
 }

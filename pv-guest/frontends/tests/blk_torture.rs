@@ -53,7 +53,7 @@ async fn use_disk<'g>(bus: Bus<'g, &'g Domain>, seed: u64, belief: Belief) -> (T
         queues: 1 + random.below(3) as u32,
         ring_page_order: random.below(3) as u32,
         segments: 1 + random.below(64) as u32,
-        most_pages: 16 + random.below(100) as u32,
+        max_pages: 16 + random.below(100) as u32,
         ..blkfront::Config::default()
     };
     let disk = Disk::new(bus, "51712", wanted);

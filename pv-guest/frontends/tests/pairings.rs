@@ -28,7 +28,7 @@ use nic::with_nic;
 /// How long nothing comes.
 const IDLE: Duration = Duration::from_secs(600);
 /// Polls of each meanwhile, at most: what its beginning takes.
-const MOST_POLLS: u32 = 12;
+const MAX_POLLS: u32 = 12;
 
 /// Counts how often a future is polled.
 async fn counted<F: Future>(count: &Cell<u32>, future: F) -> F::Output {
@@ -66,7 +66,7 @@ fn embassys_runner_sleeps_beside_its_sockets() {
             };
             select(counted(&polls[0], runner.run()), work).await;
             for count in &polls {
-                assert!(count.get() < MOST_POLLS, "{} polls", count.get());
+                assert!(count.get() < MAX_POLLS, "{} polls", count.get());
             }
             drop(runner);
             nic.close().await;
@@ -136,7 +136,7 @@ fn a_device_that_nothing_comes_to_sleeps() {
                 assert!(nic.bus().timeout(IDLE, both).await.is_err());
             }
             for count in &polls {
-                assert!(count.get() < MOST_POLLS, "{} polls", count.get());
+                assert!(count.get() < MAX_POLLS, "{} polls", count.get());
             }
             drop(device);
             nic.close().await;

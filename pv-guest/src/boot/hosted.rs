@@ -39,7 +39,7 @@ pub unsafe fn start(
     let start = unsafe { start_info.read() };
     // A suspend changes the domain's: no reference leads there.
     let start: &'static StartInfo = std::boxed::Box::leak(std::boxed::Box::new(start));
-    // SAFETY: the caller's promise; the shared page is used as peer memory.
+    // SAFETY: this function's contract; the shared page is used as peer memory.
     let shared = unsafe { PeerPtr::new(shared_info) };
     let mut taken = Taken::new();
     if let Some(paddr) = platform.gfn_of(start_info.cast()).and_then(Gfn::address) {

@@ -49,7 +49,7 @@ pub(super) fn set_guest_type(guest_type: GuestType) {
 pub(super) unsafe fn run(info: BootInfo, shared: Option<SharedPage>) -> Result<(), Error> {
     let mut guest = Guest::adopt(Native, info);
     if let Some(shared) = shared {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { guest.use_rings(shared) }?;
     }
     #[cfg(feature = "heap")]

@@ -152,7 +152,7 @@ fn module(start: &'static StartInfo) -> Result<Option<&'static [u8]>, Error> {
 
 /// How far behind start_info the console's page may lie: the page tables, and
 /// with them the end of what is mapped, come later.
-const MOST_BEHIND_BYTES: u64 = 4 * PAGE;
+const MAX_BEHIND_BYTES: u64 = 4 * PAGE;
 
 /// Makes the console work before the rest of `start` is believed.
 fn early_console(start: &StartInfo, taken: &Taken) {
@@ -167,7 +167,7 @@ fn early_console(start: &StartInfo, taken: &Taken) {
     // The domain builder puts the page right behind start_info, mapped.
     let behind = virt.checked_sub(core::ptr::from_ref(start).addr() as u64);
     let is_taken = frames::physical_of(virt).is_none_or(|paddr| taken.has(paddr));
-    if is_taken || behind.is_none_or(|bytes| bytes > MOST_BEHIND_BYTES) {
+    if is_taken || behind.is_none_or(|bytes| bytes > MAX_BEHIND_BYTES) {
         return;
     }
     if let Some(page) = NonNull::new(core::ptr::with_exposed_provenance_mut(virt as usize)) {

@@ -27,7 +27,7 @@ impl Taken {
     /// The image, five places of the loader's, modules, tables, and two rings.
     const MOST: usize = 26;
     /// The most modules that are looked at.
-    const MOST_MODULES: u64 = 16;
+    const MAX_MODULES: u64 = 16;
 
     /// Nothing.
     pub(crate) const fn new() -> Self {
@@ -125,7 +125,7 @@ impl Taken {
             self.push(start.cmdline_paddr, len_bytes + 1);
         }
         let entry_bytes = size_of::<HvmModlistEntry>() as u64;
-        let nr_modules = u64::from(start.nr_modules).min(Self::MOST_MODULES);
+        let nr_modules = u64::from(start.nr_modules).min(Self::MAX_MODULES);
         if nr_modules > 0 {
             self.push(start.modlist_paddr, nr_modules * entry_bytes);
         }

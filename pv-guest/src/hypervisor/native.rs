@@ -39,27 +39,27 @@ unsafe impl Hypercall for Native {
         a4: usize,
         a5: usize,
     ) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { trap::Native.call5(nr, a1, a2, a3, a4, a5) }
     }
     #[inline]
     unsafe fn call1(&self, nr: HypercallNr, a1: usize) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { trap::Native.call1(nr, a1) }
     }
     #[inline]
     unsafe fn call2(&self, nr: HypercallNr, a1: usize, a2: usize) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { trap::Native.call2(nr, a1, a2) }
     }
     #[inline]
     unsafe fn call3(&self, nr: HypercallNr, a1: usize, a2: usize, a3: usize) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { trap::Native.call3(nr, a1, a2, a3) }
     }
     #[inline]
     unsafe fn call4(&self, nr: HypercallNr, a1: usize, a2: usize, a3: usize, a4: usize) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { trap::Native.call4(nr, a1, a2, a3, a4) }
     }
 }

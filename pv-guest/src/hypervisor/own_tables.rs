@@ -46,7 +46,7 @@ impl TableMemory for DirectMap {
     }
 
     unsafe fn write(&mut self, table_paddr: u64, index: usize, entry: u64) {
-        // SAFETY: as above; what the entry maps is the caller's promise.
+        // SAFETY: as above; what the entry maps is this function's contract.
         unsafe { place(table_paddr, index).write_volatile(entry) };
     }
 }
@@ -101,7 +101,7 @@ fn map_all(map: &MemoryMap) -> Result<Tables, Error> {
 /// # Safety
 /// They map all that the running code uses.
 unsafe fn activate(tables: &Tables) {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     unsafe { x86::controlregs::cr3_write(tables.root_paddr()) };
 }
 

@@ -47,10 +47,10 @@ pub(super) unsafe fn sleep(deadline_ns: Option<u64>) {
         if guest_type() == Some(GuestType::Pv) && ports.sleep(VcpuId(0), deadline_ns).is_ok() {
             return;
         }
-        ports.tell();
+        ports.flush_notifications();
     }
     match guest_type() {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         Some(GuestType::Bare) => unsafe { sleep_bare(deadline_ns) },
         _ if !upcall::are_set_up() || !arm(deadline_ns) => doze(deadline_ns),
         // SAFETY: as above.
@@ -126,6 +126,6 @@ unsafe fn sleep_bare(deadline_ns: Option<u64>) {
     });
     let ticks = u128::from(rest_ns) * u128::from(*per_ms) / 1_000_000;
     apic::set_timer(u32::try_from(ticks).unwrap_or(u32::MAX));
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     unsafe { upcall::sleep() };
 }

@@ -98,7 +98,7 @@ fn upcall() {
 /// back meanwhile.
 pub(super) unsafe fn sleep() {
     if guest_type() == Some(GuestType::Pv) {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         let _ended = unsafe { hypercall_abi::sched::block(&Native) };
         return;
     }

@@ -25,10 +25,10 @@ const PAGE: u64 = PAGE_SIZE as u64;
 /// How many pages the window has: a word of a page of bitmap for 64 of them.
 const PAGES: u64 = 16 * 1024;
 /// The most frames of a table that are asked for at once, as a PV guest must.
-const MOST_FRAMES: usize = 256;
+const MAX_FRAMES: usize = 256;
 /// A frame of status words is for this many frames of entries (of version 2).
 const ENTRY_FRAMES_PER_STATUS_FRAME: usize = 8;
-const MOST_STATUS_FRAMES: usize = MOST_FRAMES / ENTRY_FRAMES_PER_STATUS_FRAME;
+const MAX_STATUS_FRAMES: usize = MAX_FRAMES / ENTRY_FRAMES_PER_STATUS_FRAME;
 const _: () = assert!(PAGES < u16::MAX as u64);
 
 /// The physical address of the window.
@@ -104,13 +104,13 @@ pub(crate) fn address_of(page: NonNull<u8>) -> u64 {
 /// counted from one; zero: not mapped yet. Each frame has one address for good:
 /// on PVH it can be at one only, and another request would take it from there.
 struct TablePages {
-    entries: [u16; MOST_FRAMES],
-    status: [u16; MOST_STATUS_FRAMES],
+    entries: [u16; MAX_FRAMES],
+    status: [u16; MAX_STATUS_FRAMES],
 }
 
 static TABLE_PAGES: UpcallMutex<TablePages> = UpcallMutex::new(TablePages {
-    entries: [0; MOST_FRAMES],
-    status: [0; MOST_STATUS_FRAMES],
+    entries: [0; MAX_FRAMES],
+    status: [0; MAX_STATUS_FRAMES],
 });
 
 /// Maps a frame of this guest's grant table, at the address where it was before
@@ -150,13 +150,13 @@ fn map_pv(frame: GrantFrame, index: u32, page: NonNull<u8>) -> Result<(), Errno>
     let index = index as usize;
     let gfn = match frame {
         GrantFrame::Table => {
-            let mut frames = [Gfn(0); MOST_FRAMES];
+            let mut frames = [Gfn(0); MAX_FRAMES];
             let wanted = frames.get_mut(..=index).ok_or(Errno::ENOSPC)?;
             setup_table(&Native, wanted)?;
             wanted.last().copied()
         }
         GrantFrame::Status => {
-            let mut frames = [0; MOST_FRAMES];
+            let mut frames = [0; MAX_FRAMES];
             let wanted = frames.get_mut(..=index).ok_or(Errno::ENOSPC)?;
             get_status_frames(&Native, wanted)?;
             wanted.last().copied().map(Gfn)

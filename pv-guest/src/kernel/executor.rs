@@ -54,7 +54,7 @@ pub fn park(since: Wakes) {
     if !hypervisor::sleep_tells()
         && let Some(ports) = ports::get()
     {
-        ports.tell();
+        ports.flush_notifications();
     }
     Park::idle(&platform, next, &|| Wakes::now() != since);
 }
@@ -79,11 +79,11 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         let since = Wakes::now();
         // What is told to others now can wait for the end of this round.
         if let Some(ports) = ports::get() {
-            ports.hold_back();
+            ports.defer_notifications();
         }
         if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
             if let Some(ports) = ports::get() {
-                ports.tell();
+                ports.flush_notifications();
             }
             return value;
         }

@@ -90,9 +90,9 @@ fn handler(frame: &mut Frame, cr2: u64) -> Outcome {
 /// # Safety
 /// With the first exception, `probe` goes on as `then` says: it must be sound so.
 pub(crate) unsafe fn run(probe: Probe, argument: u64, then: Then) -> (Option<Caught>, u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let code = || unsafe { probe(argument) };
-    // SAFETY: the caller's promise, again.
+    // SAFETY: this function's contract, again.
     unsafe { during(then, code) }
 }
 
@@ -122,7 +122,7 @@ pub(crate) unsafe fn during<T>(then: Then, code: impl FnOnce() -> T) -> (Option<
 /// # Safety
 /// Its stack is as it was when it was called, wherever it raises one.
 pub(crate) unsafe fn fault(probe: Probe, argument: u64) -> Result<Caught, Stop> {
-    // SAFETY: the caller's promise.
+    // SAFETY: this function's contract.
     let (caught, _) = unsafe { run(probe, argument, Then::Return) };
     caught.ok_or_else(|| "no exception came".into())
 }

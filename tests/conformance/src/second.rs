@@ -263,13 +263,13 @@ mod context {
                 cpu_regs: words(registers),
                 ..VcpuHvmContext::default()
             };
-            // SAFETY: the caller's promise.
+            // SAFETY: this function's contract.
             return unsafe { vcpu::initialise_hvm(guest.platform(), SECOND, &mut context) };
         }
         let mut context = VcpuGuestContext::default();
         context.user_regs.rip = start;
         context.user_regs.rdi = argument;
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { vcpu::initialise_pv(guest.platform(), SECOND, &mut context) }
     }
 }
@@ -373,7 +373,7 @@ mod context {
     /// Reads a register of the model.
     unsafe fn x86_efer(register: u32) -> u64 {
         let (low, high): (u32, u32);
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { asm!("rdmsr", in("ecx") register, out("eax") low, out("edx") high) };
         u64::from(high) << 32 | u64::from(low)
     }

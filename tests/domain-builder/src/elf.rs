@@ -27,7 +27,7 @@ const SHT_NOTE: u32 = 7;
 /// To be read, written or run: a segment that is none of these is not loaded.
 const ANY_ACCESS: u32 = 7;
 /// The longest text that is looked at.
-const MOST_TEXT: usize = 4096;
+const MAX_TEXT: usize = 4096;
 
 /// The file.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,7 @@ impl<'a> Elf<'a> {
     /// A text, up to its zero; `None`: it has none.
     pub(crate) fn text(&self, at: usize) -> Option<&'a [u8]> {
         let bytes = self.file.get(at..)?;
-        let bytes = bytes.get(..MOST_TEXT).unwrap_or(bytes);
+        let bytes = bytes.get(..MAX_TEXT).unwrap_or(bytes);
         let end = bytes.iter().position(|byte| *byte == 0)?;
         bytes.get(..end)
     }

@@ -16,7 +16,7 @@ const NAMES: [&str; 7] = [
 const DOM0: &str = "dom0";
 const TRANSLATED: &str = "auto_translated_physmap";
 /// A name has no more bytes than these: what is longer is the next one.
-const MOST_BYTES: usize = 63;
+const MAX_BYTES: usize = 63;
 
 /// What of a list is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(crate) struct Wanted {
 /// Reads a list like `!dom0|pae_pgdir_above_4gb`: what is behind `!` is required.
 pub(crate) fn read(list: &[u8], wanted: &mut Wanted) -> Result<(), Bad> {
     for part in list.split(|byte| *byte == b'|') {
-        for name in part.chunks(MOST_BYTES) {
+        for name in part.chunks(MAX_BYTES) {
             let Some(name) = name.strip_prefix(b"!") else {
                 continue;
             };
@@ -97,7 +97,7 @@ mod tests {
         }
         // Spaces do not separate, and what is too long is cut.
         assert_eq!(told("x !unheard_of"), Ok(nothing));
-        let long = "x".repeat(MOST_BYTES);
+        let long = "x".repeat(MAX_BYTES);
         assert_eq!(
             told(&format!("{long}!dom0")).map(|wanted| wanted.only_dom0),
             Ok(true)

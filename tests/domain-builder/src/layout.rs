@@ -8,13 +8,13 @@ use crate::{
 };
 
 /// What is mapped behind the last thing, at least.
-const LEAST_PADDING_PAGES: u64 = (512 << 10) / PAGE;
+const MIN_PADDING_PAGES: u64 = (512 << 10) / PAGE;
 /// To the end of one of these, what is mapped reaches.
 const REGION_BYTES: u64 = 4 << 20;
 /// More memory than this no address space of a guest's has.
-const MOST_PAGES: u64 = FIRST_FORBIDDEN_ADDRESS / PAGE;
+const MAX_PAGES: u64 = FIRST_FORBIDDEN_ADDRESS / PAGE;
 /// The longest command line, without its zero.
-const MOST_COMMAND_LINE: usize = hypercall_abi::xen::MAX_GUEST_CMDLINE - 1;
+const MAX_COMMAND_LINE: usize = hypercall_abi::xen::MAX_GUEST_CMDLINE - 1;
 
 /// A page table: its frame, and its level (1 maps pages, 4 is the top).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +96,10 @@ impl<'a> Plan<'a> {
     /// What Xen's builder would refuse, and what no process can run.
     pub fn new(request: &Request<'a>) -> Result<Self, Refused> {
         let len = request.command_line.len();
-        if len > MOST_COMMAND_LINE {
+        if len > MAX_COMMAND_LINE {
             return Err(Refused::LongCommandLine(len));
         }
-        if request.nr_pages > MOST_PAGES {
+        if request.nr_pages > MAX_PAGES {
             return Err(Refused::TooMuchMemory(request.nr_pages));
         }
         let image = Image::parse(request.kernel)?;
@@ -232,7 +232,7 @@ fn tables_and_end(
     memory: &Memory,
 ) -> Result<(Vec<Table>, u64), Refused> {
     // The stack, and what is to be free.
-    const EXTRA_PAGES: u64 = 1 + LEAST_PADDING_PAGES;
+    const EXTRA_PAGES: u64 = 1 + MIN_PADDING_PAGES;
     let mut pages = EXTRA_PAGES;
     loop {
         let last = base.saturating_add((first_table + pages) * PAGE) | (REGION_BYTES - 1);

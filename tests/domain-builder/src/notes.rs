@@ -31,7 +31,7 @@ pub(crate) struct Notes {
 
 const HEADER_BYTES: u64 = 12;
 /// The most notes of a file.
-const MOST_NOTES: usize = 65_536;
+const MAX_NOTES: usize = 65_536;
 
 /// The notes in a part of the file: kind, and where what it says is, with its length.
 fn notes_in(elf: &Elf<'_>, span: Span) -> Vec<(u32, usize, usize)> {
@@ -39,7 +39,7 @@ fn notes_in(elf: &Elf<'_>, span: Span) -> Vec<(u32, usize, usize)> {
     let end = span.start.saturating_add(span.bytes);
     let mut at = span.start;
     let round = |bytes: u32| u64::from(bytes).next_multiple_of(4);
-    while at < end && found.len() < MOST_NOTES {
+    while at < end && found.len() < MAX_NOTES {
         let Ok(place) = usize::try_from(at) else {
             break;
         };
@@ -66,7 +66,7 @@ impl Notes {
         let mut notes = Self::default();
         let of = |spans: Vec<Span>| -> Vec<_> {
             let all = spans.into_iter().flat_map(|span| notes_in(elf, span));
-            all.take(MOST_NOTES).collect()
+            all.take(MAX_NOTES).collect()
         };
         let mut all = of(elf.note_segments());
         if all.is_empty() {

@@ -10,7 +10,7 @@ use std::{
 use crate::Refused;
 
 /// The most bytes that are unpacked.
-const MOST_BYTES: usize = 1 << 30;
+const MAX_BYTES: usize = 1 << 30;
 /// By how much a file may be longer than it says, by the format whose end tells that.
 const GZIP_SLACK: usize = 16;
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -24,7 +24,7 @@ const PAYLOAD_BYTES: usize = 0x24c;
 const HEADER_BYTES: usize = 0x250;
 const SECTOR_BYTES: u64 = 512;
 /// The first version whose header says where the kernel is: 2.8.
-const LEAST_VERSION: u16 = 0x208;
+const MIN_VERSION: u16 = 0x208;
 
 /// A format, by how it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn payload(file: &[u8]) -> Result<Option<&[u8]>, Refused> {
         let bytes = header.get(at..).and_then(|bytes| bytes.first_chunk());
         bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
     };
-    if (word(VERSION) as u16) < LEAST_VERSION {
+    if (word(VERSION) as u16) < MIN_VERSION {
         return Err(Refused::BadLoader("its boot protocol is older than 2.8"));
     }
     let setup = (u64::from(word(SETUP_SECTORS) as u8) + 1) * SECTOR_BYTES;
@@ -124,7 +124,7 @@ fn unpack_kernel(payload: &[u8]) -> Result<Vec<u8>, Refused> {
     // Behind the kernel, its length is told.
     let (packed, len) = payload.split_last_chunk().ok_or(broken.clone())?;
     let len = u32::from_le_bytes(*len) as usize;
-    if len > MOST_BYTES {
+    if len > MAX_BYTES {
         return Err(broken);
     }
     let unpacked = match format {
@@ -195,7 +195,7 @@ fn gunzip(file: &[u8]) -> Result<Vec<u8>, Refused> {
     let broken = || Refused::BadlyCompressed(NAME);
     let len = file.last_chunk().ok_or_else(broken)?;
     let len = u32::from_le_bytes(*len) as usize;
-    if len > MOST_BYTES {
+    if len > MAX_BYTES {
         return Err(broken());
     }
     let most = len + GZIP_SLACK;

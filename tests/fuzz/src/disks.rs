@@ -8,7 +8,7 @@ use arbitrary::Arbitrary;
 use mock_hypervisor::{Config, DiskConfig, Domain, Mischief, Time, Xen};
 use pv_guest::blkfront::{self, Discard, Disk, Sector};
 
-use crate::guest::{MOST_WAITING, Waiting, go, text, with_bus};
+use crate::guest::{MAX_WAITING, Waiting, go, text, with_bus};
 
 /// What happens.
 #[derive(Arbitrary, Debug)]
@@ -58,7 +58,7 @@ pub enum Step {
 }
 
 /// The most sectors of a request.
-const MOST_SECTORS: u16 = 700;
+const MAX_SECTORS: u16 = 700;
 /// Does these steps.
 ///
 /// # Panics
@@ -78,7 +78,7 @@ pub fn run(steps: &[Step]) {
         queues: 2,
         ring_page_order: 1,
         segments: 64,
-        most_pages: 128,
+        max_pages: 128,
         ..blkfront::Config::default()
     };
     let mut kept = 0;
@@ -98,7 +98,7 @@ pub fn run(steps: &[Step]) {
                 })),
                 _ => None,
             };
-            if waiting.len() < MOST_WAITING {
+            if waiting.len() < MAX_WAITING {
                 waiting.extend(asked);
             }
             match *step {
@@ -128,12 +128,12 @@ pub fn run(steps: &[Step]) {
 }
 
 async fn read(disk: &Disk<'_, &Domain>, first: u16, sectors: u16) {
-    let mut bytes = vec![0; usize::from(sectors % MOST_SECTORS) * 512];
+    let mut bytes = vec![0; usize::from(sectors % MAX_SECTORS) * 512];
     let _any = disk.read(Sector(first.into()), &mut bytes).await;
 }
 
 async fn write(disk: &Disk<'_, &Domain>, first: u16, sectors: u16) {
-    let bytes = vec![7; usize::from(sectors % MOST_SECTORS) * 512];
+    let bytes = vec![7; usize::from(sectors % MAX_SECTORS) * 512];
     let _any = disk.write(Sector(first.into()), &bytes).await;
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn text(which: u8) -> &'static str {
 }
 
 /// The most who wait at once.
-pub(crate) const MOST_WAITING: usize = 64;
+pub(crate) const MAX_WAITING: usize = 64;
 
 /// Those who wait.
 pub(crate) type Waiting<'d> = Vec<Pin<Box<dyn Future<Output = ()> + 'd>>>;

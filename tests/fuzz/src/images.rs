@@ -96,10 +96,10 @@ pub fn run(steps: &[Step]) {
 }
 
 /// A file of at most so many bytes is packed again.
-const MOST_PACKED: usize = 1 << 20;
+const MAX_PACKED: usize = 1 << 20;
 
 fn packed(file: &[u8], way: u8) -> Vec<u8> {
-    if file.len() > MOST_PACKED {
+    if file.len() > MAX_PACKED {
         return file.to_vec();
     }
     let way = match way % 6 {

@@ -4,7 +4,7 @@
 use mock_hypervisor::user::privileged::{Privileged, read};
 
 /// The longest instruction.
-const MOST_BYTES: u64 = 15;
+const MAX_BYTES: u64 = 15;
 
 /// Reads what is at the start of some bytes.
 ///
@@ -16,7 +16,7 @@ pub fn run(code: &[u8]) {
         return;
     };
     let len = next - rip;
-    assert!((1..=MOST_BYTES).contains(&len) && len <= code.len() as u64);
+    assert!((1..=MAX_BYTES).contains(&len) && len <= code.len() as u64);
     let (own, _) = code.split_at(len as usize);
     assert_eq!(read(own, rip), Some((found, next)), "what follows counts");
     for shorter in 0..own.len() {

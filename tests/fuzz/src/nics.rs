@@ -11,7 +11,7 @@ use pv_guest::netfront::{
     self, Checksum, Mac, Multicast, Nic, Offload, Offloads, Protocol, Segmentation, Steering,
 };
 
-use crate::guest::{MOST_WAITING, Waiting, go, text, with_bus};
+use crate::guest::{MAX_WAITING, Waiting, go, text, with_bus};
 
 /// What happens.
 #[derive(Arbitrary, Debug)]
@@ -114,7 +114,7 @@ pub fn run(steps: &[Step]) {
                 })),
                 _ => None,
             };
-            if waiting.len() < MOST_WAITING {
+            if waiting.len() < MAX_WAITING {
                 waiting.extend(asked);
             }
             match *step {

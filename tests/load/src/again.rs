@@ -11,7 +11,7 @@ use pv_guest::{
 /// Queues, and pages of a ring as a power of two, of one frontend after the other.
 const KINDS: [(u32, u32); 4] = [(4, 2), (1, 0), (1, 4), (2, 0)];
 /// How long one may take to connect: a backend that refuses is asked again meanwhile.
-const MOST_TIME: Duration = Duration::from_secs(10);
+const MAX_TIME: Duration = Duration::from_secs(10);
 
 /// So many frontends.
 pub(crate) fn run(guest: &Guest, rounds: u64) -> Result<(), Error> {
@@ -34,7 +34,7 @@ async fn rounds_of(guest: &Guest, rounds: u64) -> Result<(), Error> {
             println!("again: frontend {round} with {queues} queues: {what}");
             Error::Failed("a frontend cannot use the disk")
         };
-        let ready = time::timeout(MOST_TIME, disk.ready()).await;
+        let ready = time::timeout(MAX_TIME, disk.ready()).await;
         match ready {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(failed("it is refused")),

@@ -25,7 +25,7 @@ struct Seen {
 }
 
 /// How many times as long it works for what is to happen to the disk.
-const MOST_TIMES: u64 = 12;
+const MAX_TIMES: u64 = 12;
 
 /// Works for so many seconds.
 pub(crate) fn run(guest: &Guest, options: &Options<'_>, seconds: u64) -> Result<(), Error> {
@@ -55,7 +55,7 @@ pub(crate) fn run(guest: &Guest, options: &Options<'_>, seconds: u64) -> Result<
     let deadline_ns = time::deadline_ns(Duration::from_secs(seconds));
     // Until something has happened to the disk so often, however slow whoever has it happen is.
     let statuses = options.number("statuses").unwrap_or(0);
-    let last_ns = time::deadline_ns(Duration::from_secs(seconds.saturating_mul(MOST_TIMES)));
+    let last_ns = time::deadline_ns(Duration::from_secs(seconds.saturating_mul(MAX_TIMES)));
     let seen = Seen::default();
     let volume = match options.number("part") {
         None => None,

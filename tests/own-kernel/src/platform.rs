@@ -83,7 +83,7 @@ unsafe impl Hypercall for Kernel {
         a5: usize,
     ) -> isize {
         match self {
-            // SAFETY: the caller's promise.
+            // SAFETY: this function's contract.
             Self::Intel(trap) => unsafe { trap.call5(nr, a1, a2, a3, a4, a5) },
             // SAFETY: as above.
             Self::Amd(trap) => unsafe { trap.call5(nr, a1, a2, a3, a4, a5) },
@@ -101,7 +101,7 @@ unsafe impl Pages for Kernel {
 
     unsafe fn free(&self, first: NonNull<u8>, count: usize) {
         if let Some(layout) = pages(count) {
-            // SAFETY: the caller's promise: from `alloc`, with this count.
+            // SAFETY: this function's contract: from `alloc`, with this count.
             unsafe { alloc::alloc::dealloc(first.as_ptr(), layout) };
         }
     }

@@ -68,11 +68,11 @@ where
     let mut cx = Context::from_waker(&waker);
     let mut task = pin!(task);
     loop {
-        ports.hold_back();
+        ports.defer_notifications();
         if woken.0.swap(false, Ordering::AcqRel)
             && let Poll::Ready(value) = task.as_mut().poll(&mut cx)
         {
-            ports.tell();
+            ports.flush_notifications();
             return value;
         }
         // Both may wake the task: the time of an alarm can have come while it was polled.

@@ -79,12 +79,12 @@ pub const fn slots(ring_bytes: usize, slot_bytes: usize) -> usize {
 /// Source: `DEFINE_XEN_FLEX_RING`, `io/ring.h`.
 pub mod byte_ring {
     /// The largest ring whose bytes have indices of their own.
-    const MOST_ORDER: u32 = 20;
+    const MAX_ORDER: u32 = 20;
 
     /// Bytes of each direction of a ring of `1 << order` pages; `None`: more than an index
     /// of 32 bits tells apart.
     pub const fn len_bytes(order: u32) -> Option<u32> {
-        if order > MOST_ORDER {
+        if order > MAX_ORDER {
             return None;
         }
         Some((crate::PAGE_SIZE as u32 / 2) << order)

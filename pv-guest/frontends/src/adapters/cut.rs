@@ -30,12 +30,12 @@ pub(super) fn segments(
     })
 }
 
-/// The largest payload of TCP that fits into `most_bytes` with the headers of `packet`;
+/// The largest payload of TCP that fits into `max_bytes` with the headers of `packet`;
 /// `None`: there is none, or it is no packet of TCP.
-pub(super) fn most_payload(packet: &[u8], most_bytes: usize) -> Option<NonZeroU16> {
+pub(super) fn max_payload(packet: &[u8], max_bytes: usize) -> Option<NonZeroU16> {
     protocol(packet)?;
     let (_, headers, _) = parts(packet)?;
-    let room = most_bytes.checked_sub(headers.len())?;
+    let room = max_bytes.checked_sub(headers.len())?;
     NonZeroU16::new(u16::try_from(room).unwrap_or(u16::MAX))
 }
 
@@ -118,11 +118,11 @@ mod tests {
                 assert_eq!(one[tcp + 4..tcp + 8], sequence.to_be_bytes());
                 assert_eq!(one[tcp + 13], if index == 3 { 0x19 } else { 0x10 });
             }
-            let most = most_payload(&packet, headers + 1460);
+            let most = max_payload(&packet, headers + 1460);
             assert_eq!(most, Some(size));
-            assert_eq!(most_payload(&packet, headers), None);
+            assert_eq!(max_payload(&packet, headers), None);
             packet[if is_v4 { IP + 9 } else { IP + 6 }] = 17;
-            assert_eq!(most_payload(&packet, headers + 1460), None);
+            assert_eq!(max_payload(&packet, headers + 1460), None);
             for len in 0..headers {
                 assert_eq!(segments(&packet[..len], size).count(), 0);
             }

@@ -67,7 +67,7 @@ impl<'g, P: Platform> Driver for Device<'g, P> {
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::default();
-        capabilities.max_transmission_unit = self.0.most_bytes();
+        capabilities.max_transmission_unit = self.0.max_bytes();
         capabilities.checksum.tcp = Checksum::None;
         capabilities.checksum.udp = Checksum::None;
         capabilities

@@ -92,10 +92,10 @@ impl Streamed {
 
 impl Files {
     /// The files of `files`, of which so many bytes are kept at the most.
-    pub const fn new(files: Ext4, most_bytes: usize) -> Self {
+    pub const fn new(files: Ext4, max_bytes: usize) -> Self {
         Self {
             files,
-            kept: RefCell::new(Kept::new(most_bytes)),
+            kept: RefCell::new(Kept::new(max_bytes)),
         }
     }
 
@@ -151,7 +151,7 @@ struct Entry {
 
 /// Files by their paths, in the order of these.
 struct Kept {
-    most_bytes: usize,
+    max_bytes: usize,
     entries: Vec<Entry>,
     bytes: usize,
     /// Goes up with each use.
@@ -159,9 +159,9 @@ struct Kept {
 }
 
 impl Kept {
-    const fn new(most_bytes: usize) -> Self {
+    const fn new(max_bytes: usize) -> Self {
         Self {
-            most_bytes,
+            max_bytes,
             entries: Vec::new(),
             bytes: 0,
             uses: 0,
@@ -169,7 +169,7 @@ impl Kept {
     }
 
     const fn largest_bytes(&self) -> usize {
-        self.most_bytes / SHARE
+        self.max_bytes / SHARE
     }
 
     fn place(&self, path: &str) -> Result<usize, usize> {
@@ -191,7 +191,7 @@ impl Kept {
             return;
         }
         let bytes = cost(path, content.len());
-        while self.bytes + bytes > self.most_bytes {
+        while self.bytes + bytes > self.max_bytes {
             let ages = self.entries.iter().enumerate();
             let Some((at, _)) = ages.min_by_key(|(_, entry)| entry.last_use) else {
                 return;

@@ -28,15 +28,15 @@ const SYN: u8 = 0x02;
 const DHCP_OPTIONS: usize = 240;
 const DHCP_SERVER: u16 = 67;
 /// Numbers of options.
-const MOST_SEGMENT: u8 = 2;
-const MOST_MESSAGE: u8 = 57;
+const MAX_SEGMENT: u8 = 2;
+const MAX_MESSAGE: u8 = 57;
 /// What a peer takes over IPv6 that does not say it, and what each is believed to take:
 /// as smoltcp has it.
 const UNTOLD_BYTES: u16 = 1220;
-const LEAST_BYTES: u16 = 48;
+const MIN_BYTES: u16 = 48;
 
 /// The largest segment that an interface takes which has this MTU.
-fn most_segment(packet: &[u8], mtu: u16) -> u16 {
+fn max_segment(packet: &[u8], mtu: u16) -> u16 {
     let ip_bytes = match number(packet, 12) {
         Some(IPV4) => IPV4_BYTES,
         _ => IPV6_BYTES,
@@ -114,9 +114,9 @@ fn bound(most: u16) -> impl FnMut(&mut [u8; 2]) {
 
 /// Has a SYN say of no larger segments than the MTU has room for.
 pub(super) fn bound_segments(packet: &mut [u8], mtu: u16) {
-    let most = most_segment(packet, mtu);
+    let most = max_segment(packet, mtu);
     if let Some(options) = syn_options(packet) {
-        OF_TCP.each(options, MOST_SEGMENT, bound(most));
+        OF_TCP.each(options, MAX_SEGMENT, bound(most));
     }
 }
 
@@ -127,7 +127,7 @@ pub(super) fn bound_wishes(packet: &mut [u8], mtu: u16) {
         Some((TCP, _)) => bound_segments(packet, mtu),
         Some((UDP, start)) if number(packet, start + 2) == Some(DHCP_SERVER) => {
             let options = packet.get_mut(start + UDP_BYTES + DHCP_OPTIONS..);
-            OF_DHCP.each(options.unwrap_or_default(), MOST_MESSAGE, bound(mtu));
+            OF_DHCP.each(options.unwrap_or_default(), MAX_MESSAGE, bound(mtu));
         }
         _ => {}
     }
@@ -150,12 +150,12 @@ impl Limits {
         ends: Ends,
         is_there: impl Fn(Ends) -> bool,
     ) {
-        let most = most_segment(packet, mtu);
+        let most = max_segment(packet, mtu);
         let Some(options) = syn_options(packet) else {
             return;
         };
         let mut told = None;
-        OF_TCP.each(options, MOST_SEGMENT, |bytes| {
+        OF_TCP.each(options, MAX_SEGMENT, |bytes| {
             let bytes = u16::from_be_bytes(*bytes);
             // None is no size, and of several the least holds.
             if bytes > 0 {
@@ -166,13 +166,13 @@ impl Limits {
         self.0.retain(|(other, _)| *other != ends);
         if told < most {
             self.0.retain(|(other, _)| is_there(*other));
-            self.0.push((ends, told.max(LEAST_BYTES)));
+            self.0.push((ends, told.max(MIN_BYTES)));
         }
     }
 
     /// Whether a packet of TCP over IPv6 of so many bytes may have to be cut.
     pub(super) const fn may_cut(&self, len_bytes: usize, mtu: u16) -> bool {
-        let least = IP + IPV6_BYTES + TCP_BYTES + LEAST_BYTES as usize;
+        let least = IP + IPV6_BYTES + TCP_BYTES + MIN_BYTES as usize;
         len_bytes > mtu as usize + ETHERNET_BYTES || !self.0.is_empty() && len_bytes > least
     }
 
@@ -182,7 +182,7 @@ impl Limits {
         let (TCP, start) = carried(packet).filter(|_| number(packet, 12) == Some(IPV6))? else {
             return None;
         };
-        let mut most = most_segment(packet, mtu);
+        let mut most = max_segment(packet, mtu);
         if !self.0.is_empty() {
             let to: [u8; 16] = *packet.get(IP + 24..)?.first_chunk()?;
             let remote = SocketAddrV6::new(Ipv6Addr::from(to), number(packet, start + 2)?, 0, 0);

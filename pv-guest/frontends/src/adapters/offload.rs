@@ -9,7 +9,7 @@ use crate::netfront::{
 
 /// Bytes of the largest packet.
 #[cfg(feature = "smoltcp")]
-pub(super) const MOST_BYTES: usize = hypercall_abi::io::netif::XEN_NETIF_MAX_TX_SIZE;
+pub(super) const MAX_BYTES: usize = hypercall_abi::io::netif::XEN_NETIF_MAX_TX_SIZE;
 
 /// Which kind of TCP a packet is of, if it is.
 pub(super) fn protocol(packet: &[u8]) -> Option<Protocol> {

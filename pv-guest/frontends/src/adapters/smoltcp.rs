@@ -21,7 +21,7 @@ use smoltcp::{
 #[cfg(feature = "net")]
 use super::limits::Ends;
 use super::{
-    offload::MOST_BYTES,
+    offload::MAX_BYTES,
     stack::{Arrived, Room, Stack},
 };
 use crate::netfront::{Error, Nic};
@@ -128,10 +128,10 @@ impl<'g, P: Platform> phy::Device for Device<'g, P> {
         capabilities.checksum.tcp = Checksum::None;
         capabilities.checksum.udp = Checksum::None;
         if self.0.has_large_packets() {
-            capabilities.segmentation.tcpv4 = NonZeroUsize::new(MOST_BYTES);
+            capabilities.segmentation.tcpv4 = NonZeroUsize::new(MAX_BYTES);
         }
         if self.0.has_large_v6() {
-            capabilities.segmentation.tcpv6 = NonZeroUsize::new(MOST_BYTES);
+            capabilities.segmentation.tcpv6 = NonZeroUsize::new(MAX_BYTES);
         }
         capabilities
     }

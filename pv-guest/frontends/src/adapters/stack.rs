@@ -14,9 +14,9 @@ use hypercall_abi::platform::Platform;
 #[cfg(feature = "net")]
 use super::limits::{Ends, Limits, bound_segments, bound_wishes};
 #[cfg(feature = "smoltcp")]
-use super::offload::{MOST_BYTES, protocol};
+use super::offload::{MAX_BYTES, protocol};
 use super::{
-    cut::{most_payload, segments},
+    cut::{max_payload, segments},
     offload::{is_right, prepare},
 };
 #[cfg(feature = "embassy-net")]
@@ -38,7 +38,7 @@ pub(super) struct Stack<'g, P: Platform> {
     interface: Interface,
     packet: Vec<u8>,
     /// Bytes of the largest packet that the stack may send.
-    most_room_bytes: usize,
+    max_room_bytes: usize,
     /// How many packets it may still be given before it is told that there are no more.
     #[cfg(feature = "smoltcp")]
     left: u32,
@@ -58,7 +58,7 @@ impl<'g, P: Platform> Stack<'g, P> {
             interface,
             poller: nic.poller(),
             packet: Vec::new(),
-            most_room_bytes: usize::from(interface.mtu) + ETHERNET_BYTES,
+            max_room_bytes: usize::from(interface.mtu) + ETHERNET_BYTES,
             #[cfg(feature = "smoltcp")]
             left: TURN,
             #[cfg(feature = "net")]
@@ -72,7 +72,7 @@ impl<'g, P: Platform> Stack<'g, P> {
     #[cfg(feature = "smoltcp")]
     pub(super) fn with_segmentation(mut self) -> Self {
         if self.has_large_packets() {
-            self.most_room_bytes = MOST_BYTES;
+            self.max_room_bytes = MAX_BYTES;
         }
         self
     }
@@ -82,7 +82,7 @@ impl<'g, P: Platform> Stack<'g, P> {
     pub(super) fn with_large_v6(mut self) -> Self {
         if cuts(self.interface.features, Protocol::TcpV6) {
             self.limits = Some(Limits::default());
-            self.most_room_bytes = MOST_BYTES;
+            self.max_room_bytes = MAX_BYTES;
         }
         self.with_segmentation()
     }
@@ -106,8 +106,8 @@ impl<'g, P: Platform> Stack<'g, P> {
     #[cfg(feature = "smoltcp")]
     pub(super) const fn told_bytes(&self) -> usize {
         match self.has_large_v6() {
-            true => MOST_BYTES,
-            false => self.most_bytes(),
+            true => MAX_BYTES,
+            false => self.max_bytes(),
         }
     }
 
@@ -124,7 +124,7 @@ impl<'g, P: Platform> Stack<'g, P> {
     }
 
     /// Bytes of a packet, with its Ethernet header.
-    pub(super) const fn most_bytes(&self) -> usize {
+    pub(super) const fn max_bytes(&self) -> usize {
         self.interface.mtu as usize + ETHERNET_BYTES
     }
 
@@ -158,7 +158,7 @@ impl<'g, P: Platform> Stack<'g, P> {
 
     #[cfg(feature = "embassy-net")]
     fn poll_has_room(&mut self, cx: &mut Context<'_>) -> bool {
-        let room = self.poller.poll_room(cx, self.most_room_bytes);
+        let room = self.poller.poll_room(cx, self.max_room_bytes);
         matches!(room, Poll::Ready(Ok(())))
     }
 
@@ -226,7 +226,7 @@ impl<'g, P: Platform> Stack<'g, P> {
     /// Room for a packet, if there is some.
     #[cfg(feature = "smoltcp")]
     pub(super) fn transmit(&mut self) -> Option<Room<'_, 'g, P>> {
-        let wanted_bytes = self.most_room_bytes + ANSWERS * PAGE_SIZE;
+        let wanted_bytes = self.max_room_bytes + ANSWERS * PAGE_SIZE;
         let has_room = self.poller.has_room(wanted_bytes);
         has_room.then(|| self.tokens().1)
     }
@@ -295,18 +295,18 @@ impl<'a, 'g, P: Platform> Room<'a, 'g, P> {
     /// Sends what `fill` writes, a packet without checksums of TCP and UDP.
     pub(super) fn send<R>(self, len_bytes: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         let now = self.poller.nic().interface().unwrap_or(self.told);
-        let most_bytes = usize::from(now.mtu) + ETHERNET_BYTES;
+        let max_bytes = usize::from(now.mtu) + ETHERNET_BYTES;
         let is_smaller = now.mtu < self.told.mtu;
         #[cfg(feature = "smoltcp")]
         if let Some(protocol) = self.large(len_bytes) {
             let can_less = cuts(self.told.features, protocol) && !cuts(now.features, protocol);
             return match is_smaller || can_less {
-                true => self.send_parts(now.features, most_bytes, len_bytes, fill),
+                true => self.send_parts(now.features, max_bytes, len_bytes, fill),
                 false => self.send_large(now.features, len_bytes, fill),
             };
         }
-        if is_smaller && len_bytes > most_bytes {
-            return self.send_parts(now.features, most_bytes, len_bytes, fill);
+        if is_smaller && len_bytes > max_bytes {
+            return self.send_parts(now.features, max_bytes, len_bytes, fill);
         }
         #[cfg(feature = "net")]
         let has_limits = self.limits.is_some();
@@ -358,7 +358,7 @@ impl<'a, 'g, P: Platform> Room<'a, 'g, P> {
     fn send_parts<R>(
         self,
         features: Features,
-        most_bytes: usize,
+        max_bytes: usize,
         len_bytes: usize,
         fill: impl FnOnce(&mut [u8]) -> R,
     ) -> R {
@@ -378,8 +378,8 @@ impl<'a, 'g, P: Platform> Room<'a, 'g, P> {
                 (prepare(bytes, features), ())
             });
         };
-        let is_short = segment_bytes.is_none() && len_bytes <= most_bytes;
-        match most_payload(&packet, most_bytes) {
+        let is_short = segment_bytes.is_none() && len_bytes <= max_bytes;
+        match max_payload(&packet, max_bytes) {
             Some(most) if !is_short => {
                 let most = segment_bytes.map_or(most, |bytes| bytes.min(most));
                 segments(&packet, most).for_each(|segment| send(&segment));

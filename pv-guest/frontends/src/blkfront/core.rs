@@ -16,7 +16,7 @@ use spin::Mutex;
 use super::{
     Config, DiscardLimits, Error, Flush, Geometry, Secure,
     geometry::Flushes,
-    queue::{MOST_SEGMENTS, NOBODY, Queue},
+    queue::{MAX_SEGMENTS, NOBODY, Queue},
     ranges::Ranges,
     waiters::Waiters,
 };
@@ -32,9 +32,9 @@ use hypercall_abi::io::blkif::BLKIF_MAX_SEGMENTS_PER_REQUEST;
 
 /// The most pages of buffers that are kept unused: about as many as Linux's backend keeps
 /// mapped.
-const MOST_UNUSED: usize = 1024;
+const MAX_UNUSED: usize = 1024;
 /// The largest ring, as Linux's backend has it.
-const MOST_RING_ORDER: u32 = 4;
+const MAX_RING_ORDER: u32 = 4;
 
 /// Why requests fail, if they do.
 pub(super) const fn error_of(status: Status) -> Option<Error> {
@@ -89,13 +89,13 @@ pub(super) struct Core<'g, P: Platform> {
 
 impl<'g, P: Platform> Core<'g, P> {
     pub(super) fn new(bus: Bus<'g, P>, id: String, config: Config) -> Self {
-        let depth = 32 << config.ring_page_order.min(MOST_RING_ORDER);
+        let depth = 32 << config.ring_page_order.min(MAX_RING_ORDER);
         let handle = id.parse::<u64>().unwrap_or(0) as u16;
-        let most_pages = config.most_pages.max(1);
+        let max_pages = config.max_pages.max(1);
         let lender = Lender::new(bus.grants(), bus.owner_of(Self::KIND, &id));
-        let kept = KeptPages::new(MOST_UNUSED);
+        let kept = KeptPages::new(MAX_UNUSED);
         let queues = (0..config.queues.max(1)).map(|_| {
-            let limits = (depth, most_pages);
+            let limits = (depth, max_pages);
             Mutex::new(Queue::new(lender, handle, limits, Arc::clone(&kept)))
         });
         let queues = queues.collect();
@@ -177,10 +177,10 @@ impl<'g, P: Platform> Core<'g, P> {
     fn ring_order(&self, offer: &Offer) -> u32 {
         let by_order = offer
             .backend
-            .up_to("max-ring-page-order", 0..=MOST_RING_ORDER);
+            .up_to("max-ring-page-order", 0..=MAX_RING_ORDER);
         let by_pages = offer
             .backend
-            .up_to("max-ring-pages", 1..=1 << MOST_RING_ORDER);
+            .up_to("max-ring-pages", 1..=1 << MAX_RING_ORDER);
         by_order
             .max(by_pages.ilog2())
             .min(self.config.ring_page_order)
@@ -189,9 +189,9 @@ impl<'g, P: Platform> Core<'g, P> {
     fn segments(&self, offer: &Offer) -> usize {
         let indirect = offer.backend.up_to(
             "feature-max-indirect-segments",
-            0..=self.config.segments.min(MOST_SEGMENTS as u32),
+            0..=self.config.segments.min(MAX_SEGMENTS as u32),
         );
-        let most = self.config.most_pages.max(1) as usize;
+        let most = self.config.max_pages.max(1) as usize;
         BLKIF_MAX_SEGMENTS_PER_REQUEST
             .max(indirect as usize)
             .min(most)
@@ -215,7 +215,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
         KeyName::One("feature-persistent"),
         KeyName::One("feature-large-sector-size"),
     ];
-    const TOLD: XenbusState = XenbusState::INITIALISED;
+    const PUBLISHED_STATE: XenbusState = XenbusState::INITIALISED;
 
     fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {
         let most = self.queues.len() as u32;

@@ -155,12 +155,12 @@ pub struct Geometry {
 }
 
 /// The largest sectors that are believed.
-const MOST_SECTOR_BYTES: u32 = 4096;
+const MAX_SECTOR_BYTES: u32 = 4096;
 
 /// The bytes of a sector: a power of two.
 fn sector_bytes(nodes: &Nodes) -> Result<u32, Fault> {
     let bytes = nodes.number("sector-size")?.unwrap_or(SECTOR_BYTES as u32);
-    let is_possible = (SECTOR_BYTES as u32..=MOST_SECTOR_BYTES).contains(&bytes);
+    let is_possible = (SECTOR_BYTES as u32..=MAX_SECTOR_BYTES).contains(&bytes);
     if is_possible && bytes.is_power_of_two() {
         Ok(bytes)
     } else {

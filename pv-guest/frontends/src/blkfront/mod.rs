@@ -49,7 +49,7 @@ use self::{
     queue::{Op, SECURE},
     transfer::Transfer,
 };
-use crate::xenbus::{Attendant, Bus, Service};
+use crate::xenbus::{Bus, DriverTask, Service};
 use hypercall_abi::{PAGE_SIZE, platform::Platform};
 
 pub use crate::xenbus::{Status, Trust};
@@ -72,7 +72,7 @@ pub struct Config {
     /// Pages of one request, if the backend can: more are several requests.
     pub segments: u32,
     /// Pages of each queue that are lent to the backend for good.
-    pub most_pages: u32,
+    pub max_pages: u32,
     /// Whether the backend is trusted with pages of buffers ([`Disk::buffer`]); one that
     /// is not sees only pages of the driver's own, which are copied.
     pub trust: Trust,
@@ -85,7 +85,7 @@ impl Default for Config {
             queues: 1,
             ring_page_order: 0,
             segments: 64,
-            most_pages: 1024,
+            max_pages: 1024,
             trust: Trust::Toolstack,
         }
     }
@@ -102,7 +102,7 @@ pub enum Discard {
 
 struct Shared<'g, P: Platform> {
     core: Arc<Core<'g, P>>,
-    attendant: Attendant<'g>,
+    driver_task: DriverTask<'g>,
     /// Who is woken by the connection: the last who asked.
     leader: AtomicU64,
     next_queue: AtomicUsize,
@@ -141,7 +141,7 @@ impl<'g, P: Platform> Disk<'g, P> {
         };
         Self(Arc::new(Shared {
             core,
-            attendant: Attendant::new(serving),
+            driver_task: DriverTask::new(serving),
             leader: AtomicU64::new(0),
             next_queue: AtomicUsize::new(0),
         }))
@@ -272,14 +272,14 @@ impl<'g, P: Platform> Disk<'g, P> {
 
     /// Does the connection's own work, if there is some.
     fn drive(&self) {
-        self.0.attendant.drive();
+        self.0.driver_task.drive();
     }
 
     /// Before sleeping: has this task woken when the connection needs work; at once, if
     /// it does already.
     fn listen(&self, cx: &Context<'_>, token: u64) {
         self.0.leader.store(token, Ordering::Release);
-        self.0.attendant.listen(cx);
+        self.0.driver_task.listen(cx);
     }
 
     /// Somebody begins to wait.
@@ -296,7 +296,7 @@ impl<'g, P: Platform> Disk<'g, P> {
         let queues = &core.queues;
         for queue in queues {
             if !queue.lock().hand_over(token, &core.ranges) {
-                self.0.attendant.rouse();
+                self.0.driver_task.schedule();
             }
         }
         let leader = self.0.leader.load(Ordering::Acquire);

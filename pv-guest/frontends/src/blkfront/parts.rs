@@ -11,7 +11,7 @@ use super::{
     data::From,
     queue::Op,
     ranges::{Held, Kind},
-    transfer::{MOST_LOOKS, Transfer},
+    transfer::{MAX_LOOKS, Transfer},
     writable,
 };
 
@@ -42,7 +42,7 @@ impl<P: Platform> Disk<'_, P> {
             return Arc::new(held);
         }
         poll_fn(|cx| {
-            for _ in 0..MOST_LOOKS {
+            for _ in 0..MAX_LOOKS {
                 self.drive();
                 // What is waited for may be done, and nobody else looks.
                 let mut news = Poll::Pending;
@@ -52,7 +52,7 @@ impl<P: Platform> Disk<'_, P> {
                         self.core().requests.fault(fault);
                     }
                     if queue.has_drained() {
-                        self.0.attendant.rouse();
+                        self.0.driver_task.schedule();
                     }
                     if queue.listen(cx, token).is_ready() {
                         news = Poll::Ready(());

@@ -21,7 +21,7 @@ use crate::xenbus::Trusted;
 
 /// How often an operation looks for news before others get their turn: a backend has some
 /// each time, if it wants to.
-pub(super) const MOST_LOOKS: u32 = 64;
+pub(super) const MAX_LOOKS: u32 = 64;
 
 /// A request of the operation's that is not done.
 struct Part {
@@ -246,7 +246,7 @@ impl<'d, 'g, P: Platform, D: Data<'g, P> + Unpin> Transfer<'d, 'g, P, D> {
             }
             if queue.has_drained() {
                 // The bus waits for that.
-                disk.0.attendant.rouse();
+                disk.0.driver_task.schedule();
             }
             if self.parts.is_empty() && self.rest.is_empty() {
                 break;
@@ -269,8 +269,8 @@ impl<'g, P: Platform, D: Data<'g, P> + Unpin> Future for Transfer<'_, 'g, P, D> 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // Whoever asks again without sleeping waits for the backend all the same.
-        this.disk.core().bus.ports().tell_on();
-        for _ in 0..MOST_LOOKS {
+        this.disk.core().bus.ports().flush_if_asked_again();
+        for _ in 0..MAX_LOOKS {
             // Until there was nothing to do.
             if let Poll::Ready(result) = this.poll_once(cx) {
                 return result;

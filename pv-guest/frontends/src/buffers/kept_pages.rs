@@ -31,7 +31,7 @@ struct Kept<'g, P: Platform> {
     /// The last used on top.
     pages: Vec<Lent<'g, P>>,
     /// How many are kept that the backend does not use.
-    most_unused: usize,
+    max_unused: usize,
     /// The backend of the connection is not trusted: what others have of these pages is not
     /// to hold anything new.
     is_withdrawn: bool,
@@ -43,13 +43,13 @@ pub(crate) struct KeptPages<'g, P: Platform>(Mutex<Kept<'g, P>>);
 
 impl<'g, P: Platform> KeptPages<'g, P> {
     /// None, and none are kept until [`Self::begin`]: then those that the backend uses,
-    /// and `most_unused` others.
-    pub(crate) fn new(most_unused: usize) -> Arc<Self> {
+    /// and `max_unused` others.
+    pub(crate) fn new(max_unused: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Kept {
             peer: None,
             connection: 0,
             pages: Vec::new(),
-            most_unused,
+            max_unused,
             is_withdrawn: false,
         })))
     }
@@ -84,7 +84,7 @@ impl<'g, P: Platform> KeptPages<'g, P> {
             return;
         }
         kept.pages.extend(pages);
-        let most = kept.most_unused;
+        let most = kept.max_unused;
         if kept.pages.len() <= most {
             return;
         }

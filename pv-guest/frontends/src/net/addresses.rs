@@ -12,12 +12,12 @@ use super::{Config, V4, V6, config::is_host};
 
 /// A lease lasts as long at least, whatever the server says: one of no time would be asked
 /// for as fast as it is given.
-const LEAST_LEASE_NS: u64 = 60_000_000_000;
+const MIN_LEASE_NS: u64 = 60_000_000_000;
 /// A lease that was given less than this before counts as given at once.
 const AT_ONCE_NS: u64 = 10_000_000_000;
 /// So many leases in a row that are given at once are no accident: a server may want to be
 /// asked anew as soon as it has answered.
-const MOST_AT_ONCE: u32 = 8;
+const MAX_AT_ONCE: u32 = 8;
 
 pub(super) struct Addresses {
     dhcp: Option<Dhcp>,
@@ -93,7 +93,7 @@ impl Addresses {
             return false;
         };
         let handle = *handle;
-        let pause_ns = leased_ns.map(|at_ns| at_ns.saturating_add(LEAST_LEASE_NS));
+        let pause_ns = leased_ns.map(|at_ns| at_ns.saturating_add(MIN_LEASE_NS));
         let known = match sockets.get_mut::<dhcpv4::Socket<'_>>(handle).poll() {
             None => return false,
             Some(dhcpv4::Event::Deconfigured) => {
@@ -110,7 +110,7 @@ impl Addresses {
                 let passed_ns = before_ns.map(|at_ns| now_ns.saturating_sub(at_ns));
                 let is_at_once = passed_ns.is_some_and(|ns| ns < AT_ONCE_NS);
                 *at_once = if is_at_once { *at_once + 1 } else { 0 };
-                if let Some(until_ns) = pause_ns.filter(|_| *at_once >= MOST_AT_ONCE) {
+                if let Some(until_ns) = pause_ns.filter(|_| *at_once >= MAX_AT_ONCE) {
                     drop(sockets.remove(handle));
                     self.dhcp = Some(Dhcp::Pauses { until_ns });
                     return false;

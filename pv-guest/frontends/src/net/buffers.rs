@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use super::Config;
 
 /// Bytes that each connection has at least, each way.
-const LEAST_RX: usize = 2 << 10;
-const LEAST_TX: usize = 4 << 10;
-const LEAST: usize = LEAST_RX + LEAST_TX;
+const MIN_RX: usize = 2 << 10;
+const MIN_TX: usize = 4 << 10;
+const LEAST: usize = MIN_RX + MIN_TX;
 /// How many times an equal share of what is left a connection gets, if it wants that much:
 /// most have few beside them.
 const GENEROSITY: usize = 8;
@@ -15,7 +15,7 @@ const GENEROSITY: usize = 8;
 /// What connections may use, and do.
 #[derive(Debug)]
 pub(super) struct Budget {
-    most_connections: usize,
+    max_connections: usize,
     memory_bytes: usize,
     most: Sizes,
     connections: usize,
@@ -32,12 +32,12 @@ pub(super) struct Sizes {
 impl Budget {
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            most_connections: config.connections.min(config.memory_bytes / LEAST),
+            max_connections: config.connections.min(config.memory_bytes / LEAST),
             memory_bytes: config.memory_bytes,
             most: Sizes {
                 // Windows of TCP have their bounds.
-                rx: config.rx_bytes.clamp(LEAST_RX, 1 << 24),
-                tx: config.tx_bytes.clamp(LEAST_TX, 1 << 24),
+                rx: config.rx_bytes.clamp(MIN_RX, 1 << 24),
+                tx: config.tx_bytes.clamp(MIN_TX, 1 << 24),
             },
             connections: 0,
             used_bytes: 0,
@@ -46,14 +46,14 @@ impl Budget {
 
     /// What the next connection gets; `None`: there is no room for it.
     fn next(&self) -> Option<Sizes> {
-        let left = self.most_connections.checked_sub(self.connections)?;
+        let left = self.max_connections.checked_sub(self.connections)?;
         let free_bytes = self.memory_bytes.checked_sub(self.used_bytes)?;
         // What all that may still come need at least is theirs.
         let extra_bytes = free_bytes.checked_sub(left.saturating_mul(LEAST))?;
         let share = extra_bytes.saturating_mul(GENEROSITY) / left.max(1);
         let share = LEAST.saturating_add(share.min(extra_bytes));
-        let rx = (share / 8).clamp(LEAST_RX, self.most.rx);
-        let tx = (share - rx).clamp(LEAST_TX, self.most.tx);
+        let rx = (share / 8).clamp(MIN_RX, self.most.rx);
+        let tx = (share - rx).clamp(MIN_TX, self.most.tx);
         (left > 0).then_some(Sizes { rx, tx })
     }
 
@@ -107,7 +107,7 @@ mod tests {
             let mut all: Vec<Sizes> = Vec::new();
             while let Some((sizes, rx, tx)) = budget.take() {
                 assert_eq!((rx.len(), tx.len()), (sizes.rx, sizes.tx));
-                assert!(sizes.rx >= LEAST_RX && sizes.tx >= LEAST_TX, "{sizes:?}");
+                assert!(sizes.rx >= MIN_RX && sizes.tx >= MIN_TX, "{sizes:?}");
                 // The last few bytes are rounded.
                 assert!(all.last().is_none_or(|last| last.tx + 4 >= sizes.tx));
                 all.push(sizes);

@@ -9,10 +9,10 @@ use super::{
 };
 
 /// Bytes of the smallest segments that smoltcp sends: its `MIN_REMOTE_MSS`.
-const LEAST_SEGMENT_BYTES: usize = 48;
+const MIN_SEGMENT_BYTES: usize = 48;
 /// Packets that a connection sends in a row beside those with something in them. After them
 /// it sends for no reason.
-const MOST_IN_A_ROW: usize = 16;
+const MAX_IN_A_ROW: usize = 16;
 /// When a connection is asked again that says it has something to do, and does nothing.
 pub(super) const STUCK_NS: u64 = 1_000_000;
 
@@ -79,7 +79,7 @@ impl Connections {
             At::Now => {}
         }
         // All that is on its way, to one who takes it in small segments.
-        let most = socket.send_queue() / LEAST_SEGMENT_BYTES + MOST_IN_A_ROW;
+        let most = socket.send_queue() / MIN_SEGMENT_BYTES + MAX_IN_A_ROW;
         one.due_ns = match at {
             At::Never => None,
             At::Later(at_ns) => Some(at_ns),

@@ -13,7 +13,7 @@ pub(crate) const IPV4: u16 = 0x0800;
 pub(crate) const IPV6: u16 = 0x86dd;
 const IPV6_BYTES: usize = 40;
 /// Headers of IPv6 that may stand between its own and that of TCP or UDP.
-const MOST_EXTENSIONS: usize = 8;
+const MAX_EXTENSIONS: usize = 8;
 
 /// What a packet's checksum is made of.
 #[derive(Clone, Debug)]
@@ -162,7 +162,7 @@ fn skip_extensions(packet: &[u8], first: u8) -> Option<(u8, usize)> {
     const ROUTING: u8 = 43;
     const DESTINATION: u8 = 60;
     let (mut next, mut at) = (first, ETHERNET_BYTES + IPV6_BYTES);
-    for _ in 0..MOST_EXTENSIONS {
+    for _ in 0..MAX_EXTENSIONS {
         if !matches!(next, HOP_BY_HOP | ROUTING | DESTINATION) {
             return Some((next, at));
         }

@@ -277,7 +277,7 @@ impl<P: Platform> Frontend for Core<'_, P> {
         KeyName::One("feature-ipv6-csum-offload"),
         KeyName::One("xdp-headroom"),
     ];
-    const TOLD: XenbusState = XenbusState::CONNECTED;
+    const PUBLISHED_STATE: XenbusState = XenbusState::CONNECTED;
 
     fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {
         let most = self.queues.len() as u32;

@@ -89,9 +89,9 @@ pub struct Interface {
 pub const ETHERNET_BYTES: usize = 14;
 const USUAL_MTU: u16 = 1500;
 /// What IPv4 asks of all.
-const LEAST_MTU: u16 = 68;
+const MIN_MTU: u16 = 68;
 /// With an Ethernet header, and a tag, what a request's size can say.
-const MOST_MTU: u16 = 65_517;
+const MAX_MTU: u16 = 65_517;
 
 impl Interface {
     pub(super) const BACKEND_KEYS: &'static [&'static str] = &[
@@ -117,13 +117,13 @@ impl Interface {
         let mtu = offer.own.number("mtu").ok().flatten().unwrap_or(USUAL_MTU);
         let features = features(&offer.backend);
         let most = match features.contains(Features::SCATTER) {
-            true => MOST_MTU,
+            true => MAX_MTU,
             // So Linux has it of such a backend.
             false => USUAL_MTU,
         };
         Ok(Self {
             mac: offer.own.required("mac")?,
-            mtu: mtu.clamp(LEAST_MTU, most),
+            mtu: mtu.clamp(MIN_MTU, most),
             carrier: Self::carrier(&offer.backend),
             features,
             queues,

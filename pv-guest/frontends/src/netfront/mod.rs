@@ -45,7 +45,7 @@ use hypercall_abi::{PAGE_SIZE, platform::Platform};
 use self::{checksum::Fix, core::Core, groups::Groups, packet::Packet};
 use crate::{
     buffers::GrantedBuf,
-    xenbus::{Attendant, Bus, Trusted},
+    xenbus::{Bus, DriverTask, Trusted},
 };
 
 pub use crate::xenbus::{Status, Trust};
@@ -165,7 +165,7 @@ enum Lending {
 
 struct Shared<'g, P: Platform> {
     core: Arc<Core<'g, P>>,
-    attendant: Attendant<'g>,
+    driver_task: DriverTask<'g>,
 }
 
 /// A network interface. Its clones are the same interface.
@@ -201,7 +201,7 @@ impl<'g, P: Platform> Nic<'g, P> {
         };
         Self(Arc::new(Shared {
             core,
-            attendant: Attendant::new(serving),
+            driver_task: DriverTask::new(serving),
         }))
     }
 
@@ -371,7 +371,7 @@ impl<'g, P: Platform> Nic<'g, P> {
         len_bytes: usize,
         offload: Offload,
     ) -> (GrantedBuf<'g, P>, Result<(), Error>) {
-        if len_bytes > buffer.len_bytes() || len_bytes > tx::MOST_BYTES {
+        if len_bytes > buffer.len_bytes() || len_bytes > tx::MAX_BYTES {
             return (buffer, Err(Error::TooLong));
         }
         let mut head = [0; HEAD_BYTES];
@@ -466,4 +466,4 @@ impl<'g, P: Platform> Nic<'g, P> {
     }
 }
 
-const _: () = assert!(tx::MOST_BYTES <= 16 * PAGE_SIZE);
+const _: () = assert!(tx::MAX_BYTES <= 16 * PAGE_SIZE);

@@ -48,7 +48,7 @@ impl<'g, P: Platform> Poller<'g, P> {
 
     /// Does the connection's own work; an error: there is nothing to wait for.
     pub(super) fn drive(&self) -> Result<Status, Error> {
-        self.nic.0.attendant.drive();
+        self.nic.0.driver_task.drive();
         let status = self.nic.status();
         Error::of(status).map_or(Ok(status), Err)
     }
@@ -119,7 +119,7 @@ impl<'g, P: Platform> Poller<'g, P> {
     fn sleep_to_news(&self, cx: &Context<'_>) {
         self.flush();
         self.nic.core().waiters.wait(self.place, cx.waker());
-        self.nic.0.attendant.listen(cx);
+        self.nic.0.driver_task.listen(cx);
     }
 
     /// Before sleeping: `Ready` if something came. It may be something else that the
@@ -137,7 +137,7 @@ impl<'g, P: Platform> Poller<'g, P> {
     pub(super) fn sleep_to_events(&self, cx: &mut Context<'_>) -> Poll<()> {
         let core = self.nic.core();
         // Whoever asks again without sleeping waits for the backend all the same.
-        core.bus.ports().tell_on();
+        core.bus.ports().flush_if_asked_again();
         self.sleep_to_news(cx);
         let mut came = Poll::Pending;
         let mut bell = Context::from_waker(core.waiters.bell());
@@ -169,7 +169,7 @@ impl<'g, P: Platform> Poller<'g, P> {
             core.waiters.wake_others(self.place);
             if core.is_draining() {
                 // It may be the bus that waits for it.
-                self.nic.0.attendant.rouse();
+                self.nic.0.driver_task.schedule();
             }
         }
         came
@@ -222,7 +222,7 @@ impl<'g, P: Platform> Poller<'g, P> {
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let ended = |poller: &Self| poller.nic.core().link.lock().service == Service::Ended;
         loop {
-            self.nic.0.attendant.drive();
+            self.nic.0.driver_task.drive();
             if ended(self) {
                 return Poll::Ready(());
             }
@@ -238,7 +238,7 @@ impl<'g, P: Platform> Poller<'g, P> {
     /// Waits until the status is another than `known`.
     pub fn poll_status_change(&mut self, cx: &mut Context<'_>, known: Status) -> Poll<Status> {
         loop {
-            self.nic.0.attendant.drive();
+            self.nic.0.driver_task.drive();
             if self.nic.status() != known {
                 return Poll::Ready(self.nic.status());
             }
@@ -276,7 +276,7 @@ impl<'g, P: Platform> Poller<'g, P> {
     /// interface came or went.
     pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let status = self.nic.status();
-        self.nic.0.attendant.drive();
+        self.nic.0.driver_task.drive();
         if self.is_turn_over(cx) {
             return Poll::Pending;
         }

@@ -134,7 +134,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             && self.rx.publish(when) == Notify::Yes
             && let Some(channel) = self.channels.last()
         {
-            channel.notify_soon()?;
+            channel.notify_deferred()?;
         }
         Ok(())
     }
@@ -144,7 +144,7 @@ impl<'g, P: Platform> Queue<'g, P> {
         if self.tx.publish() == Notify::Yes
             && let Some(channel) = self.channels.first()
         {
-            channel.notify_soon()?;
+            channel.notify_deferred()?;
         }
         Ok(())
     }

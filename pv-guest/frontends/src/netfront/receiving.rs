@@ -48,7 +48,7 @@ impl<P: Platform> Poller<'_, P> {
         let received = self.receive_now(target);
         if received.is_none() {
             self.flush();
-            self.nic.core().bus.ports().tell_on();
+            self.nic.core().bus.ports().flush_if_asked_again();
         }
         received
     }

@@ -37,9 +37,9 @@ const SLOTS: usize = hypercall_abi::io::ring::slots(PAGE_SIZE, SLOT_BYTES);
 /// Pages are given back to the backend when there are so many.
 const BATCH: usize = 32;
 /// The most bytes that a packet can have.
-const MOST_BYTES: usize = tx::MOST_BYTES + super::ETHERNET_BYTES + 4;
+const MAX_BYTES: usize = tx::MAX_BYTES + super::ETHERNET_BYTES + 4;
 /// Pieces of a packet: an honest backend's have as many as they need.
-const MOST_PIECES: usize = 2 * XEN_NETIF_NR_SLOTS_MIN;
+const MAX_PIECES: usize = 2 * XEN_NETIF_NR_SLOTS_MIN;
 
 /// A piece of a packet: in which page, and where there.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ struct Piece {
 }
 
 /// Slots with more information: one of each kind at most.
-const MOST_EXTRAS: usize = NetifExtraType::MAX.0 as usize - 1;
+const MAX_EXTRAS: usize = NetifExtraType::MAX.0 as usize - 1;
 
 /// What the next slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,7 +250,7 @@ impl<'g, P: Platform> Rx<'g, P> {
                 self.free.push(page);
                 let extra = NetifExtraInfo::read_from_bytes(&slot).unwrap_or_default();
                 self.partial.extras += 1;
-                if self.partial.extras > MOST_EXTRAS {
+                if self.partial.extras > MAX_EXTRAS {
                     return Err(Fault::Response("information without an end"));
                 }
                 self.look_at(&extra)?;
@@ -278,8 +278,8 @@ impl<'g, P: Platform> Rx<'g, P> {
                     offset,
                     len_bytes,
                 });
-                let is_long = self.partial.pieces.len() > MOST_PIECES;
-                if is_long || self.partial.len_bytes > MOST_BYTES {
+                let is_long = self.partial.pieces.len() > MAX_PIECES;
+                if is_long || self.partial.len_bytes > MAX_BYTES {
                     return Err(Fault::Response("a packet without an end"));
                 }
                 let flags = NetRxFlags::from_bits_retain(response.flags);

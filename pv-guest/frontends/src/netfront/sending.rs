@@ -184,7 +184,7 @@ fn check(interface: &Interface, packet: &Packet) -> Result<(Offload, Fix), Error
         len_bytes, offload, ..
     } = *packet;
     let features = interface.features;
-    if len_bytes > tx::MOST_BYTES {
+    if len_bytes > tx::MAX_BYTES {
         return Err(Error::TooLong);
     }
     let needed = match offload.segmentation.map(|it| it.protocol) {

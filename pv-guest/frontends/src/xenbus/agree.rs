@@ -33,9 +33,9 @@ impl<P: Platform> Session<'_, '_, P> {
             Ok(keys) => {
                 // What became of it is not known if the connection ends meanwhile.
                 let held = core::mem::replace(&mut self.held, Held::Anything);
-                self.unsaid = Some(XenbusState::INITIALISING);
+                self.pending_state = Some(XenbusState::INITIALISING);
                 let written = self.write(&keys, held).await?;
-                (self.unsaid, self.held) = (None, Held::AsSaid);
+                (self.pending_state, self.held) = (None, Held::AsSaid);
                 match written {
                     Written::All => {
                         (self.phase, self.said) = (Phase::Told, Some(self.driver.protocol().told))

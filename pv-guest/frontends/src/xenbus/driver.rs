@@ -47,7 +47,7 @@ impl<F: Frontend> Driver for F {
                 backend_keys: F::BACKEND_KEYS,
                 own_keys: F::OWN_KEYS,
                 frontend_keys: F::FRONTEND_KEYS,
-                told: F::TOLD,
+                told: F::PUBLISHED_STATE,
             }
         }
     }

@@ -76,7 +76,7 @@ impl<P: Platform> Session<'_, '_, P> {
         self.phase = Phase::Idle;
         self.wish = Wish::Again;
         self.renewed = Renewed::No;
-        (self.found, self.untold) = (None, None);
+        (self.found, self.pending_fault) = (None, None);
     }
 
     /// It is to begin again, but not yet: whoever was told that nothing works is told why.
@@ -129,7 +129,7 @@ impl<P: Platform> Session<'_, '_, P> {
             self.phase = Phase::Leaving;
             (self.wish, self.renewed) = (Wish::Again, Renewed::Yes);
             self.ask_later(fault);
-            self.unsaid = Some(XenbusState::CLOSING);
+            self.pending_state = Some(XenbusState::CLOSING);
             self.tell_people(fault).await;
             return;
         }
@@ -147,28 +147,28 @@ impl<P: Platform> Session<'_, '_, P> {
         self.phase = Phase::Leaving;
         (self.wish, self.renewed) = (Wish::Stay, Renewed::No);
         // Who is told may look at the store.
-        (self.unsaid, self.untold) = (Some(XenbusState::CLOSING), Some(fault));
+        (self.pending_state, self.pending_fault) = (Some(XenbusState::CLOSING), Some(fault));
         self.tell_people(fault).await;
-        match self.say_what_is_unsaid().await {
+        match self.write_pending_state().await {
             Err(error) if error.persistence() == Persistence::Transient && !self.is_cut_off() => {
                 self.hold();
             }
             // What cannot be written is not waited for.
-            Ok(()) | Err(_) => self.tell_what_is_untold(),
+            Ok(()) | Err(_) => self.tell_pending_fault(),
         }
     }
 
     /// Writes the state that is to be written, then tells the driver what goes with it.
-    pub(super) async fn say_what_is_unsaid(&mut self) -> Result<(), Error> {
-        if let Some(state) = self.unsaid {
+    pub(super) async fn write_pending_state(&mut self) -> Result<(), Error> {
+        if let Some(state) = self.pending_state {
             self.say(state).await?;
         }
-        self.tell_what_is_untold();
+        self.tell_pending_fault();
         Ok(())
     }
 
-    fn tell_what_is_untold(&mut self) {
-        if let Some(fault) = self.untold.take() {
+    fn tell_pending_fault(&mut self) {
+        if let Some(fault) = self.pending_fault.take() {
             self.tell_end(Stop::Broken(fault));
         }
     }
@@ -177,7 +177,7 @@ impl<P: Platform> Session<'_, '_, P> {
     pub(super) fn reconnect(&mut self) {
         self.end_use(Stop::Lost);
         (self.wish, self.renewed) = (Wish::Again, Renewed::No);
-        (self.found, self.untold) = (None, None);
+        (self.found, self.pending_fault) = (None, None);
         self.held_until_ns = None;
         self.backend_backoff.reset();
         if self.told_end.take().is_some() {
@@ -189,7 +189,7 @@ impl<P: Platform> Session<'_, '_, P> {
         }
         if self.phase != Phase::Idle && self.phase != Phase::Closed {
             self.phase = Phase::Leaving;
-            self.unsaid = Some(XenbusState::CLOSING);
+            self.pending_state = Some(XenbusState::CLOSING);
         }
     }
 
@@ -225,7 +225,7 @@ impl<P: Platform> Drop for Session<'_, '_, P> {
     fn drop(&mut self) {
         use XenbusState as S;
         let knows_nothing = matches!(self.said, None | Some(S::INITIALISING | S::CLOSED));
-        if self.backend.is_none() || knows_nothing && self.unsaid.is_none() {
+        if self.backend.is_none() || knows_nothing && self.pending_state.is_none() {
             return;
         }
         let mut cx = Context::from_waker(Waker::noop());

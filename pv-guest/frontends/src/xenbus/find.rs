@@ -103,17 +103,17 @@ impl<P: Platform> Session<'_, '_, P> {
         self.backend_backoff.reset();
         if state == Some(XenbusState::INITIALISING) {
             // As the toolstack left it; what was to be said was for the backend before.
-            (self.said, self.unsaid, self.held) = (state, None, Held::AsSaid);
+            (self.said, self.pending_state, self.held) = (state, None, Held::AsSaid);
         } else {
             // Somebody was here before.
-            self.unsaid = Some(XenbusState::INITIALISING);
+            self.pending_state = Some(XenbusState::INITIALISING);
         }
     }
 
     fn forget_device(&mut self) {
         self.backend = None;
         self.reset_wishes();
-        (self.said, self.unsaid, self.held) = (None, None, Held::Anything);
+        (self.said, self.pending_state, self.held) = (None, None, Held::Anything);
     }
 }
 

@@ -13,10 +13,10 @@
 //! [`handshake::step`].
 
 mod agree;
-mod attendant;
 mod backoff;
 mod discovery;
 mod driver;
+mod driver_task;
 mod ending;
 mod fault;
 mod find;
@@ -43,8 +43,8 @@ use xenstore_client::{Client, Error, Ring};
 
 pub use crate::buffers::MAX_QUARANTINED_PAGES;
 
-pub(crate) use attendant::{Attendant, Requests, Service};
 pub use discovery::{Change, Discovery};
+pub(crate) use driver_task::{DriverTask, Requests, Service};
 pub use fault::{Fault, Quote};
 pub use offer::{Key, KeyName, Nodes, Offer, Trust, Trusted};
 #[cfg(feature = "net")]
@@ -164,7 +164,7 @@ pub trait Frontend: Sync {
     const FRONTEND_KEYS: &'static [KeyName];
     /// The state to enter once the frontend's keys are published: `INITIALISED`, or
     /// `CONNECTED` where the protocol has it so.
-    const TOLD: XenbusState;
+    const PUBLISHED_STATE: XenbusState;
 
     /// Makes what is shared with the backend, and says what it is to be told: keys
     /// of [`FRONTEND_KEYS`](Self::FRONTEND_KEYS). What was made before, for a

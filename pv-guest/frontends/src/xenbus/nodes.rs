@@ -217,15 +217,15 @@ impl<'g, P: Platform> Session<'g, '_, P> {
     /// Writes the frontend's state, unless the device is not there any more.
     pub(super) async fn say(&mut self, state: XenbusState) -> Result<(), Error> {
         if self.backend.is_none() {
-            self.unsaid = None;
+            self.pending_state = None;
             return Ok(());
         }
         // Until the store answers it may have been written or not, and if that is never known
         // it is written again.
         let held = core::mem::replace(&mut self.held, Held::Anything);
-        self.unsaid = Some(state);
+        self.pending_state = Some(state);
         self.put_state(state, held).await?;
-        (self.said, self.unsaid, self.held) = (Some(state), None, Held::AsSaid);
+        (self.said, self.pending_state, self.held) = (Some(state), None, Held::AsSaid);
         Ok(())
     }
 

@@ -113,7 +113,7 @@ impl<P: Platform> Session<'_, '_, P> {
                 self.unwatch();
                 let is_lasting = error.persistence() == Persistence::Lasting;
                 self.refused(error).await?;
-                if is_lasting && self.untold.is_none() {
+                if is_lasting && self.pending_fault.is_none() {
                     // Without a watch there is nothing to look at. (Before the driver knows
                     // why, the store is to have the state for it.)
                     self.held_until_ns = Some(u64::MAX);
@@ -131,7 +131,7 @@ impl<P: Platform> Session<'_, '_, P> {
             self.watch_device().await?;
             self.find_device().await?;
             self.watch_backend().await?;
-            self.say_what_is_unsaid().await?;
+            self.write_pending_state().await?;
             let Some(backend) = &self.backend else {
                 return Ok(());
             };

@@ -50,9 +50,9 @@ pub(super) struct Session<'g, 'd, P: Platform> {
     /// What the driver found its backend doing, about which nothing was done yet.
     pub(super) found: Option<Fault>,
     /// What is wrong, which the driver is told when the store has the state for it.
-    pub(super) untold: Option<Fault>,
+    pub(super) pending_fault: Option<Fault>,
     /// The state that is still to be written.
-    pub(super) unsaid: Option<XenbusState>,
+    pub(super) pending_state: Option<XenbusState>,
     /// Whether there is such a device.
     pub(super) presence: Presence,
     /// The state that was written last.
@@ -121,8 +121,8 @@ impl<'g, 'd, P: Platform> Session<'g, 'd, P> {
             live_since_ns: None,
             told_end: None,
             found: None,
-            untold: None,
-            unsaid: None,
+            pending_fault: None,
+            pending_state: None,
             presence: Presence::Unknown,
             said: None,
             held: Held::Anything,

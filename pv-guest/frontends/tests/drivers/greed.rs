@@ -59,7 +59,7 @@ fn with_devices<T>(
 
 const FLOOD: u64 = 20_000;
 /// So many events at most are looked at in one turn of a task.
-const MOST_AT_ONCE: u64 = 2_000;
+const MAX_AT_ONCE: u64 = 2_000;
 
 /// Events of this path and token, as many as a [`FLOOD`].
 fn flood(xen: &Xen, path: &str, token: &str) {
@@ -76,7 +76,7 @@ fn flood(xen: &Xen, path: &str, token: &str) {
 
 /// The most events of nobody's that one poll of the future looks at; it is polled until it
 /// is done, or for a second.
-async fn most_events_at_once(bus: Bus<'_, &Domain>, future: impl Future) -> u64 {
+async fn max_events_at_once(bus: Bus<'_, &Domain>, future: impl Future) -> u64 {
     let (most, events) = (Cell::new(0), || bus.store().strays().events);
     let mut future = pin!(future);
     let polled = poll_fn(|cx| {
@@ -102,8 +102,8 @@ fn a_store_that_floods_has_those_who_serve_devices_yield() {
             let (mut bytes, mut packet) = ([0; 512], Vec::new());
             flood(xen, &long, "nobody's");
             let most = match user {
-                0 => most_events_at_once(bus, disk.serve()).await,
-                1 => most_events_at_once(bus, nic.receive(&mut packet)).await,
+                0 => max_events_at_once(bus, disk.serve()).await,
+                1 => max_events_at_once(bus, nic.receive(&mut packet)).await,
                 2 => {
                     let reads = async {
                         loop {
@@ -111,20 +111,20 @@ fn a_store_that_floods_has_those_who_serve_devices_yield() {
                             kernel::pause().await;
                         }
                     };
-                    most_events_at_once(bus, reads).await
+                    max_events_at_once(bus, reads).await
                 }
-                3 => most_events_at_once(bus, nic.serve()).await,
+                3 => max_events_at_once(bus, nic.serve()).await,
                 _ => {
                     let mut found = bus.discover("vbd").await.unwrap();
                     let next = async {
                         found.next().await.unwrap();
                         found.next().await.unwrap();
                     };
-                    most_events_at_once(bus, next).await
+                    max_events_at_once(bus, next).await
                 }
             };
             assert!(
-                most < MOST_AT_ONCE,
+                most < MAX_AT_ONCE,
                 "{most} events in one poll of user {user}"
             );
         });
@@ -174,7 +174,7 @@ fn have_requests_make_news(xen: &Xen, domain: &Domain, path: &'static str) -> Ar
 
 const NEWS: u64 = 1_000;
 /// So much of it is looked at in one turn of a task.
-const MOST_NEWS_AT_ONCE: u64 = 20;
+const MAX_NEWS_AT_ONCE: u64 = 20;
 
 #[test]
 fn news_without_end_has_those_who_look_at_it_yield() {
@@ -195,7 +195,7 @@ fn news_without_end_has_those_who_look_at_it_yield() {
             xen.store_write(path, b"").unwrap();
             let _late = bus.timeout(Duration::from_secs(1), polled).await;
             assert!(made.load(Ordering::Relaxed) >= NEWS, "{path}: {made:?}");
-            assert!(most < MOST_NEWS_AT_ONCE, "{most} in one poll, of {path}");
+            assert!(most < MAX_NEWS_AT_ONCE, "{most} in one poll, of {path}");
         });
     }
 }
@@ -239,7 +239,7 @@ fn a_backend_that_rings_for_nothing_is_held_back() {
 fn an_operation_of_many_requests_lets_others_have_their_turn() {
     with_devices(DiskConfig::default(), async |_, _, bus| {
         let config = blkfront::Config {
-            most_pages: 1,
+            max_pages: 1,
             ..blkfront::Config::default()
         };
         let disk = Disk::new(bus, "51712", config);

@@ -194,11 +194,11 @@ fn a_part_of_a_sector_is_written_though_another_gave_up() {
 /// are no more pages, or the ring is full.
 #[test]
 fn room_is_told_to_those_who_are_still_there() {
-    for (most_pages, in_flight) in [(2, 2), (1024, 32)] {
+    for (max_pages, in_flight) in [(2, 2), (1024, 32)] {
         for told in [false, true] {
             with_devices([slow()], async |_, _, bus| {
                 let config = blkfront::Config {
-                    most_pages,
+                    max_pages,
                     ..blkfront::Config::default()
                 };
                 let disk = Disk::new(bus, "51712", config);
@@ -234,7 +234,7 @@ fn room_is_told_to_those_who_are_still_there() {
 fn room_for_several_is_told_to_several() {
     with_devices([slow()], async |_, _, bus| {
         let config = blkfront::Config {
-            most_pages: 8,
+            max_pages: 8,
             ..blkfront::Config::default()
         };
         let disk = Disk::new(bus, "51712", config);

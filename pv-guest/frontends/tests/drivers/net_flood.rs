@@ -17,7 +17,7 @@ const FLOOD: u32 = 256 + 1024;
 /// Packets and slots that one poll looks at, at most.
 const TURN: u32 = 64;
 /// Turns of others meanwhile.
-const LEAST_TURNS: u32 = FLOOD / TURN - 1;
+const MIN_TURNS: u32 = FLOOD / TURN - 1;
 
 /// A datagram of UDP from 10.0.0.1 to 10.0.0.2 whose checksum is not right.
 #[cfg(any(feature = "smoltcp", feature = "embassy-net"))]
@@ -81,7 +81,7 @@ fn a_flood_of_packets_leaves_others_their_turns() {
             }
         });
         let turns = turns.await;
-        assert!(turns >= LEAST_TURNS, "{turns}");
+        assert!(turns >= MIN_TURNS, "{turns}");
         nic.close().await;
     });
 }
@@ -103,7 +103,7 @@ fn a_flood_of_slots_without_a_packet_leaves_others_their_turns() {
             assert_eq!(buffer[14..18], 7_u32.to_be_bytes());
         });
         let turns = turns.await;
-        assert!(turns >= LEAST_TURNS, "{turns}");
+        assert!(turns >= MIN_TURNS, "{turns}");
         assert_eq!(nic.counters().rx_dropped, u64::from(FLOOD) - 1);
         nic.close().await;
     });
@@ -214,7 +214,7 @@ fn a_stack_is_not_kept_by_wrong_checksums() {
             }
         });
         let turns = turns.await;
-        assert!(turns >= LEAST_TURNS, "{turns}");
+        assert!(turns >= MIN_TURNS, "{turns}");
         // Right ones are counted, too: a stack asks until there are none.
         for number in 0..FLOOD {
             host.tap.send(numbered(number));
@@ -234,7 +234,7 @@ fn a_stack_is_not_kept_by_wrong_checksums() {
             }
         });
         let turns = turns.await;
-        assert!(turns >= LEAST_TURNS, "{turns}");
+        assert!(turns >= MIN_TURNS, "{turns}");
         drop(device);
         nic.close().await;
     });
@@ -266,7 +266,7 @@ fn a_polled_stack_is_not_kept_by_wrong_checksums() {
             came.map_or(Poll::Pending, Poll::Ready)
         }));
         let turns = turns.await;
-        assert!(turns >= LEAST_TURNS, "{turns}");
+        assert!(turns >= MIN_TURNS, "{turns}");
         drop(device);
         nic.close().await;
     });

@@ -81,7 +81,7 @@ fn large_answers_leave_in_few_packets() {
 /// began.
 #[test]
 fn segments_are_as_large_as_both_ends_take() {
-    for (frame_bytes, mtu, most_bytes) in [
+    for (frame_bytes, mtu, max_bytes) in [
         (1294, 1500, 1294),
         (1514, 1500, 1514),
         (9014, 1500, 1514),
@@ -109,7 +109,7 @@ fn segments_are_as_large_as_both_ends_take() {
                 let send = stream.write_all(&answer);
                 let both = futures_util::future::join(send, take(stack, clients, client, &answer));
                 both.await.0.unwrap();
-                assert_eq!(clients.largest_bytes(), most_bytes, "{server:?}");
+                assert_eq!(clients.largest_bytes(), max_bytes, "{server:?}");
                 stream.finish();
             }
             for ip in ["10.0.0.9", "fd00::9"] {
@@ -123,10 +123,10 @@ fn segments_are_as_large_as_both_ends_take() {
                 // What he has room for, who reads nothing.
                 stream.write_all(&answer[..4096]).await.unwrap();
                 stream.acknowledged().await.unwrap();
-                let least_bytes = most_bytes.min(4096);
+                let least_bytes = max_bytes.min(4096);
                 let largest_bytes = clients.largest_bytes();
                 assert!(
-                    (least_bytes..=most_bytes).contains(&largest_bytes),
+                    (least_bytes..=max_bytes).contains(&largest_bytes),
                     "{largest_bytes}"
                 );
             }

@@ -21,7 +21,7 @@ use crate::kernel;
 const BYTES: usize = 1 << 20;
 const PORT: u16 = 7;
 /// How long that may take.
-const MOST_NS: u64 = 30_000_000_000;
+const MAX_NS: u64 = 30_000_000_000;
 
 fn byte(at: usize) -> u8 {
     ((at * 31) ^ (at >> 8)) as u8
@@ -150,7 +150,7 @@ fn transfer(config: &NicConfig, family: Family, offloads: [Offloads; 2]) {
         domain.run(|domain| {
             kernel::run_until(
                 domain,
-                Some(domain.now_ns() + MOST_NS),
+                Some(domain.now_ns() + MAX_NS),
                 async |bus: Bus<'_, _>| talk(bus, *own, (family, offloads[index])).await,
             )
             .unwrap()

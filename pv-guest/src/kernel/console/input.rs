@@ -38,7 +38,7 @@ fn channel() -> Option<&'static Channel<'static, Current>> {
         Channel::adopt(ports, port).map_err(Error::from)
     };
     let channel = CHANNEL.try_call_once(adopt).ok();
-    channel.filter(|channel| !channel.is_lost())
+    channel.filter(|channel| !channel.is_stale())
 }
 
 /// An event that a wait for room has taken may have been about input.
@@ -194,7 +194,7 @@ fn wait_by_upcall(channel: &Channel<'static, Current>, deadline_ns: Option<u64>)
     let _gone: Result<(), event_channels::Error> = channel.unmask();
     let ports = channel.ports();
     // The input may be the answer.
-    ports.tell();
+    ports.flush_notifications();
     let held_ns = ports.release_throttled(Clock::now_ns(&current()));
     let until_ns = deadline_ns.into_iter().chain(held_ns).min();
     // Asked with upcalls held back: none takes the event between the look and the sleep.

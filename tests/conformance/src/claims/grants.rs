@@ -296,7 +296,7 @@ fn two_grants_change_places(_: &Guest, table: Table, me: DomId) -> Verdict {
 }
 
 fn the_table_grows(_: &Guest, table: Table, _: DomId) -> Verdict {
-    let wanted = 3000.min(table.most_references());
+    let wanted = 3000.min(table.max_references());
     let before = table.references() - table.free_references();
     let all = table.reserve(wanted).map_err(|_| "it does not grow")?;
     let size = grant_table::query_size(table.platform())?;

@@ -296,12 +296,12 @@ struct Told(UnsafeCell<MaybeUninit<VcpuRunstateInfo>>);
 // SAFETY: read by whole words, and written by Xen.
 unsafe impl Sync for Told {}
 
-static TOLD: Told = Told(UnsafeCell::new(MaybeUninit::zeroed()));
+static PUBLISHED_STATE: Told = Told(UnsafeCell::new(MaybeUninit::zeroed()));
 
 /// Anew each time that it goes on.
 fn run_times_are_told_where_they_are_wanted(guest: &Guest) -> Verdict {
     let platform = guest.platform();
-    let place = TOLD.0.get().cast::<VcpuRunstateInfo>();
+    let place = PUBLISHED_STATE.0.get().cast::<VcpuRunstateInfo>();
     let address = place.expose_provenance() as u64;
     // SAFETY: a static, all of whose bits are numbers.
     let read = || unsafe { place.read_volatile() };

@@ -37,12 +37,12 @@ const STATUSES: [(&str, i32); 5] = [
 const NOTHING: &str = "only=none-such";
 /// The most bytes that are taken of a guest's input before it reads some, with those that
 /// the host's kernel keeps.
-const MOST_TAKEN: usize = 1 << 20;
+const MAX_TAKEN: usize = 1 << 20;
 
 /// A guest that hangs behind a call that there is not.
 const HANGS: &str = "fault=hang";
 const BEFORE: &str = "fault: hang";
-const TOLD: [&str; 2] = [
+const PUBLISHED_STATE: [&str; 2] = [
     "xen: the guest is interrupted",
     "hypercall 62, operation 7: 1 time",
 ];
@@ -132,10 +132,7 @@ fn check_input(mut command: Command) -> Result<()> {
     }
     child.kill()?;
     child.wait()?;
-    ensure!(
-        taken < MOST_TAKEN,
-        "it took {taken} bytes that nobody reads"
-    );
+    ensure!(taken < MAX_TAKEN, "it took {taken} bytes that nobody reads");
     Ok(())
 }
 
@@ -162,7 +159,7 @@ fn interrupt(mut command: Command, signal: i32) -> Result<()> {
         status.signal() == Some(signal),
         "interrupted by signal {signal}, it ended by {status}"
     );
-    for text in TOLD {
+    for text in PUBLISHED_STATE {
         ensure!(
             told.contains(text),
             "interrupted by signal {signal}, it did not tell {text:?}:\n{told}"

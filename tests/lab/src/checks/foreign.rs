@@ -21,7 +21,7 @@ use crate::{
 const COMMANDS: [&str; 2] = ["cat (xenid/51712,msdos2)/hello.txt\n", "halt\n"];
 const PROMPT: &str = "grub> ";
 const TIMEOUT: Duration = Duration::from_secs(60);
-const TOLD: [&str; 3] = ["GNU GRUB  version", "grub>", "Hello from the sample disk."];
+const PUBLISHED_STATE: [&str; 3] = ["GNU GRUB  version", "grub>", "Hello from the sample disk."];
 /// It is linked at address 0, which not every host lets everybody map.
 const NOT_HERE: &str = "vm.mmap_min_addr";
 
@@ -63,7 +63,7 @@ pub(crate) fn grub() -> Result<()> {
         say!("grub: {}", errors.lines().next().unwrap_or(""));
         return Ok(());
     }
-    for text in TOLD {
+    for text in PUBLISHED_STATE {
         ensure!(
             said.contains(text),
             "GRUB did not say {text:?}:\n{said}{errors}"

@@ -176,9 +176,9 @@ impl Matrix {
 const NOT_FOR_IT: [&str; 3] = ["no Xen", "for PV guests only", "for PVH guests only"];
 
 /// How often a new guest is started for what the last one did not try.
-const MOST_GUESTS: usize = 50;
+const MAX_GUESTS: usize = 50;
 /// How many in a row may tell nothing.
-const MOST_MUTE: usize = 4;
+const MAX_MUTE: usize = 4;
 /// How long a guest has for all claims; on an emulated machine, which may be slow, longer.
 const TIMEOUT: Duration = Duration::from_secs(90);
 const XEN_TIMEOUT: Duration = Duration::from_secs(240);
@@ -261,7 +261,7 @@ fn try_on(
     let mut told = BTreeMap::new();
     let mut after = String::new();
     let mut mute = 0;
-    for _ in 0..MOST_GUESTS {
+    for _ in 0..MAX_GUESTS {
         let mut words = extra.to_owned();
         for (key, value) in [("only", filter), ("after", &after)] {
             if !value.is_empty() {
@@ -276,16 +276,16 @@ fn try_on(
         }
         // More than the one that ended it?
         mute = if told.len() > before + 1 { 0 } else { mute + 1 };
-        if mute == MOST_MUTE {
+        if mute == MAX_MUTE {
             bail!(
-                "{MOST_MUTE} guests in a row said nothing on {}; the last: {}\n{}",
+                "{MAX_MUTE} guests in a row said nothing on {}; the last: {}\n{}",
                 column.name(),
                 report.ended,
                 report.console
             );
         }
     }
-    bail!("{MOST_GUESTS} guests crashed on {}", column.name())
+    bail!("{MAX_GUESTS} guests crashed on {}", column.name())
 }
 
 /// Takes the verdicts out of what a guest said. The claim that it did not come

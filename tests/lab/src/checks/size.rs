@@ -17,12 +17,12 @@ use crate::{
 };
 
 /// The most memory that is tried.
-const MOST_MIB: u32 = 64;
+const MAX_MIB: u32 = 64;
 
 /// The smallest guest is no larger than this, for all platforms in one image.
-const MOST_BYTES: u64 = 32 << 10;
+const MAX_BYTES: u64 = 32 << 10;
 /// The least memory in which it boots.
-const LEAST_MIB: [(Platform, u32); 3] = [
+const MIN_MIB: [(Platform, u32); 3] = [
     (Platform::XenPv, 4),
     (Platform::XenPvh, 2),
     (Platform::Qemu, 2),
@@ -39,10 +39,10 @@ pub(crate) fn check(column: Column) -> Result<()> {
     );
     let bytes = stripped_bytes(&kernel)?;
     ensure!(
-        bytes <= MOST_BYTES,
-        "{GUEST} has {bytes} bytes, more than {MOST_BYTES}: `nm --size-sort` says of what"
+        bytes <= MAX_BYTES,
+        "{GUEST} has {bytes} bytes, more than {MAX_BYTES}: `nm --size-sort` says of what"
     );
-    for (platform, memory_mib) in LEAST_MIB {
+    for (platform, memory_mib) in MIN_MIB {
         if platform == column.platform {
             let job = Job {
                 xen: column.xen,
@@ -102,13 +102,13 @@ fn least_memory_mib(guest: &str, platform: Platform) -> Result<u32> {
     let boots = |memory_mib| -> Result<bool> {
         Ok(run(&job_of(guest, platform, memory_mib))?.ended == Ended::Shutdown(0))
     };
-    if !boots(MOST_MIB)? {
+    if !boots(MAX_MIB)? {
         bail!(
-            "{guest} does not even boot in {MOST_MIB} MiB on {}",
+            "{guest} does not even boot in {MAX_MIB} MiB on {}",
             platform.name()
         );
     }
-    let (mut too_little, mut enough) = (0, MOST_MIB);
+    let (mut too_little, mut enough) = (0, MAX_MIB);
     while enough - too_little > 1 {
         let middle = too_little.midpoint(enough);
         if boots(middle)? {

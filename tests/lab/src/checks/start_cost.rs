@@ -12,7 +12,7 @@ use crate::{
 const MEMORY_MIB: [u32; 3] = [4, 64, 512];
 /// The entries of the table that has the code's, those of tables above, the pages below
 /// stacks, and the shared page.
-const MOST_ENTRIES: u64 = 512 + 8;
+const MAX_ENTRIES: u64 = 512 + 8;
 
 /// Counts what a guest that says one line has Xen do to its page tables, and the events
 /// that it sends.
@@ -36,8 +36,8 @@ pub(crate) fn check() -> Result<()> {
         );
         let cost = Cost::of(&report.console).context("a call without its arguments")?;
         ensure!(
-            (1..=MOST_ENTRIES).contains(&cost.entries),
-            "{memory_mib} MiB: {cost:?}, more than {MOST_ENTRIES} entries, or none"
+            (1..=MAX_ENTRIES).contains(&cost.entries),
+            "{memory_mib} MiB: {cost:?}, more than {MAX_ENTRIES} entries, or none"
         );
         ensure!(
             cost.events == 1,

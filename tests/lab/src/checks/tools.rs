@@ -27,7 +27,7 @@ x/2i $rip
 delete
 continue
 ";
-const TOLD: [&str; 5] = [
+const PUBLISHED_STATE: [&str; 5] = [
     "hit Temporary breakpoint",
     "hit Breakpoint 2, pv_guest_main",
     "in pv_guest_pv_entry",
@@ -56,7 +56,7 @@ pub(crate) fn debug() -> Result<()> {
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    for text in TOLD {
+    for text in PUBLISHED_STATE {
         ensure!(
             said.contains(text),
             "gdb did not say {text:?}:\n{said}{errors}"
@@ -111,7 +111,7 @@ pub(crate) fn steady() -> Result<()> {
 }
 
 /// The least share of lines, in hundredths, that the claims run.
-const LEAST_PERCENT: usize = 50;
+const MIN_PERCENT: usize = 50;
 
 /// Tells which lines of the guest's crates the claims run.
 pub(crate) fn coverage() -> Result<()> {
@@ -142,7 +142,7 @@ pub(crate) fn coverage() -> Result<()> {
         }
     }
     ensure!(
-        ran * 100 >= all * LEAST_PERCENT && ran < all,
+        ran * 100 >= all * MIN_PERCENT && ran < all,
         "{ran} of {all} lines ran"
     );
     say!(

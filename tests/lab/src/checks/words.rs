@@ -16,7 +16,7 @@ const PVH_BYTES: usize = 4096;
 /// A guest with a line that has a byte which is no UTF-8, and one whose line ends within a
 /// character: each starts, has all that came, and knows whether that is all.
 pub(crate) fn check(column: Column) -> Result<()> {
-    let most_bytes = match column.platform {
+    let max_bytes = match column.platform {
         Platform::XenPvh => PVH_BYTES,
         _ => PV_BYTES,
     };
@@ -26,7 +26,7 @@ pub(crate) fn check(column: Column) -> Result<()> {
     ensure!(said.contains(&told), "no {told:?} in\n{said}");
     ensure!(!said.contains(CUT), "nothing is missing:\n{said}");
 
-    let kept = cut_within_a_character(most_bytes);
+    let kept = cut_within_a_character(max_bytes);
     let said = start(column, format!("{kept}\u{e4} behind=1").as_bytes())?;
     let told = tell(&format!("{kept}\u{fffd}"));
     ensure!(said.contains(&told), "no {told:?} in\n{said}");
@@ -42,17 +42,17 @@ fn tell(line: &str) -> String {
     format!("command line  {line:?}\n")
 }
 
-/// Words of which `most_bytes` keep all and the first byte of what follows.
-fn cut_within_a_character(most_bytes: usize) -> String {
+/// Words of which `max_bytes` keep all and the first byte of what follows.
+fn cut_within_a_character(max_bytes: usize) -> String {
     let mut line = String::new();
     for number in 0.. {
         let word = format!("word{number}={number} ");
-        if line.len() + word.len() >= most_bytes {
+        if line.len() + word.len() >= max_bytes {
             break;
         }
         line.push_str(&word);
     }
-    line.extend(std::iter::repeat_n('x', most_bytes - 1 - line.len()));
+    line.extend(std::iter::repeat_n('x', max_bytes - 1 - line.len()));
     line
 }
 
@@ -80,9 +80,9 @@ mod tests {
 
     #[test]
     fn one_byte_of_the_last_character_is_kept() {
-        for most_bytes in [PV_BYTES, PVH_BYTES] {
-            let line = cut_within_a_character(most_bytes);
-            assert_eq!(line.len(), most_bytes - 1);
+        for max_bytes in [PV_BYTES, PVH_BYTES] {
+            let line = cut_within_a_character(max_bytes);
+            assert_eq!(line.len(), max_bytes - 1);
             assert!(line.starts_with("word0=0 word1=1 "));
         }
     }

@@ -17,7 +17,7 @@ use crate::{
 
 /// Files up to this size are what a crowd asks for: a larger one keeps all others
 /// from being answered.
-const MOST_BYTES: usize = 1_000_000;
+const MAX_BYTES: usize = 1_000_000;
 /// How many files a client asks for by one connection, before he makes another.
 const BY_ONE_CONNECTION: usize = 8;
 /// How long clients have to come together.
@@ -32,7 +32,7 @@ pub(crate) fn visit(crowd: Crowd, net: Net, over: &AtomicBool) -> Result<String>
     first.arrive()?;
     let mut files = first.files()?;
     first.hang_up();
-    files.retain(|file| file.content.len() <= MOST_BYTES);
+    files.retain(|file| file.content.len() <= MAX_BYTES);
     ensure!(!files.is_empty(), "all files are too large for a crowd");
     // All begin when all are there.
     let begin = Instant::now() + GATHER;

@@ -18,7 +18,7 @@ const BODY: Duration = Duration::from_secs(900);
 const TRY: Duration = Duration::from_secs(20);
 pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 /// The most bytes of a file.
-const MOST_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 30;
 
 /// A file of the server's.
 pub(crate) struct File {
@@ -139,6 +139,6 @@ fn agent() -> ureq::Agent {
 fn get(agent: &ureq::Agent, net: Net, path: &str) -> Result<(u16, Vec<u8>)> {
     let mut response = agent.get(format!("{}{path}", net.url())).call()?;
     let status = response.status().as_u16();
-    let body = response.body_mut().with_config().limit(MOST_BYTES);
+    let body = response.body_mut().with_config().limit(MAX_BYTES);
     Ok((status, body.read_to_vec()?))
 }

@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 use mock_hypervisor::user::{self, Options, Refusal, Stop, Trace};
 
 /// The most vCPUs of a domain: each is a thread.
-const MOST_VCPUS: i64 = 128;
+const MAX_VCPUS: i64 = 128;
 
 /// Runs the image of a PV guest of Xen's in this process, without Xen and without
 /// any rights. The exit status is 0 if the guest powers off, else 64 and the reason
@@ -31,7 +31,7 @@ struct Cli {
     memory: usize,
     /// Its vCPUs
     #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=MOST_VCPUS))]
+          value_parser = clap::value_parser!(u32).range(1..=MAX_VCPUS))]
     vcpus: u32,
     /// A disk for it, xvda and on: FILE, or FILE:ro to read only
     #[arg(long, value_name = "FILE")]

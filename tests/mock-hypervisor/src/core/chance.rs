@@ -56,7 +56,7 @@ pub struct Faults {
 /// How often a storm rings.
 const STORM: u32 = 100;
 /// The longest that a service is late.
-const MOST_LATE_NS: u64 = 5_000_000;
+const MAX_LATE_NS: u64 = 5_000_000;
 
 /// The numbers of a seed, and what goes wrong by them.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ impl Core {
     pub(crate) fn service_delay_ns(&mut self) -> u64 {
         let chance = self.chance.as_mut();
         let number = chance.and_then(|chance| chance.number(|faults| faults.late_services));
-        number.map_or(0, |number| number % MOST_LATE_NS)
+        number.map_or(0, |number| number % MAX_LATE_NS)
     }
 
     /// Writes a word of something into a page that a domain lends to one who may

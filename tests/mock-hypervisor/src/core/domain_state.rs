@@ -85,20 +85,20 @@ pub(crate) struct State {
 }
 
 /// Numbers from this on are counted as this one: a call's page has room for fewer.
-pub(crate) const MOST_NR: u32 = 128;
+pub(crate) const MAX_NR: u32 = 128;
 /// What a call's operation is at most: where the first argument is more, it is none.
-const MOST_OP: usize = 0xfff;
+const MAX_OP: usize = 0xfff;
 
 impl State {
     /// Counts a call of the guest's.
     pub(crate) fn note_call(&mut self, nr: HypercallNr) {
-        *self.calls.entry(nr.0.min(MOST_NR)).or_default() += 1;
+        *self.calls.entry(nr.0.min(MAX_NR)).or_default() += 1;
     }
 
     /// Counts one that there is not. However many the guest tries, few are told apart.
     pub(crate) fn note_unknown(&mut self, nr: HypercallNr, op: usize) {
-        let op = Some(op).filter(|op| *op <= MOST_OP);
-        *self.unknown.entry((nr.0.min(MOST_NR), op)).or_default() += 1;
+        let op = Some(op).filter(|op| *op <= MAX_OP);
+        *self.unknown.entry((nr.0.min(MAX_NR), op)).or_default() += 1;
     }
 
     /// When something happens next.

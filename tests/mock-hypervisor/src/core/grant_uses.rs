@@ -17,7 +17,7 @@ use super::{
 };
 
 /// How deep one transitive grant may lead to another.
-const MOST_HOPS: u32 = 2;
+const MAX_HOPS: u32 = 2;
 
 /// A use of a grant, to be ended with [`Core::release`].
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ impl Core {
         let is_whole = !transitive && !is_part;
         let (mut frame_owner, mut gfn) = (owner, Gfn(entry.frame));
         if transitive {
-            if hops == MOST_HOPS {
+            if hops == MAX_HOPS {
                 return Err(GrantStatus::GENERAL_ERROR);
             }
             // Another's grant to `owner`; nothing is pinned there, for a

@@ -13,7 +13,7 @@ use super::{host::Host, plan::Mishap, world::World};
 use crate::{core::machine::Actor, services::backends::BackendMishaps};
 
 /// The longest pause.
-const MOST_PAUSE_NS: u64 = 1_000_000_000;
+const MAX_PAUSE_NS: u64 = 1_000_000_000;
 
 /// A call that can be refused for want of something.
 const fn wants(nr: HypercallNr, op: usize) -> Option<Errno> {
@@ -81,7 +81,7 @@ impl Host {
             }
         }
         let by_chance = [
-            pause.map(|any| Mishap::Pause(any % MOST_PAUSE_NS)),
+            pause.map(|any| Mishap::Pause(any % MAX_PAUSE_NS)),
             corrupt.then_some(Mishap::Corrupt(domid)),
             restart.then_some(Mishap::RestartStore(domid)),
             destroy.then_some(Mishap::Destroy(domid)),

@@ -25,7 +25,7 @@ unsafe impl Hypercall for OneThread {
         a4: usize,
         a5: usize,
     ) -> isize {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { self.0.call5(nr, a1, a2, a3, a4, a5) }
     }
 }
@@ -36,7 +36,7 @@ unsafe impl Pages for OneThread {
         self.0.alloc(count)
     }
     unsafe fn free(&self, first: NonNull<u8>, count: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: this function's contract.
         unsafe { self.0.free(first, count) }
     }
     fn gfn_of(&self, page: NonNull<u8>) -> Option<Gfn> {

@@ -16,7 +16,7 @@ use crate::engine::domain::Domain;
 static LOST: OnceLock<()> = OnceLock::new();
 
 /// The most bytes that wait for a guest to read them.
-const MOST_WAITING: usize = 64 << 10;
+const MAX_WAITING: usize = 64 << 10;
 /// How often it is looked whether it has read some.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -95,7 +95,7 @@ pub(crate) fn feed(domain: &Domain) {
     let mut buffer = [0; 512];
     while let Ok(len @ 1..) = input.read(&mut buffer) {
         domain.console_input(&buffer[..len]);
-        while domain.console_waiting() > MOST_WAITING {
+        while domain.console_waiting() > MAX_WAITING {
             thread::sleep(PAUSE);
         }
     }

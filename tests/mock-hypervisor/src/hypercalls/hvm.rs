@@ -12,7 +12,7 @@ use crate::core::{
 };
 
 /// Bytes that come with a record.
-const MOST_TRACED: u16 = 28;
+const MAX_TRACED: u16 = 28;
 /// The first vector that is no exception's.
 const FIRST_VECTOR: u32 = 16;
 
@@ -80,7 +80,7 @@ impl Call<'_> {
             }
             HVMOP_XENTRACE => {
                 let record: HvmXentrace = read(memory, arg)?;
-                if record.extra_bytes > MOST_TRACED {
+                if record.extra_bytes > MAX_TRACED {
                     return Err(Errno::EINVAL);
                 }
                 Ok(0)

@@ -20,7 +20,7 @@ use crate::core::memory::{
 /// The low bits of an update's address say what is to be done.
 const COMMAND: u64 = 3;
 /// The most entries of a local descriptor table.
-const MOST_DESCRIPTORS: u64 = 8192;
+const MAX_DESCRIPTORS: u64 = 8192;
 
 impl Call<'_> {
     /// A list of operations, up to the first that is refused; how many were done
@@ -149,7 +149,7 @@ impl Call<'_> {
             MmuextCmd::FLUSH_CACHE | MmuextCmd::FLUSH_CACHE_GLOBAL => Err(Errno::EACCES),
             MmuextCmd::SET_LDT => {
                 let aligned = op.arg1.is_multiple_of(PAGE_SIZE as u64);
-                if aligned && op.arg2 <= MOST_DESCRIPTORS {
+                if aligned && op.arg2 <= MAX_DESCRIPTORS {
                     Ok(())
                 } else {
                     Err(Errno::EINVAL)

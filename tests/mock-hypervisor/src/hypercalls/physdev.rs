@@ -10,7 +10,7 @@ use crate::core::memory::GuestMemory;
 const PIRQS: u32 = 256;
 /// Behind those that a processor of old would have.
 const FREE_PIRQ: u32 = 16;
-const MOST_PORTS: u32 = 65_536;
+const MAX_PORTS: u32 = 65_536;
 
 impl Call<'_> {
     pub(super) fn physdev_op(
@@ -48,7 +48,7 @@ impl Call<'_> {
             }
             PHYSDEVOP_SET_IOBITMAP => {
                 let bitmap: PhysdevSetIobitmap = read(memory, arg)?;
-                if bitmap.nr_ports > MOST_PORTS {
+                if bitmap.nr_ports > MAX_PORTS {
                     return Err(Errno::EINVAL);
                 }
                 Ok(0)

@@ -12,7 +12,7 @@ use super::{Call, Effect, read};
 use crate::core::memory::GuestMemory;
 
 /// The most ports of one poll.
-const MOST_POLLED: u32 = 128;
+const MAX_POLLED: u32 = 128;
 const SECOND_NS: u64 = 1_000_000_000;
 
 impl Call<'_> {
@@ -38,7 +38,7 @@ impl Call<'_> {
             }
             SCHEDOP_POLL => {
                 let poll: SchedPoll = read(memory, arg)?;
-                if poll.nr_ports > MOST_POLLED {
+                if poll.nr_ports > MAX_POLLED {
                     return Err(Errno::EINVAL);
                 }
                 let mut ports = Vec::new();

@@ -17,7 +17,7 @@ use crate::core::{
 };
 
 /// The shortest period of a periodic timer.
-const LEAST_PERIOD_NS: u64 = 1_000_000;
+const MIN_PERIOD_NS: u64 = 1_000_000;
 
 impl Call<'_> {
     pub(super) fn vcpu_op(
@@ -58,7 +58,7 @@ impl Call<'_> {
             }
             VCPUOP_SET_PERIODIC_TIMER => {
                 let timer: VcpuSetPeriodicTimer = read(memory, arg)?;
-                if timer.period_ns < LEAST_PERIOD_NS {
+                if timer.period_ns < MIN_PERIOD_NS {
                     return Err(Errno::EINVAL);
                 }
                 let next_ns = self.core.now_ns().saturating_add(timer.period_ns);

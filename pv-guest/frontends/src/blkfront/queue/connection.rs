@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use event_channels::{Channel, Ports};
 use hypercall_abi::{DomId, GrantRef, PAGE_SIZE, Port, io::ring::FrontRing, platform::Platform};
 
-use super::{Id, Line, OldRing, Op, Owner, Queue, Request, SECURE, Slot, Source, State};
+use super::{Id, OldRing, Op, Owner, Queue, Request, RingChannel, SECURE, Slot, Source, State};
 use crate::{
     blkfront::{Error, Flush, Geometry, Mode, Secure},
     buffers::{Lender, Lent, RingPages, clear_from, lend_on},
@@ -45,7 +45,7 @@ impl<'g, P: Platform> Queue<'g, P> {
         let ring = FrontRing::new(pages).ok_or(Fault::NoMemory)?;
         let channel = Channel::unbound(ports, peer)?;
         let port = channel.port();
-        self.line = Some(Line {
+        self.line = Some(RingChannel {
             ring,
             channel,
             is_open: false,

@@ -96,7 +96,7 @@ impl<'g, P: Platform> Queue<'g, P> {
         }
         if line.ring.publish() == Notify::Yes {
             self.counters.notified += 1;
-            line.channel.notify_soon()?;
+            line.channel.notify_deferred()?;
         }
         for index in failed {
             let slot = self.slots.get(index as usize);

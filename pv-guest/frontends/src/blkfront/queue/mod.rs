@@ -31,7 +31,7 @@ const SLOT_BYTES: usize = size_of::<BlkifRequest>();
 /// Segments in a page of them.
 const SEGMENTS_PER_PAGE: usize = PAGE_SIZE / size_of::<BlkifRequestSegment>();
 /// The most segments that a request may have.
-pub(super) const MOST_SEGMENTS: usize = SEGMENTS_PER_PAGE;
+pub(super) const MAX_SEGMENTS: usize = SEGMENTS_PER_PAGE;
 
 /// A number that nobody who waits has.
 pub(super) const NOBODY: u64 = 0;
@@ -171,7 +171,7 @@ struct Slot<'g, P: Platform> {
 
 /// A ring, and the port that goes with it.
 #[derive(Debug)]
-struct Line<'g, P: Platform> {
+struct RingChannel<'g, P: Platform> {
     ring: FrontRing<RingPages<'g, P>, SLOT_BYTES>,
     channel: Channel<'g, P>,
     /// It is not used before the backend is ready for it.
@@ -212,7 +212,7 @@ pub(super) struct Queue<'g, P: Platform> {
     epoch: u64,
     /// The device's number, as requests have it.
     handle: u16,
-    line: Option<Line<'g, P>>,
+    line: Option<RingChannel<'g, P>>,
     /// Rings of before. A backend that has not let go of them may still be at
     /// work on what was in them.
     old_rings: Vec<OldRing<'g, P>>,
@@ -225,7 +225,7 @@ pub(super) struct Queue<'g, P: Platform> {
     /// Pages of segments, likewise.
     segment_pool: Vec<Lent<'g, P>>,
     /// Pages that were lent and may still be.
-    most_pages: u32,
+    max_pages: u32,
     /// Who waits for a free slot or page.
     room: Waiters,
     /// Who looks at the ring when an event comes: see [`Self::listen`].
@@ -244,7 +244,7 @@ impl<'g, P: Platform> Queue<'g, P> {
     pub(super) fn new(
         grants: Lender<'g, P>,
         handle: u16,
-        (depth, most_pages): (u32, u32),
+        (depth, max_pages): (u32, u32),
         kept: Arc<KeptPages<'g, P>>,
     ) -> Self {
         let slots = (0..depth).map(|_| Slot {
@@ -264,7 +264,7 @@ impl<'g, P: Platform> Queue<'g, P> {
             waiting: VecDeque::new(),
             pool: Vec::new(),
             segment_pool: Vec::new(),
-            most_pages,
+            max_pages,
             room: Waiters::default(),
             leader: NOBODY,
             is_draining: false,
@@ -277,7 +277,7 @@ impl<'g, P: Platform> Queue<'g, P> {
     /// Pages for a request: as many as there are, up to `count`. None: there will
     /// be some when other requests are done.
     pub(super) fn pages(&mut self, count: usize) -> Result<Vec<Lent<'g, P>>, Error> {
-        while self.pool.len() < count && self.counters.pages < self.most_pages {
+        while self.pool.len() < count && self.counters.pages < self.max_pages {
             match lend(self.grants, self.peer) {
                 Ok(page) => {
                     self.pool.push(page);
@@ -331,7 +331,7 @@ impl<'g, P: Platform> Queue<'g, P> {
         let generation = slot.generation;
         self.room.leave(token);
         // One is woken for each request that is over, which may have had room for several.
-        let has_pages = !self.pool.is_empty() || self.counters.pages < self.most_pages;
+        let has_pages = !self.pool.is_empty() || self.counters.pages < self.max_pages;
         if has_pages && self.has_room() {
             let _somebody = self.room.wake_one();
         }
@@ -406,7 +406,7 @@ impl<'g, P: Platform> Queue<'g, P> {
         let count = batch.pages.len() as u32;
         if batch.source == Source::Caller {
             // Of a caller who left: as many as there is room for.
-            if self.counters.pages.saturating_add(count) > self.most_pages {
+            if self.counters.pages.saturating_add(count) > self.max_pages {
                 if !self.is_down && batch.epoch == self.epoch {
                     batch.pages.retain(|page| !page.is_over());
                     self.kept.adopt(self.peer, batch.pages);

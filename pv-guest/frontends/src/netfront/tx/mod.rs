@@ -41,9 +41,9 @@ const SLOT_BYTES: usize = size_of::<NetifTxRequest>();
 /// Slots of it.
 const SLOTS: usize = hypercall_abi::io::ring::slots(PAGE_SIZE, SLOT_BYTES);
 /// Slots that every backend takes for one packet.
-const MOST_PIECES: usize = XEN_NETIF_NR_SLOTS_MIN;
+const MAX_PIECES: usize = XEN_NETIF_NR_SLOTS_MIN;
 /// Bytes of a packet, with its Ethernet header.
-pub(super) const MOST_BYTES: usize = XEN_NETIF_MAX_TX_SIZE;
+pub(super) const MAX_BYTES: usize = XEN_NETIF_MAX_TX_SIZE;
 
 /// What a slot of the ring is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub(super) struct Tx<'g, P: Platform> {
 }
 
 /// A packet's pieces on their way into the ring.
-type Pieces = [(GrantRef, u16); MOST_PIECES];
+type Pieces = [(GrantRef, u16); MAX_PIECES];
 
 impl<'g, P: Platform> Tx<'g, P> {
     pub(super) fn new(grants: Lender<'g, P>) -> Self {
@@ -241,7 +241,7 @@ impl<'g, P: Platform> Tx<'g, P> {
     /// Sends a packet of several parts, if there is room: `None` if there is not.
     pub(super) fn send(&mut self, parts: &[&[u8]], offload: Offload) -> Result<Option<()>, Error> {
         let len_bytes: usize = parts.iter().map(|part| part.len()).sum();
-        if len_bytes > MOST_BYTES {
+        if len_bytes > MAX_BYTES {
             return Err(Error::TooLong);
         }
         self.close_train();

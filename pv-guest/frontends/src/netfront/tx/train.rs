@@ -10,11 +10,11 @@ use core::num::NonZeroU16;
 
 use hypercall_abi::{PAGE_SIZE, platform::Platform};
 
-use super::{MOST_BYTES, MOST_PIECES, Pieces, Tx, Use};
+use super::{MAX_BYTES, MAX_PIECES, Pieces, Tx, Use};
 use crate::netfront::{Checksum, Features, Offload, Protocol, Segmentation, segment::Segment};
 
 // Their pages are full, but for the last.
-const _: () = assert!(MOST_BYTES.div_ceil(PAGE_SIZE) <= MOST_PIECES);
+const _: () = assert!(MAX_BYTES.div_ceil(PAGE_SIZE) <= MAX_PIECES);
 
 /// A packet that may become longer.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ pub(super) struct Train {
     /// How many segments it has.
     pub(super) segments: u32,
     /// The slots whose pages have it.
-    ids: [u16; MOST_PIECES],
+    ids: [u16; MAX_PIECES],
     pub(super) pages: usize,
 }
 
 impl Train {
     fn new(first: Segment, id: u16) -> Self {
-        let mut ids = [0; MOST_PIECES];
+        let mut ids = [0; MAX_PIECES];
         ids[0] = id;
         Self {
             first,
@@ -58,7 +58,7 @@ impl Train {
     /// page `own`.
     fn takes(&self, own: &[u8], next: &Segment, theirs: &[u8]) -> bool {
         next.payload_bytes <= self.first.payload_bytes
-            && self.len_bytes + next.payload_bytes <= MOST_BYTES
+            && self.len_bytes + next.payload_bytes <= MAX_BYTES
             && self.last.goes_on_with(own, next, theirs)
     }
 

@@ -28,7 +28,7 @@ use pv_frontends::xenbus::{Bus, Fault, Frontend, Key, KeyName, Offer, Request, S
 use zerocopy::FromBytes;
 
 /// What is shared with the backend while there is a connection.
-struct Line<'g, P: Platform> {
+struct RingChannel<'g, P: Platform> {
     page: Granted<'g, P, PeerWrites>,
     channel: Channel<'g, P>,
     /// Events that were read: our own index, which the backend cannot change.
@@ -36,7 +36,7 @@ struct Line<'g, P: Platform> {
 }
 
 struct Inner<'g, P: Platform> {
-    line: Option<Line<'g, P>>,
+    line: Option<RingChannel<'g, P>>,
     /// Who waits for a key, and the bus.
     waiting: Vec<Waker>,
     /// What the bus is to be told.
@@ -125,7 +125,7 @@ enum Taken {
     Nothing,
 }
 
-impl<P: Platform> Line<'_, P> {
+impl<P: Platform> RingChannel<'_, P> {
     /// The next key in the page. What is no key is left out, but not for as long as the
     /// backend writes: the task has other things to do.
     fn take(&mut self) -> Result<Taken, Fault> {
@@ -171,7 +171,7 @@ impl<P: Platform> Frontend for Keyboard<'_, P> {
         KeyName::One(XENKBD_FIELD_REQ_RAW_POINTER),
         KeyName::One(XENKBD_FIELD_REQ_MTOUCH),
     ];
-    const TOLD: XenbusState = XenbusState::INITIALISED;
+    const PUBLISHED_STATE: XenbusState = XenbusState::INITIALISED;
 
     fn negotiate(&self, offer: &Offer) -> Result<Vec<Key>, Fault> {
         if offer.backend.has("feature-disable-keyboard") {
@@ -184,7 +184,7 @@ impl<P: Platform> Frontend for Keyboard<'_, P> {
             Key::new("page-gref", page.gref()),
             Key::new("event-channel", channel.port()),
         ];
-        self.lock().line = Some(Line {
+        self.lock().line = Some(RingChannel {
             page,
             channel,
             read: 0,

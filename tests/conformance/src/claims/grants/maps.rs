@@ -355,7 +355,7 @@ pub(super) fn the_last_reference_is_as_good_as_the_first(
 ) -> Verdict {
     /// Of version 2's status words, a frame has so many.
     const WORDS: u32 = (PAGE_SIZE / 2) as u32;
-    if table.most_references() < 2 * WORDS {
+    if table.max_references() < 2 * WORDS {
         return skip("the table has one frame of them at most");
     }
     // All of those below are somebody else's.

@@ -22,7 +22,7 @@ use list::Front;
 use tried::{Guest, IMAGES_WAYS, Told, Trial, WAYS, Way};
 
 /// How many of all must be found, in percent.
-const LEAST_PERCENT: usize = 93;
+const MIN_PERCENT: usize = 93;
 /// A find by no more claims than these is looked at again: one may have failed because
 /// the machine is busy.
 const FEW: usize = 2;
@@ -65,7 +65,7 @@ pub(crate) fn run(names: &[String]) -> Result<u8> {
     }
     say!("\n{counts}");
     let (found, tried) = (counts.found, counts.tried);
-    Ok(u8::from(found * 100 < tried * LEAST_PERCENT))
+    Ok(u8::from(found * 100 < tried * MIN_PERCENT))
 }
 
 /// What became of a bug.

@@ -61,9 +61,9 @@ const ASIDE: &str = "verdicts=aside";
 /// before it says so.
 const PATIENCE: Duration = Duration::from_secs(25);
 /// How many guests are started for the claims that those before did not try.
-const MOST_GUESTS: usize = 6;
+const MAX_GUESTS: usize = 6;
 /// How many in a row may tell nothing.
-const MOST_MUTE: usize = 2;
+const MAX_MUTE: usize = 2;
 
 /// What became of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ pub(super) fn try_claims(guest: &Guest, way: Way, names: &[String]) -> Result<Tr
     let mut trial = Trial::default();
     let mut words = way.words.to_owned();
     let mut mute = 0;
-    for _ in 0..MOST_GUESTS {
+    for _ in 0..MAX_GUESTS {
         let before = trial.told.len();
         let end = run_guest(guest, way.domain_type, &words, &mut trial)?;
         if end == End::Through {
@@ -155,7 +155,7 @@ pub(super) fn try_claims(guest: &Guest, way: Way, names: &[String]) -> Result<Tr
             .any(|told| matches!(told, Told::Verdict(_)));
         trial.is_mute = !any;
         trial.told.insert(untold.clone(), told);
-        if mute == MOST_MUTE || trial.has_failure() {
+        if mute == MAX_MUTE || trial.has_failure() {
             return Ok(trial);
         }
         words = format!("{} after={untold}", way.words);
@@ -286,7 +286,7 @@ mod tests {
         .unwrap();
         fs::remove_file(path).unwrap();
         assert!(trial.is_mute);
-        assert_eq!(trial.told.len(), MOST_MUTE);
+        assert_eq!(trial.told.len(), MAX_MUTE);
         assert!(!trial.has_failure());
     }
 }

@@ -22,7 +22,7 @@ use crate::core::{
 };
 
 /// How long the counter is compared with the host's clock before the guest starts.
-const LEAST_NS: u64 = 2_000_000;
+const MIN_NS: u64 = 2_000_000;
 /// How often the guest is told anew.
 const PERIOD_NS: u64 = 250_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
@@ -79,7 +79,7 @@ impl Clock {
 
     /// Waits until the comparison is good enough to begin with.
     pub(super) fn settle(&self) {
-        while !self.is_virtual && (self.start.instant.elapsed().as_nanos() as u64) < LEAST_NS {
+        while !self.is_virtual && (self.start.instant.elapsed().as_nanos() as u64) < MIN_NS {
             std::hint::spin_loop();
         }
         let _scale = self.scale();

@@ -9,7 +9,7 @@ use hypercall_abi::{
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use super::{
-    privileged::{MOST_BYTES, Privileged, Segment, decode, read},
+    privileged::{MAX_BYTES, Privileged, Segment, decode, read},
     registers::{IO_LEVEL, IO_LEVEL_SHIFT, Registers},
     vcpu::{Cpu, Mode, set_gs_base},
 };
@@ -67,7 +67,7 @@ impl Cpu {
     }
 
     /// The code at an address, as far as there is some.
-    fn code<'b>(&self, rip: u64, bytes: &'b mut [u8; MOST_BYTES]) -> &'b [u8] {
+    fn code<'b>(&self, rip: u64, bytes: &'b mut [u8; MAX_BYTES]) -> &'b [u8] {
         let mut len = 0;
         for (offset, byte) in bytes.iter_mut().enumerate() {
             let at = rip.wrapping_add(offset as u64);
@@ -80,10 +80,7 @@ impl Cpu {
     }
 
     pub(super) fn decode(&self, registers: &Registers) -> Option<Instruction> {
-        decode(
-            self.code(registers.rip, &mut [0; MOST_BYTES]),
-            registers.rip,
-        )
+        decode(self.code(registers.rip, &mut [0; MAX_BYTES]), registers.rip)
     }
 
     /// `cpuid` behind the prefix that makes it Xen's.
@@ -124,7 +121,7 @@ impl Cpu {
     /// Does the instruction at which the guest was stopped; false: it is the
     /// guest's own fault.
     pub(super) fn emulate(&mut self, registers: &mut Registers) -> bool {
-        let mut code = [0; MOST_BYTES];
+        let mut code = [0; MAX_BYTES];
         let code = self.code(registers.rip, &mut code);
         let Some((instruction, next)) = read(code, registers.rip) else {
             return false;

@@ -27,7 +27,7 @@ pub(super) struct Fault {
 }
 
 /// As often as this in a row an access may be tried again.
-const MOST_TRIES: u32 = 16;
+const MAX_TRIES: u32 = 16;
 
 impl Fault {
     pub(super) fn of(context: &libc::ucontext_t) -> Self {
@@ -177,6 +177,6 @@ impl Cpu {
         } else {
             (rip, address, 0)
         };
-        self.again.2 < MOST_TRIES
+        self.again.2 < MAX_TRIES
     }
 }

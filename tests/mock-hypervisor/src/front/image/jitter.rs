@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use super::vcpu::Thread;
 
 /// The most microseconds between two.
-const MOST_US: u64 = 40;
+const MAX_US: u64 = 40;
 
 /// Interrupts each vCPU that runs the guest's code, again and again.
 pub(super) fn start(threads: &'static [Thread]) {
@@ -16,7 +16,7 @@ pub(super) fn start(threads: &'static [Thread]) {
             noise ^= noise << 13;
             noise ^= noise >> 7;
             noise ^= noise << 17;
-            thread::sleep(Duration::from_micros(noise % MOST_US));
+            thread::sleep(Duration::from_micros(noise % MAX_US));
             threads.iter().for_each(Thread::kick);
         }
     });

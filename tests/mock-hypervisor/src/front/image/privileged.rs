@@ -4,7 +4,7 @@
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 /// The longest instruction.
-pub(super) const MOST_BYTES: usize = 15;
+pub(super) const MAX_BYTES: usize = 15;
 
 /// A segment register that can be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ pub struct Refusal {
 }
 
 /// Numbers of hypercalls are below this.
-const MOST_NUMBERS: u32 = 64;
+const MAX_NUMBERS: u32 = 64;
 
 impl FromStr for Refusal {
     type Err = String;
@@ -34,7 +34,7 @@ impl FromStr for Refusal {
             Some((name, op)) => (name, Some(op)),
             None => (call, None),
         };
-        let nr = (0..MOST_NUMBERS)
+        let nr = (0..MAX_NUMBERS)
             .map(HypercallNr)
             .find(|nr| nr.name() == Some(name))
             .ok_or_else(|| format!("there is no hypercall {name:?}"))?;

@@ -8,10 +8,10 @@ use hypercall_abi::{HypercallNr, sched::ShutdownReason};
 use super::{
     coverage::Coverage, monitor::Monitor, registers::Registers, signals::MONITOR_START, vcpu::Cpu,
 };
-use crate::core::domain_state::MOST_NR;
+use crate::core::domain_state::MAX_NR;
 
 /// The most frames of a backtrace.
-const MOST_FRAMES: usize = 32;
+const MAX_FRAMES: usize = 32;
 
 /// Says something on standard error, if anybody listens there.
 pub(super) fn tell(text: &str) {
@@ -27,7 +27,7 @@ pub(super) fn farewell(monitor: &Monitor) {
             let times = if count == 1 { "time" } else { "times" };
             let op = op.map(|op| format!(", operation {op}"));
             let nr = match nr {
-                MOST_NR => format!("hypercalls from {MOST_NR} on"),
+                MAX_NR => format!("hypercalls from {MAX_NR} on"),
                 nr => format!("{:?}", HypercallNr(nr)),
             };
             text += &format!("  {nr}{}: {count} {times}\n", op.unwrap_or_default());
@@ -87,7 +87,7 @@ pub(super) fn crash(cpu: &Cpu, registers: &Registers, what: &str) -> ! {
     };
     frame_of(0, r.rip);
     let mut frame = r.rbp;
-    for depth in 1..MOST_FRAMES {
+    for depth in 1..MAX_FRAMES {
         let mut words = [0_u8; 16];
         if !frame.is_multiple_of(8) || cpu.monitor.read(frame, &mut words).is_err() {
             break;

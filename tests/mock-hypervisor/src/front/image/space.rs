@@ -24,7 +24,7 @@ const TABLE_REACH: u64 = 512 * PAGE;
 /// The lowest address that most hosts let anybody map.
 const USUAL_LOWEST: u64 = 1 << 16;
 /// As many changed pages are put back at once: what is more waits until it is used.
-const MOST_AT_ONCE: u64 = 512;
+const MAX_AT_ONCE: u64 = 512;
 
 /// What a page's address leads to, in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Space {
         let Some(tables) = &memory.tables else {
             return Ok(());
         };
-        if stale.bytes > MOST_AT_ONCE * PAGE {
+        if stale.bytes > MAX_AT_ONCE * PAGE {
             // The machine's table stays where it is.
             let end = stale.start.saturating_add(stale.bytes).min(MONITOR_START);
             let parts = [

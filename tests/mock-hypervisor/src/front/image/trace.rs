@@ -144,7 +144,7 @@ pub(super) const OPERATIONS: &[(HypercallNr, &[&str])] = &[
 ];
 
 /// As many entries of a list are told.
-const MOST_UPDATES: u64 = 8;
+const MAX_UPDATES: u64 = 8;
 
 fn is_of_tables(nr: HypercallNr) -> bool {
     [
@@ -204,7 +204,7 @@ impl Trace {
         }
         if self.mmu && nr == HypercallNr::MMU_UPDATE {
             let [list, count, ..] = args;
-            for index in 0..(*count).min(MOST_UPDATES) {
+            for index in 0..(*count).min(MAX_UPDATES) {
                 let mut update = [0_u64; 2];
                 let at = list.wrapping_add(index * 16) as usize;
                 if view.copy_in(at, update.as_mut_bytes()).is_err() {

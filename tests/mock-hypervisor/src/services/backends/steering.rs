@@ -17,8 +17,8 @@ use crate::{core::memory::Access, services::Services};
 
 const SLOT_BYTES: usize = size_of::<NetifCtrlRequest>();
 /// As Linux's backend has them.
-const MOST_KEY_BYTES: u32 = 40;
-const MOST_ENTRIES: u32 = 128;
+const MAX_KEY_BYTES: u32 = 40;
+const MAX_ENTRIES: u32 = 128;
 
 /// The control ring, and what it was told.
 #[derive(Debug)]
@@ -104,13 +104,13 @@ impl Steering {
                 }
                 self.algorithm = first;
             }
-            NetifCtrlType::SET_HASH_KEY if second <= MOST_KEY_BYTES => {
+            NetifCtrlType::SET_HASH_KEY if second <= MAX_KEY_BYTES => {
                 self.key = copy(services, domids, first, second as usize).ok_or(WRONG)?;
             }
             NetifCtrlType::SET_HASH_KEY => return Err(NetifCtrlStatus::BUFFER_OVERFLOW),
-            NetifCtrlType::GET_HASH_MAPPING_SIZE => return Ok(MOST_ENTRIES),
+            NetifCtrlType::GET_HASH_MAPPING_SIZE => return Ok(MAX_ENTRIES),
             NetifCtrlType::SET_HASH_MAPPING_SIZE => {
-                if first > MOST_ENTRIES {
+                if first > MAX_ENTRIES {
                     return Err(WRONG);
                 }
                 self.table = vec![0; first as usize];

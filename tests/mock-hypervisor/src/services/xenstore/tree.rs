@@ -38,7 +38,7 @@ impl std::fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 /// What xenstored allows a domain by default.
-const MOST_NODE_BYTES: usize = 2000;
+const MAX_NODE_BYTES: usize = 2000;
 
 pub(crate) type Perms = Vec<(char, DomId)>;
 
@@ -188,7 +188,7 @@ impl Tree {
             return Ok(());
         }
         let old = self.0.get(path).map_or(0, |node| node.value.len());
-        if self.size(path) - old + value > MOST_NODE_BYTES {
+        if self.size(path) - old + value > MAX_NODE_BYTES {
             return Err(StoreError::ENOSPC);
         }
         if self.0.contains_key(path) {
@@ -197,7 +197,7 @@ impl Tree {
         let owned = |node: &&Node| node.perms.first().is_some_and(|(_, owner)| *owner == domid);
         let name = path.len() - parent(path).len();
         if self.0.values().filter(owned).count() >= nodes
-            || self.size(parent(path)) + name > MOST_NODE_BYTES
+            || self.size(parent(path)) + name > MAX_NODE_BYTES
         {
             return Err(StoreError::ENOSPC);
         }

@@ -322,8 +322,8 @@ pub(super) const MORE: &[Mutant] = &[
     bug(
         "128 ports are too many for a poll",
         "hypercalls/sched.rs",
-        "if poll.nr_ports > MOST_POLLED {",
-        "if poll.nr_ports >= MOST_POLLED {",
+        "if poll.nr_ports > MAX_POLLED {",
+        "if poll.nr_ports >= MAX_POLLED {",
     ),
     bug(
         "the flags are not those of the code that raised an exception",

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Grants that are kept mapped, as Linux's backend does.
-const MOST_PERSISTENT: usize = 1056;
+const MAX_PERSISTENT: usize = 1056;
 /// Segments of a page of them.
 const SEGMENTS_PER_PAGE: usize = PAGE_SIZE / size_of::<BlkifRequestSegment>();
 
@@ -25,13 +25,13 @@ const SEGMENTS_PER_PAGE: usize = PAGE_SIZE / size_of::<BlkifRequestSegment>();
 type Pages = Vec<(PeerSlice<'static>, Option<Use>)>;
 
 /// The longest that a request takes because of a fault.
-const MOST_SLOW_NS: u64 = 10_000_000;
+const MAX_SLOW_NS: u64 = 10_000_000;
 
 /// How much longer a request takes.
 pub(super) fn slow_ns(services: &mut Services) -> u64 {
     let chance = services.chance.as_mut();
     let number = chance.and_then(|chance| chance.number(|faults| faults.io_slow));
-    number.map_or(0, |number| number % MOST_SLOW_NS)
+    number.map_or(0, |number| number % MAX_SLOW_NS)
 }
 
 impl Blk {
@@ -244,7 +244,7 @@ impl Blk {
                 .and_then(|used| Some((services.granted_page(&used)?, used)));
             match page {
                 Some((page, used)) => {
-                    if self.is_persistent && self.persistent.len() < MOST_PERSISTENT {
+                    if self.is_persistent && self.persistent.len() < MAX_PERSISTENT {
                         self.persistent.insert(segment.gref, (used, page));
                         pages.push((page, None));
                     } else {

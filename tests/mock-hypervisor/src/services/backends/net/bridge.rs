@@ -6,7 +6,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use super::MOST_WAITING;
+use super::MAX_WAITING;
 use crate::services::{Services, backends::Frame};
 
 /// Those who look at bridges from outside.
@@ -88,7 +88,7 @@ impl Services {
     fn pass(&mut self, bridge: &str, nic: Option<u64>, tap: Option<u64>, frame: &Frame) {
         for (id, watcher) in &mut self.backends.taps.all {
             let frames = &mut watcher.frames;
-            if watcher.bridge == bridge && Some(*id) != tap && frames.len() < MOST_WAITING {
+            if watcher.bridge == bridge && Some(*id) != tap && frames.len() < MAX_WAITING {
                 if let Some(bell) = watcher.bell.as_mut().filter(|_| frames.is_empty()) {
                     // One that is full has been heard.
                     let _full = bell.write(&[1]);

@@ -26,7 +26,7 @@ pub(crate) use bridge::Taps;
 const TX_BYTES: usize = size_of::<NetifTxRequest>();
 const RX_BYTES: usize = size_of::<NetifRxResponse>();
 /// Packets that wait for a frontend to make room.
-const MOST_WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
 
 /// What a network interface is, and what its backend offers.
 #[derive(Clone, Debug)]

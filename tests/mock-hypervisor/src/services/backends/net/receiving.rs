@@ -12,7 +12,7 @@ use hypercall_abi::{
     },
 };
 
-use super::{MOST_WAITING, Net};
+use super::{MAX_WAITING, Net};
 use crate::{
     core::memory::Access,
     services::{
@@ -32,7 +32,7 @@ impl Net {
             false => *target == self.config.mac,
             true => *target == [0xff; 6] || !self.takes.joined || self.groups.contains(target),
         };
-        if is_wanted && !self.queues.is_empty() && self.waiting.len() < MOST_WAITING {
+        if is_wanted && !self.queues.is_empty() && self.waiting.len() < MAX_WAITING {
             let is_v6 = frame.bytes.get(12..14) == Some(&[0x86, 0xdd]);
             let (checksums, segments) = match is_v6 {
                 true => (self.takes.checksum_v6, self.takes.segments_v6),

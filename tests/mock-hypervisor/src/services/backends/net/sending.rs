@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// The shortest packet: an Ethernet header.
-const LEAST_BYTES: usize = 14;
+const MIN_BYTES: usize = 14;
 /// Groups that it passes. Source: Linux's `XEN_NETBK_MCAST_MAX`.
-const MOST_GROUPS: usize = 64;
+const MAX_GROUPS: usize = 64;
 
 /// A packet that was sent is wrong.
 struct Wrong;
@@ -127,7 +127,7 @@ impl Net {
                     let place = self.groups.iter().position(|known| *known == group);
                     if kind == NetifExtraType::MCAST_DEL {
                         place.map(|place| self.groups.remove(place));
-                    } else if self.groups.len() < MOST_GROUPS {
+                    } else if self.groups.len() < MAX_GROUPS {
                         self.groups.push(group);
                     } else {
                         return Err(Wrong);
@@ -148,9 +148,9 @@ impl Net {
         let own = total.checked_sub(rest).ok_or(Wrong)?;
         let most = match frame.segments {
             Some(_) => usize::from(u16::MAX),
-            None => usize::from(self.config.mtu) + LEAST_BYTES + 4,
+            None => usize::from(self.config.mtu) + MIN_BYTES + 4,
         };
-        if total < LEAST_BYTES || total > most || (!others.is_empty() && !self.config.segments) {
+        if total < MIN_BYTES || total > most || (!others.is_empty() && !self.config.segments) {
             return Err(Wrong);
         }
         let flags = NetTxFlags::from_bits_retain(first.flags);

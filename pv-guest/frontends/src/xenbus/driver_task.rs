@@ -39,12 +39,12 @@ impl Wake for News {
 type Serving<'g> = Pin<Box<dyn Future<Output = ()> + Send + 'g>>;
 
 /// The connection's own work, done by whoever waits.
-pub(crate) struct Attendant<'g> {
+pub(crate) struct DriverTask<'g> {
     serving: Mutex<Option<Serving<'g>>>,
     news: Arc<News>,
 }
 
-impl<'g> Attendant<'g> {
+impl<'g> DriverTask<'g> {
     pub(crate) fn new(serving: impl Future<Output = ()> + Send + 'g) -> Self {
         Self {
             serving: Mutex::new(Some(Box::pin(serving))),
@@ -88,7 +88,7 @@ impl<'g> Attendant<'g> {
     }
 
     /// Schedules another poll of the connection.
-    pub(crate) fn rouse(&self) {
+    pub(crate) fn schedule(&self) {
         Wake::wake_by_ref(&self.news);
     }
 }
