@@ -183,7 +183,7 @@ struct RunOptions {
     #[arg(long, value_name = "S", default_value_t = Crowd::DEFAULT.stay.as_secs())]
     seconds: u64,
     /// Corrupt the boot information that the guest gets (conformance only)
-    #[arg(long, value_name = "KIND")]
+    #[arg(long = "corrupt-boot-info", value_name = "KIND")]
     spoil: Option<Spoil>,
     /// A disk for it, xvda and on: FILE, or FILE:ro to read only. On a real Xen
     /// the guest has a copy, which costs domain 0 memory unless it is read only

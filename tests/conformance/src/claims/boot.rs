@@ -80,7 +80,7 @@ fn witness() -> Result<Witness, Stop> {
     let witness = unsafe { (&raw const boot_witness).read_volatile() };
     if witness.entry == 0 {
         return Err(Stop::Skipped(
-            "nobody noted the registers: --spoil witness does".into(),
+            "no registers were noted: --corrupt-boot-info witness notes them".into(),
         ));
     }
     Ok(witness)

@@ -21,9 +21,9 @@ pub(crate) fn image(kernel: &[u8], spoil: Spoil) -> Result<Vec<u8>> {
         let name = format!("spoil_{kind}_{}", spoil.name());
         let mut symbols = file.symbols();
         let found = symbols.find(|symbol| symbol.name() == Ok(name.as_str()));
-        found
-            .map(|symbol| symbol.address())
-            .with_context(|| format!("the guest has no entry {name}; --spoil is for conformance"))
+        found.map(|symbol| symbol.address()).with_context(|| {
+            format!("the guest has no entry {name}; --corrupt-boot-info is for conformance")
+        })
     };
     let (pv, pvh) = (symbol("pv")?, symbol("pvh")? - VIRT_BASE);
     let section = file

@@ -115,7 +115,7 @@ pub(crate) enum With {
     Neighbour,
     /// Faults of a blank disk: resize, I/O errors, backend restart, hot unplug and
     /// replug
-    Trouble,
+    DiskFaults,
     /// What a benchmark needs: a RAM disk, a server, and one who counts
     Bench,
     /// One who looks at the guest from its first instruction

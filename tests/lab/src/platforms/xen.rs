@@ -62,7 +62,7 @@ fn configuration(job: &Job, name: &str, command_line: &str) -> String {
     let disks = job.disks.iter().enumerate();
     let mut disks: Vec<String> = disks.map(|(at, disk)| target(job, at, disk)).collect();
     match job.with {
-        With::Trouble => disks = vec!["\"phy:/dev/dm-0,xvda,w\"".to_owned()],
+        With::DiskFaults => disks = vec!["\"phy:/dev/dm-0,xvda,w\"".to_owned()],
         With::Bench => disks = vec!["\"phy:/dev/ram0,xvda,w\"".to_owned()],
         _ => {}
     }
@@ -332,7 +332,7 @@ pub(crate) fn run(job: &Job) -> Result<Report> {
             let tool = guest::build_tool(Tool::LinuxPeer)?;
             files.push(("linux-peer", fs::read(tool)?));
         }
-        With::Trouble => files.push(("trouble", TROUBLE_SCRIPT.into())),
+        With::DiskFaults => files.push(("trouble", TROUBLE_SCRIPT.into())),
         With::Bench => files.push(("bench", fs::read(guest::build_tool(Tool::LinuxLoad)?)?)),
         With::Devices => {
             files.push(("devices", DEVICES_SCRIPT.into()));

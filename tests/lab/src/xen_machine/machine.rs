@@ -28,7 +28,8 @@ use crate::{
 /// Domain 0 may have more than it starts with, where many backends need it.
 const XEN_OPTIONS: &str = "dom0_mem=512M,max:832M dom0_max_vcpus=1 console=com1 com1=115200,8n1 \
     sched=credit cpuidle=0 edd=off edid=no spec-ctrl=no bootscrub=off loglvl=info guest_loglvl=all";
-const LINUX_OPTIONS: &str = "console=hvc0 rdinit=/init net.ifnames=0 quiet rodata=off \
+/// Bounce buffers of 16 MiB: by default they are 64, and domain 0 has 512.
+const LINUX_OPTIONS: &str = "swiotlb=8192 console=hvc0 rdinit=/init net.ifnames=0 quiet rodata=off \
     mitigations=off lsm= apparmor=0 audit=0 cryptomgr.notests=1 nokaslr";
 
 /// The network of the initial domain, which its guests' bridge is on.

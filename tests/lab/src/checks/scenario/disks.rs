@@ -24,7 +24,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         // A whole round of trouble, and the start of the next one: domain 0 may be slow.
         command_line: "torture=20 statuses=5",
-        with: With::Trouble,
+        with: With::DiskFaults,
         timeout_s: 300,
         only_on: XENS,
         nightly_on: PVH,

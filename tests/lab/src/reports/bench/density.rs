@@ -33,7 +33,7 @@ const SERVERS: [Server; 2] = [
         guest: "web",
         memory_mib: 4,
         serves_files: true,
-        dom0_mib: 784,
+        dom0_mib: 768,
     },
     Server {
         guest: "echo",
@@ -126,6 +126,6 @@ mod tests {
         let line = "bench: measure web guests=200 ops=199 ns=1000 ran=20\n";
         all.take(Pace::Clock, Platform::XenPv, Who::Ours, line)
             .unwrap();
-        assert!(markdown(&all).contains("MiB each, xen-pv | 784 MiB | 200 | 199 | 2.00 |"));
+        assert!(markdown(&all).contains("MiB each, xen-pv | 768 MiB | 200 | 199 | 2.00 |"));
     }
 }
