@@ -1,25 +1,23 @@
 //! The table: its frames, its references, and what is in quarantine.
 
+mod entries;
+mod quarantine;
+
 use core::{
     ptr::NonNull,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU32, Ordering},
 };
 
 use hypercall_abi::{
-    DomId, Gfn, GrantRef, PAGE_SIZE, event_channel,
-    grant_table::{
-        entry::{GNTTAB_NR_RESERVED_ENTRIES, GrantFlags},
-        query_size, set_version, setup_table,
-    },
-    peer::PeerPtr,
+    DomId, Gfn, PAGE_SIZE, event_channel,
+    grant_table::{entry::GNTTAB_NR_RESERVED_ENTRIES, query_size, set_version, setup_table},
     platform::{GrantFrame, Hypercall, OwnGrants, Pages, Singleton},
     probe::Facility,
 };
 
 use crate::{
-    Error, Page,
+    Error,
     free::{Links, List},
-    revoke::{revoke_v1, revoke_v2},
 };
 
 /// How entries look.
@@ -289,37 +287,6 @@ impl<P: Hypercall + Pages> GrantTable<P> {
         entries.saturating_sub(GNTTAB_NR_RESERVED_ENTRIES)
     }
 
-    /// How many grants wait in quarantine for their peers to let go.
-    pub fn quarantined(&self) -> u32 {
-        self.quarantine.len()
-    }
-
-    /// Those in quarantine.
-    pub fn quarantine(&self) -> impl Iterator<Item = GrantRef> + '_ {
-        self.notes_in_quarantine().map(|(gref, _)| GrantRef(gref))
-    }
-
-    fn notes_in_quarantine(&self) -> impl Iterator<Item = (u32, &Note)> {
-        let all = GNTTAB_NR_RESERVED_ENTRIES..self.references() + GNTTAB_NR_RESERVED_ENTRIES;
-        all.filter_map(|gref| {
-            let note = self.note(gref)?;
-            let waits = !note.page.load(Ordering::Acquire).is_null();
-            waits.then_some((gref, note))
-        })
-    }
-
-    /// How many pages of `owner` wait in quarantine for their peers to let go: what a
-    /// driver looks at before it lends more to a backend that may keep that, too. Goes
-    /// through all references; those that are free again meanwhile are counted until
-    /// [`release_quarantine`](Self::release_quarantine).
-    pub fn quarantined_of(&self, owner: Owner) -> u32 {
-        if self.quarantined() == 0 {
-            return 0;
-        }
-        let is_theirs = |(_, note): &(u32, &Note)| note.owner.load(Ordering::Relaxed) == owner.0;
-        self.notes_in_quarantine().filter(is_theirs).count() as u32
-    }
-
     /// A fresh page, zeroed. If there is none, one that came back from quarantine.
     pub(crate) fn alloc_page(&self) -> Result<NonNull<u8>, Error> {
         let page = self.platform.alloc(1).or_else(|| {
@@ -330,221 +297,6 @@ impl<P: Hypercall + Pages> GrantTable<P> {
                 .flatten()
         });
         page.ok_or(Error::NoMemory)
-    }
-
-    fn note(&self, gref: u32) -> Option<&Note> {
-        let page = self.notes.get((gref / NOTES_PER_PAGE) as usize)?;
-        // SAFETY: a page has this many notes.
-        let note = unsafe { page.cast::<Note>().add((gref % NOTES_PER_PAGE) as usize) };
-        // SAFETY: zeroed memory is a note, and the page is there as long as the
-        // table; notes hold atomics only.
-        Some(unsafe { note.as_ref() })
-    }
-
-    /// A part of an entry.
-    fn part<T>(&self, gref: u32, offset: usize) -> Option<PeerPtr<'_, T>> {
-        let per_frame = self.version.entries_per_frame();
-        let frame = self.frames.get((gref / per_frame) as usize)?;
-        let at = (gref % per_frame) as usize * self.version.entry_bytes() + offset;
-        // SAFETY: an entry lies in its frame, and both callers' parts in it.
-        let place = unsafe { frame.add(at) }.cast();
-        // SAFETY: mapped for good, and aligned as the layout says.
-        Some(unsafe { PeerPtr::new(place) })
-    }
-
-    fn flags(&self, gref: u32) -> Option<PeerPtr<'_, u16>> {
-        self.part(gref, 0)
-    }
-
-    fn status(&self, gref: u32) -> Option<PeerPtr<'_, u16>> {
-        let frame = self.status.get((gref / STATUS_PER_FRAME) as usize)?;
-        // SAFETY: a frame has this many words.
-        let place = unsafe { frame.cast::<u16>().add((gref % STATUS_PER_FRAME) as usize) };
-        // SAFETY: mapped for good.
-        Some(unsafe { PeerPtr::new(place) })
-    }
-
-    /// Takes a reference from `list`, which grows if it is the table's own.
-    pub(crate) fn take(&self, list: &List) -> Result<u32, Error> {
-        if self.quarantined() > 0 && list.len() == 0 {
-            self.release_quarantine();
-        }
-        loop {
-            if let Some(gref) = list.pop(self) {
-                return Ok(gref);
-            }
-            if !core::ptr::eq(list, &raw const self.free) {
-                return Err(Error::NoReference);
-            }
-            if self.growing.swap(true, Ordering::Acquire) {
-                // Another grows it.
-                core::hint::spin_loop();
-                continue;
-            }
-            let grown = if self.free.len() == 0 {
-                self.grow()
-            } else {
-                Ok(())
-            };
-            self.growing.store(false, Ordering::Release);
-            grown?;
-        }
-    }
-
-    fn grow(&self) -> Result<(), Error> {
-        let index = self.frames_len.load(Ordering::Acquire);
-        if index >= self.max_frames {
-            return Err(Error::NoReference);
-        }
-        let per_frame = self.version.entries_per_frame();
-        let first = index * per_frame;
-        let end = first + per_frame;
-        for page in first / NOTES_PER_PAGE..end.div_ceil(NOTES_PER_PAGE) {
-            if self.notes.get(page as usize).is_none() {
-                let notes = self.alloc_page()?;
-                self.notes.set(page as usize, notes);
-            }
-        }
-        if self.frames.get(index as usize).is_none() {
-            let frame = self.platform.grant_frame(GrantFrame::Table, index)?;
-            self.frames.set(index as usize, frame);
-        }
-        let status = first / STATUS_PER_FRAME;
-        if self.version == Version::Two && self.status.get(status as usize).is_none() {
-            let frame = self.platform.grant_frame(GrantFrame::Status, status)?;
-            self.status.set(status as usize, frame);
-        }
-        self.frames_len.store(index + 1, Ordering::Release);
-        // The lowest on top.
-        for gref in (first.max(GNTTAB_NR_RESERVED_ENTRIES)..end).rev() {
-            self.free.push(self, gref);
-        }
-        Ok(())
-    }
-
-    /// Writes an entry for a frame; `part` is the bytes of it that are granted.
-    pub(crate) fn write(
-        &self,
-        gref: u32,
-        peer: DomId,
-        gfn: Gfn,
-        flags: GrantFlags,
-        part: Option<(u16, u16)>,
-    ) -> Result<(), Error> {
-        match self.version {
-            Version::One => {
-                let frame = u32::try_from(gfn.0).map_err(|_| Error::NotMemory)?;
-                if let Some(word) = self.part::<u32>(gref, 4) {
-                    word.store(frame);
-                }
-            }
-            Version::Two => {
-                let (offset, len) = part.unwrap_or((0, 0));
-                if let Some(word) = self.part::<u32>(gref, 4) {
-                    word.store(u32::from(offset) | u32::from(len) << 16);
-                }
-                if let Some(word) = self.part::<u64>(gref, 8) {
-                    word.store(gfn.0);
-                }
-            }
-        }
-        self.publish(gref, peer, flags);
-        Ok(())
-    }
-
-    /// Writes an entry of version 2 for another domain's grant.
-    pub(crate) fn write_transitive(
-        &self,
-        gref: u32,
-        peer: DomId,
-        owner: DomId,
-        theirs: GrantRef,
-        flags: GrantFlags,
-    ) {
-        if let Some(word) = self.part::<u32>(gref, 4) {
-            word.store(u32::from(owner.0));
-        }
-        if let Some(word) = self.part::<u64>(gref, 8) {
-            word.store(u64::from(theirs.0));
-        }
-        self.publish(gref, peer, flags);
-    }
-
-    fn publish(&self, gref: u32, peer: DomId, flags: GrantFlags) {
-        if let Some(word) = self.part::<u16>(gref, 2) {
-            word.store(peer.0);
-        }
-        // Last: with it the entry is valid.
-        if let Some(word) = self.flags(gref) {
-            word.store_release(flags.bits());
-        }
-    }
-
-    /// Whether the peer uses it now.
-    pub(crate) fn is_used(&self, gref: u32) -> bool {
-        let word = match self.version {
-            Version::One => self.flags(gref),
-            Version::Two => self.status(gref),
-        };
-        word.is_some_and(|word| word.load_acquire().trust() & crate::revoke::USED != 0)
-    }
-
-    /// Whether the entry grants nothing, and nobody uses what it granted.
-    pub(crate) fn is_over(&self, gref: u32) -> bool {
-        let kind = GrantFlags::PERMIT_ACCESS.bits() | GrantFlags::TRANSITIVE.bits();
-        let grants = |flags: PeerPtr<'_, u16>| flags.load().trust() & kind != 0;
-        !self.flags(gref).is_some_and(grants) && !self.is_used(gref)
-    }
-
-    /// Ends a grant, if the peer does not use it.
-    pub(crate) fn revoke(&self, gref: u32) -> bool {
-        match (self.version, self.flags(gref), self.status(gref)) {
-            (Version::One, Some(flags), _) => revoke_v1(&flags),
-            (Version::Two, Some(flags), Some(status)) => revoke_v2(&flags, &status),
-            _ => false,
-        }
-    }
-
-    /// Keeps a page and its reference until the peer has let go.
-    pub(crate) fn put_in_quarantine(&self, gref: u32, page: NonNull<u8>, owner: Owner) {
-        if let Some(note) = self.note(gref) {
-            note.owner.store(owner.0, Ordering::Relaxed);
-            note.page.store(page.as_ptr(), Ordering::Release);
-            self.quarantine.push(self, gref);
-        }
-    }
-
-    /// Frees what peers have let go of meanwhile, and says how many wait still.
-    /// Also happens when references or pages run out.
-    pub fn release_quarantine(&self) -> u32 {
-        // Each once: those that stay are pushed again, on top.
-        let mut stay = 0_u32;
-        for _ in 0..self.quarantined() {
-            let Some(gref) = self.quarantine.pop(self) else {
-                break;
-            };
-            if !self.revoke(gref) {
-                // Kept aside: a list of its own, linked by the same notes.
-                self.set_next(gref, stay);
-                stay = gref;
-                continue;
-            }
-            let page = self
-                .note(gref)
-                .map(|note| note.page.swap(core::ptr::null_mut(), Ordering::AcqRel));
-            if let Some(page) = page.and_then(NonNull::new) {
-                // SAFETY: the page of a grant that is over: it came from
-                // `Page::into_raw`, and this was its only trace.
-                drop(unsafe { Page::from_raw(&self.platform, page) });
-            }
-            self.free.push(self, gref);
-        }
-        while stay != 0 {
-            let gref = stay;
-            stay = self.next(gref);
-            self.quarantine.push(self, gref);
-        }
-        self.quarantined()
     }
 }
 
