@@ -29,20 +29,24 @@ memory() {
 needed=$(sed -n 's/^memory=//p' /job/guest.cfg)
 count=0
 refused=0
-: >/job/guests
-while [ $count -lt "$most" ] && [ $refused -lt 10 ] && [ "$(memory)" -gt "$needed" ]; do
+left=$(memory)
+while [ $count -lt "$most" ] && [ $refused -lt 3 ]; do
+    # Each look costs as much as a part of a guest: a guess does, until that says no.
+    [ "$left" -gt "$needed" ] || left=$(memory)
+    [ "$left" -gt "$needed" ] || break
+    left=$((left - needed - 1))
     address=10.9.$((count / 200)).$((count % 200 + 1))
     sed "s/@NUMBER@/$count/; s/@ADDRESS@/$address/" /job/guest.cfg >/job/one.cfg
     # Without a process that waits for its end.
-    if xl create -q -e /job/one.cfg >/job/create.log 2>&1; then
-        echo "$(xl domid guest$count) $count" >>/job/guests
-    else
+    if ! xl create -q -e /job/one.cfg >/job/create.log 2>&1; then
         refused=$((refused + 1))
         echo "dom0: guest $count is refused: $(tail -n 1 /job/create.log)"
     fi
     count=$((count + 1))
-    [ $((count % 50)) != 0 ] || echo "dom0: $count guests, $(memory) MiB are left"
+    [ $((count % 50)) != 0 ] ||
+        echo "dom0: $count guests, $(sed -n 's/^MemFree: *//p' /proc/meminfo) of domain 0 are left"
 done
+xl list | sed -n 's/^guest\([0-9]*\)  *\([0-9]*\) .*/\2 \1/p' >/job/guests
 echo "dom0: $(wc -l </job/guests) guests, $(memory) MiB are left"
 /job/bench density "$server" /job/guests 2>&1
 echo "$mark log"

@@ -361,7 +361,10 @@ fn run_guest(options: RunOptions) -> Result<u8> {
 /// Each platform, on each version of Xen that it has.
 fn columns(platforms: &[Platform], versions: &[XenVersion]) -> Vec<Column> {
     let of = |platform: &Platform| {
-        let count = if platform.is_xen() { versions.len() } else { 1 };
+        let count = match platform.has_versions() {
+            true => versions.len(),
+            false => 1,
+        };
         let versions = versions.iter().chain(&[XenVersion::V4_20]).take(count);
         let platform = *platform;
         let column = move |xen: &XenVersion| Column {

@@ -14,6 +14,7 @@ pub use crate::{
         chance::Faults,
         config::{Config, DomainType, NoMemory, OnShutdown, Time},
         domain_state::{Shutdown, Suspend},
+        profile::Profile,
     },
     engine::{
         domain::{Domain, Guest, Outcome},

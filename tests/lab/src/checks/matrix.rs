@@ -23,7 +23,7 @@ pub(crate) struct Column {
 impl Column {
     /// Its name in the table.
     pub(crate) fn name(self) -> String {
-        if self.platform.is_xen() && self.xen != XenVersion::default() {
+        if self.platform.has_versions() && self.xen != XenVersion::default() {
             format!("{} {}", self.platform.name(), self.xen.name())
         } else {
             self.platform.name().to_owned()

@@ -47,6 +47,11 @@ impl Platform {
         !matches!(self, Self::Mock | Self::MockPvh)
     }
 
+    /// Whether it can be more than one version of Xen.
+    pub(crate) const fn has_versions(self) -> bool {
+        !matches!(self, Self::User | Self::Qemu)
+    }
+
     /// Whether it is a real Xen.
     pub(crate) const fn is_xen(self) -> bool {
         matches!(self, Self::XenPv | Self::XenPvh)

@@ -49,6 +49,7 @@ pub(crate) fn mock(job: &Job) -> Result<Report> {
         .env("PV_GUEST_DISKS", disks(job)?.join("\n"))
         .env("PV_GUEST_MEMORY_MIB", job.memory_mib.to_string())
         .env("PV_GUEST_VCPUS", job.vcpus.to_string())
+        .env("PV_GUEST_XEN", job.xen.name())
         .env("RUST_BACKTRACE", "0");
     if let Some(net) = job.net {
         command.env("PV_GUEST_NET", net.port.to_string());

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use super::profile::Profile;
+
 /// Which time a domain lives in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Time {
@@ -54,6 +56,8 @@ pub struct Config {
     pub max_event_channels: u32,
     /// What a shutdown does.
     pub on_shutdown: OnShutdown,
+    /// The version of Xen that it finds.
+    pub profile: Profile,
 }
 
 impl std::fmt::Debug for Config {

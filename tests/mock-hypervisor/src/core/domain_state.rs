@@ -15,6 +15,7 @@ use super::{
     event_channels::{Binding, Ports},
     grant_table::Grants,
     memory::{Memory, STATUS_PAGES, TABLE_PAGES},
+    profile::Profile,
     vcpu_state::Vcpu,
 };
 
@@ -50,6 +51,7 @@ pub(crate) type Watchdogs = [Option<(u64, u64)>; WATCHDOGS];
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) domain_type: DomainType,
+    pub(crate) profile: Profile,
     pub(crate) memory: Memory,
     pub(crate) ports: Ports,
     pub(crate) grants: Grants,

@@ -295,9 +295,9 @@ impl Ports {
         &mut self,
         vcpu: VcpuId,
         place: PeerPtr<'static, VcpuInfo>,
-    ) -> Result<(), Errno> {
+    ) -> bool {
         if self.moved.contains_key(&vcpu.0) {
-            return Err(Errno::EBUSY);
+            return false;
         }
         let mask = peer_field!(place, VcpuInfo, evtchn_upcall_mask);
         if let Some(old) = self.vcpu_info(vcpu) {
@@ -313,7 +313,7 @@ impl Ports {
         // It may have missed events: it is to look at all of them.
         peer_field!(place, VcpuInfo, evtchn_pending_sel).store(u64::MAX);
         self.upcall(vcpu);
-        Ok(())
+        true
     }
 
     /// Tells a vCPU that there is something to look at.

@@ -13,4 +13,5 @@ pub(crate) mod grant_uses;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod processor;
+pub(crate) mod profile;
 pub(crate) mod vcpu_state;

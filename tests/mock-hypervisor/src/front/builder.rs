@@ -18,6 +18,7 @@ use crate::{
         event_channels::{Binding, Ports},
         grant_table::Grants,
         memory::Memory,
+        profile::Profile,
         vcpu_state::Vcpu,
     },
     engine::{domain::Domain, host::Xen},
@@ -56,6 +57,7 @@ fn write_pvh_start(page: &mut [u8], nr_pages: usize, command_line: &str) {
 /// What a fresh domain has of its own.
 pub(crate) struct Parts {
     pub(crate) domain_type: DomainType,
+    pub(crate) profile: Profile,
     pub(crate) memory: Memory,
     pub(crate) ports: Ports,
     pub(crate) shared_page: usize,
@@ -68,6 +70,7 @@ impl Parts {
     pub(crate) fn state(self, wall_ns: u64) -> State {
         State {
             domain_type: self.domain_type,
+            profile: self.profile,
             memory: self.memory,
             ports: self.ports,
             grants: Grants::default(),
@@ -181,6 +184,7 @@ impl Xen {
         }
         let parts = Parts {
             domain_type: config.domain_type,
+            profile: config.profile,
             memory,
             ports,
             shared_page: shared_index,

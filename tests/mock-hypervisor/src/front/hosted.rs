@@ -5,7 +5,8 @@
 //! resumed.
 //!
 //! `PV_GUEST_TYPE` (`pv` or `pvh`), `PV_GUEST_CMDLINE`, `PV_GUEST_MEMORY_MIB` and
-//! `PV_GUEST_VCPUS` say what the domain is given; `PV_GUEST_DISKS` are files for its
+//! `PV_GUEST_VCPUS` say what the domain is given, `PV_GUEST_XEN` (`4.17` or `4.20`) which Xen
+//! it finds; `PV_GUEST_DISKS` are files for its
 //! disks, each on a line of its own, with `:ro` behind it if it is read-only; `PV_GUEST_SPOIL` is
 //! `magic`, `nothing`, `short`, `absurd`, `console` or `ring` to spoil what its start information
 //! says. The exit status is 0 for a power-off, else 64 and the reason of the shutdown
@@ -30,6 +31,7 @@ use crate::{
     core::{
         config::{Config, DomainType, OnShutdown, Time},
         domain_state::Suspend,
+        profile::Profile,
     },
     engine::domain::Domain,
     services::backends::{DiskConfig, Medium, NicConfig},
@@ -112,6 +114,14 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
             std::process::exit(2);
         }
     };
+    let profile = match env::var("PV_GUEST_XEN").as_deref() {
+        Ok("4.17") => Profile::Xen4_17,
+        Ok("4.20") | Err(_) => Profile::Xen4_20,
+        Ok(_) => {
+            eprintln!("mock: PV_GUEST_XEN is neither 4.17 nor 4.20");
+            std::process::exit(2);
+        }
+    };
     let config = Config {
         domain_type,
         memory_mib: number("PV_GUEST_MEMORY_MIB", DEFAULT_MEMORY_MIB),
@@ -122,6 +132,7 @@ pub fn run(main: Main, handler: Handler, upcall: fn()) -> ! {
         // More than one page of the queues' array has.
         max_event_channels: 2000,
         on_shutdown: OnShutdown::ExitProcess,
+        profile,
     };
     let domain: &'static Domain = match Domain::new(config) {
         Ok(domain) => Box::leak(Box::new(domain)),

@@ -105,6 +105,7 @@ impl Call<'_> {
 
     fn extended(&mut self, guest: &impl GuestMemory, op: MmuextOp) -> Result<(), Errno> {
         let state = self.state();
+        let profile = state.profile;
         let memory = &mut state.memory;
         let frame = |mfn: u64| memory.ram_index(Gfn(mfn)).ok_or(Errno::EINVAL);
         match op.cmd {
@@ -146,7 +147,8 @@ impl Call<'_> {
                 read::<u64>(guest, op.arg2 as usize).map(|_| ())
             }
             // Only for who has a device.
-            MmuextCmd::FLUSH_CACHE | MmuextCmd::FLUSH_CACHE_GLOBAL => Err(Errno::EACCES),
+            MmuextCmd::FLUSH_CACHE => Err(Errno::EACCES),
+            MmuextCmd::FLUSH_CACHE_GLOBAL => Err(profile.no_cache_to_flush()),
             MmuextCmd::SET_LDT => {
                 let aligned = op.arg1.is_multiple_of(PAGE_SIZE as u64);
                 if aligned && op.arg2 <= MAX_DESCRIPTORS {

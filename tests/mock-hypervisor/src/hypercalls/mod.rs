@@ -23,12 +23,9 @@ use hypercall_abi::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
-pub(crate) use self::vcpu::tell_areas;
 #[cfg(feature = "user")]
-pub(crate) use self::{
-    cpu::{is_canonical, is_guests},
-    version::VERSION,
-};
+pub(crate) use self::cpu::{is_canonical, is_guests};
+pub(crate) use self::vcpu::tell_areas;
 use crate::core::{
     domain_state::State,
     machine::{Actor, Core},

@@ -58,6 +58,11 @@ impl Call<'_> {
                 let ram = self.state().memory.ram_index(page.gmfn);
                 ram.map(|_| 0).ok_or(Errno::EINVAL)
             }
+            PHYSDEVOP_MAP_PIRQ | PHYSDEVOP_UNMAP_PIRQ
+                if self.state().is_pvh() && !self.state().profile.maps_pirqs_of_pvh() =>
+            {
+                Err(Errno::ENOSYS)
+            }
             // No device was given to it.
             PHYSDEVOP_MAP_PIRQ => read::<PhysdevMapPirq>(memory, arg).and(Err(Errno::EPERM)),
             PHYSDEVOP_UNMAP_PIRQ => {

@@ -93,6 +93,11 @@ impl Call<'_> {
                 };
                 self.tell_at(op == VCPUOP_REGISTER_RUNSTATE_MEMORY_AREA, vcpu, area)
             }
+            VCPUOP_REGISTER_RUNSTATE_PHYS_AREA | VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA
+                if !self.state().profile.has_physical_areas() =>
+            {
+                Err(Errno::ENOSYS)
+            }
             VCPUOP_REGISTER_RUNSTATE_PHYS_AREA | VCPUOP_REGISTER_VCPU_TIME_PHYS_AREA => {
                 let area: VcpuRegisterRunstateMemoryArea = read(memory, arg)?;
                 let is_runstate = op == VCPUOP_REGISTER_RUNSTATE_PHYS_AREA;
@@ -128,7 +133,10 @@ impl Call<'_> {
                 // SAFETY: memory of the domain's, which lives as long as its
                 // state; the guest gave it to the hypervisor.
                 let info = unsafe { PeerPtr::new(info) };
-                state.ports.move_vcpu_info(vcpu, info).map(|()| 0)
+                match state.ports.move_vcpu_info(vcpu, info) {
+                    true => Ok(0),
+                    false => Err(state.profile.words_are_registered()),
+                }
             }
             VCPUOP_SEND_NMI => self.send_nmi(vcpu),
             // Only for the initial domain.

@@ -6,9 +6,7 @@ use zerocopy::IntoBytes;
 use super::{Call, read};
 use crate::core::memory::GuestMemory;
 
-/// The version that the mock is modelled on: 4.20.
-pub(crate) const VERSION: usize = 4 << 16 | 20;
-/// What it says behind that, as no Xen does: to a guest that sees its memory in a
+/// What the mock says behind its version, as no Xen does: to a guest that sees its memory in a
 /// row, and to an image with tables of its own.
 const EXTRAVERSION: &str = "-mock";
 const EXTRAVERSION_OF_IMAGES: &str = "-user";
@@ -63,7 +61,7 @@ impl Call<'_> {
     ) -> Result<usize, Errno> {
         let out = |bytes: &[u8]| memory.copy_out(arg, bytes).map(|()| 0);
         match op {
-            XENVER_VERSION => Ok(VERSION),
+            XENVER_VERSION => Ok(self.state().profile.version()),
             XENVER_EXTRAVERSION => out(&field::<XEN_EXTRAVERSION_LEN>(self.extraversion())),
             XENVER_COMPILE_INFO => out(CompileInfo {
                 compiler: field("a mock"),
@@ -92,6 +90,12 @@ impl Call<'_> {
             XENVER_PAGESIZE => Ok(hypercall_abi::PAGE_SIZE),
             XENVER_GUEST_HANDLE => out(&[1; 16]),
             XENVER_COMMANDLINE => out(&field::<9>(DENIED)),
+            XENVER_EXTRAVERSION2 | XENVER_CAPABILITIES2 | XENVER_CHANGESET2
+            | XENVER_COMMANDLINE2
+                if !self.state().profile.has_long_texts() =>
+            {
+                Err(Errno::ENOSYS)
+            }
             // Only for privileged domains.
             XENVER_BUILD_ID | XENVER_COMMANDLINE2 => Err(Errno::EPERM),
             XENVER_EXTRAVERSION2 => long(memory, arg, self.extraversion()),

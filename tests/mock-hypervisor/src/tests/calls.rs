@@ -1,6 +1,6 @@
 //! Hypercalls of a domain of the mock's.
 
-use crate::{Config, Domain, Outcome, Time, Xen};
+use crate::{Config, Domain, Outcome, Profile, Time, Xen};
 use hypercall_abi::{
     DomId, Errno, HypercallNr, Port, VcpuId,
     event_channel::{self, EVTCHNOP_SEND},
@@ -67,6 +67,32 @@ fn versions_and_vcpus_are_told() {
     assert_eq!(version::extraversion(&domain).unwrap().as_str(), "-mock");
     assert_eq!(vcpu::state(&domain, VcpuId(1)), Ok(vcpu::VcpuState::Down));
     assert_eq!(vcpu::state(&domain, VcpuId(2)), Err(Errno::ENOENT));
+}
+
+#[test]
+fn an_older_xen_has_fewer_calls() {
+    let domain = |profile| {
+        let config = Config {
+            profile,
+            ..Config::default()
+        };
+        Domain::new(config).unwrap()
+    };
+    let (old, new) = (domain(Profile::Xen4_17), domain(Profile::Xen4_20));
+    assert_eq!(version::version(&old).unwrap().to_string(), "4.17");
+    assert_eq!(version::version(&new).unwrap().to_string(), "4.20");
+    let text = |domain: &Domain| {
+        version::long_text(domain, version::LongText::Capabilities, &mut [0; 100]).map(|_| ())
+    };
+    assert_eq!((text(&old), text(&new)), (Err(Errno::ENOSYS), Ok(())));
+    let area = |domain: &Domain| {
+        // SAFETY: there is no such memory.
+        unsafe { vcpu::register_runstate_phys_area(domain, VcpuId(0), 1 << 50) }
+    };
+    assert_eq!(
+        (area(&old), area(&new)),
+        (Err(Errno::ENOSYS), Err(Errno::EINVAL))
+    );
 }
 
 #[test]

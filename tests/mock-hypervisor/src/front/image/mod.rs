@@ -65,6 +65,7 @@ use crate::{
         domain_state::Params,
         event_channels::{Binding, Ports},
         memory::Memory,
+        profile::Profile,
         vcpu_state::Entry,
     },
     engine::{domain::Domain, host::Xen},
@@ -397,6 +398,7 @@ fn build(options: &Options, vcpus: u32) -> Result<Built, Error> {
     let console_gfn = memory.gfn_of_index(console_pfn);
     let parts = Parts {
         domain_type: DomainType::Pv,
+        profile: Profile::default(),
         memory,
         ports,
         shared_page: shared_index,

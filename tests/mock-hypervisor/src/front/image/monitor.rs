@@ -20,6 +20,7 @@ use crate::{
     core::{
         memory::{GuestMemory, view::View},
         processor::Processor,
+        profile::Profile,
     },
     engine::domain::Domain,
 };
@@ -86,7 +87,7 @@ impl Monitor {
                 XEN_CPUID_SIGNATURE_ECX,
                 XEN_CPUID_SIGNATURE_EDX,
             ],
-            (1, _) => [crate::hypercalls::VERSION as u32, 0, 0, 0],
+            (1, _) => [Profile::default().version() as u32, 0, 0, 0],
             // One hypercall page, by a register of the model; its updates keep the
             // accessed and dirty bits.
             (2, _) => [1, XENS_LEAVES, 1, 0],
